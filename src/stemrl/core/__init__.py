@@ -1,0 +1,52 @@
+"""The four contracts (environment, family, agent, learner), the problem and the spaces.
+
+Everything else is written against these; they import nothing else of the project.
+"""
+
+from .agent import AbstractAgent, Carry, Memory
+from .environment import Action, Environment, EnvState, Info, Obs, Params, Transition
+from .errors import UserError, nearest
+from .family import (
+    SPLITS,
+    AbstractFamily,
+    AbstractGoalFamily,
+    AbstractHostFamily,
+    Context,
+    Goal,
+    Split,
+    count,
+)
+from .learner import AbstractLearner, Problem, Reveal, State
+from .spaces import Box, Discrete, Space, from_world, to_world
+
+__all__ = [
+    "SPLITS",
+    "AbstractAgent",
+    "AbstractFamily",
+    "AbstractGoalFamily",
+    "AbstractHostFamily",
+    "AbstractLearner",
+    "Action",
+    "Box",
+    "Carry",
+    "Context",
+    "Discrete",
+    "EnvState",
+    "Environment",
+    "Goal",
+    "Info",
+    "Memory",
+    "Obs",
+    "Params",
+    "Problem",
+    "Reveal",
+    "Space",
+    "Split",
+    "State",
+    "Transition",
+    "UserError",
+    "count",
+    "from_world",
+    "nearest",
+    "to_world",
+]

@@ -1,0 +1,74 @@
+"""Contract one: the environment, and the transition that playing in it leaves behind."""
+
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from .spaces import Space
+
+# Pytrees whose every leaf is an array, and never a random key.
+Obs = PyTree[Array]
+EnvState = PyTree[Array]
+Params = PyTree[Array]
+Action = Array
+Info = dict[str, Any]
+
+
+class Environment(Protocol):
+    """A Markov decision process whose parameters are the task: pure functions of one episode.
+
+    The names are gymnax's (≥ 1.0), with one difference that everything rests on: `step` NEVER
+    resets by itself. Batching is the player's: no method sees a batch dimension.
+    """
+
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
+        """The first observation and state of an episode of the task `params`."""
+        ...
+
+    def step(
+        self, key: PRNGKeyArray, state: EnvState, action: Action, params: Params
+    ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
+        """`(next_obs, next_state, reward, terminated, truncated, events)`.
+
+        `action` is in the units of `action_space`, inside its bounds. `truncated` is the
+        environment's own time limit, if it has one; the family's horizon is the player's matter.
+        `events` says what else happened (`success`, `diverged`, …), the same keys at every step.
+        """
+        ...
+
+    def observation_space(self, params: Params | None = None) -> Space:
+        """The space of `obs`; the same for every task."""
+        ...
+
+    def action_space(self, params: Params | None = None) -> Space:
+        """The space of `action`; the same for every task."""
+        ...
+
+
+class Transition(NamedTuple):
+    """One step, or with leading dimensions many. Raw: nothing in it is normalised."""
+
+    obs: Obs
+    """What the agent saw."""
+    action: Action
+    """What the agent returned: continuous actions in the agent's units, not yet clipped to
+    [−1, 1] (see `to_world`)."""
+    reward: Float[Array, "..."]
+    """0 where not valid."""
+    terminated: Bool[Array, "..."]
+    """The task's own end: what follows is worth nothing."""
+    truncated: Bool[Array, "..."]
+    """Cut by a time limit: what follows is worth what it would have been. Never both."""
+    next_obs: Obs
+    """The true next observation, never one of a reset."""
+    valid: Bool[Array, "..."]
+    """False on padding past the episode's end."""
+    info: Info
+    """What `act` returned besides: log-probability, value, network input."""
+    events: Info
+    """What `step` returned besides: `success`, `diverged`."""
+
+    @property
+    def ended(self) -> Bool[Array, "..."]:
+        """Whether the episode ended with this step, either way."""
+        return self.terminated | self.truncated

@@ -1,0 +1,125 @@
+"""Contract two: the task family, an environment plus distributions over its parameters."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, Literal, get_args
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from .environment import Environment, Obs, Params
+from .errors import UserError
+from .spaces import Space
+
+Split = Literal["train", "test", "ood"]
+SPLITS: tuple[str, ...] = get_args(Split)
+Stepping = Literal["jax", "callback", "host"]
+Context = PyTree[Array]
+Goal = PyTree[Array]
+
+
+class AbstractFamily(eqx.Module):
+    """An environment, and from where the parameters that make its tasks are drawn.
+
+    A family is a frozen dataclass: its fields are its settings (a range of speeds, say), Python
+    scalars, strings and tuples, all static, and all of them are part of its `identity`.
+    """
+
+    name: ClassVar[str]
+    """As on the command line: `half-cheetah-vel`."""
+    version: ClassVar[int] = 1
+    """To be raised whenever dynamics, reward or distribution change, so that an old result can
+    never pass for a new one."""
+    finite: ClassVar[bool] = False
+    """A finite family's test tasks ARE its training tasks; results repeat that."""
+    trial_episodes: ClassVar[int] = 2
+    """Episodes of one trial, for learners whose unit is the trial and that are not told."""
+    stepping: ClassVar[Stepping] = "jax"
+    """How a step is taken: `jax`, compiled whole; `callback`, by a simulator called from compiled
+    code; `host`, by Python objects, outside compiled code."""
+
+    horizon: eqx.AbstractVar[int]
+    """Steps after which the player truncates an episode."""
+
+    @property
+    @abc.abstractmethod
+    def env(self) -> Environment:
+        """The environment; pure and cheap to build."""
+
+    @abc.abstractmethod
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """The parameters of one task, with at least one leaf. Raises `UserError` for a split the
+        family does not have."""
+
+    def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
+        """`n` tasks, every leaf `[n, …]`. A finite family overrides this to enumerate."""
+        return jax.vmap(lambda k: self.sample(k, split))(jax.random.split(key, n))
+
+    def context(self, params: Params) -> Context:
+        """ω: what a contextual policy is told of the task, one float vector."""
+        raise UserError(
+            f"the family '{self.name}' has no context to reveal; train with reveal 'nothing'"
+        )
+
+    @property
+    def identity(self) -> str:
+        """Name, version and settings, `half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)`: stored
+        with every result and compared before two results are."""
+        settings = ",".join(f"{k}={v!r}" for k, v in sorted(self.settings().items()))
+        return f"{self.name}@{self.version}({settings})"
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @property
+    def observation_space(self) -> Space:
+        """The environment's, the same for every task."""
+        return self.env.observation_space()
+
+    @property
+    def action_space(self) -> Space:
+        """The environment's, the same for every task."""
+        return self.env.action_space()
+
+
+class AbstractGoalFamily(AbstractFamily):
+    """A family whose parameters hold a goal: what relabelling needs, as pure functions of stored
+    values."""
+
+    @property
+    @abc.abstractmethod
+    def goal_space(self) -> Space:
+        """The space of goals."""
+
+    @abc.abstractmethod
+    def achieved(self, obs: Obs) -> Goal:
+        """The goal that `obs` has reached."""
+
+    @abc.abstractmethod
+    def with_goal(self, params: Params, goal: Goal) -> Params:
+        """The same task with another goal."""
+
+    @abc.abstractmethod
+    def reward(self, obs: Obs, action: Array, next_obs: Obs, params: Params) -> tuple[Array, Array]:
+        """`(reward, terminated)` of a stored step under the goal in `params`."""
+
+
+class AbstractHostFamily(AbstractFamily):
+    """A family whose worlds are Python objects, stepped on the host."""
+
+    stepping: ClassVar[Stepping] = "host"
+
+    @abc.abstractmethod
+    def make(self, params: Params) -> Any:
+        """A `gymnasium.Env` for the task `params` (NumPy leaves, no batch dimension)."""
+
+
+def count(params: Params) -> int:
+    """How many tasks are stacked in `params`, the size of every leaf's first dimension."""
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise UserError("task parameters hold no array; give the family at least one parameter")
+    return np.shape(leaves[0])[0]

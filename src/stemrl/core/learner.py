@@ -1,0 +1,96 @@
+"""Contract four: the problem, and the learner that turns it into an agent."""
+
+import abc
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from .agent import AbstractAgent
+from .environment import Params
+from .errors import UserError
+from .family import AbstractFamily, Context
+
+State = PyTree[Array]
+Reveal = Literal["nothing", "context"]
+
+
+class Problem(eqx.Module):
+    """Where to learn, where it will count, and who may see the task's parameters."""
+
+    source: AbstractFamily
+    """Training tasks are drawn from its `train` split."""
+    target: AbstractFamily
+    """Where the agent is evaluated, and where a learner may take at most `budget` steps."""
+    budget: int = eqx.field(static=True, default=0)
+    """Environment steps that training may take in the target."""
+    reveal: Reveal = eqx.field(static=True, default="nothing")
+    """The one place where parameters leak: `context` hands ω(parameters) to the agent."""
+
+    def __check_init__(self):
+        for what in ("observation_space", "action_space"):
+            ours, theirs = getattr(self.source, what), getattr(self.target, what)
+            if (ours.shape, type(ours)) != (theirs.shape, type(theirs)):
+                raise UserError(
+                    f"source '{self.source.name}' and target '{self.target.name}' differ in their"
+                    f" {what.replace('_', ' ')}: {ours} and {theirs}"
+                )
+        if self.reveal not in ("nothing", "context"):
+            raise UserError(f"reveal must be 'nothing' or 'context', not {self.reveal!r}")
+
+    @classmethod
+    def of(cls, family: AbstractFamily, reveal: Reveal = "nothing") -> "Problem":
+        """The problem of one family: its train split to learn on, the others to be judged by."""
+        return cls(family, family, 0, reveal)
+
+    def context(self, family: AbstractFamily, params: Params) -> Context:
+        """What the agent is told of the task `params` (no batch dimension), or `None`."""
+        return family.context(params) if self.reveal == "context" else None
+
+
+class AbstractLearner(eqx.Module):
+    """A method: its hyper-parameters, frozen. Ints, bools, strings and tuples are static fields;
+    floats may be arrays, and so batched over values as seeds are.
+
+    An update is two steps, so that only the first knows how worlds are stepped, and so that each
+    is compiled on its own: a program that calls a simulator is never written to the compilation
+    cache, one that only learns is.
+    """
+
+    name: ClassVar[str]
+    """As on the command line: `maml`."""
+
+    @abc.abstractmethod
+    def init(self, problem: Problem, key: PRNGKeyArray) -> State:
+        """The whole state of learning: networks, optimisers, normalisers, replay, live worlds,
+        random key, every leaf an array. What a checkpoint holds is exactly this."""
+
+    @abc.abstractmethod
+    def collect(self, problem: Problem, state: State) -> tuple[State, Any]:
+        """Experience for one update, gathered by `play` or `stream` on the learner's own agent.
+        Compiled unless the family is stepped on the host."""
+
+    @abc.abstractmethod
+    def learn(
+        self, problem: Problem, state: State, experience: Any
+    ) -> tuple[State, dict[str, Array]]:
+        """Learn from it. Always compiled; touches no environment. The metrics are float scalars;
+        `return` (the mean over this update's episodes) is always among them."""
+
+    @abc.abstractmethod
+    def agent(self, problem: Problem, state: State) -> AbstractAgent:
+        """What has been learned, ready for a new task. It shares arrays with `state`: copy it if
+        it must outlive the next, donating, update."""
+
+    @abc.abstractmethod
+    def steps(self, problem: Problem) -> int:
+        """Environment steps that one update takes in the source (static)."""
+
+    def target_steps(self, problem: Problem) -> int:
+        """Upper bound on the steps that one update takes in the target (static)."""
+        return 0
+
+    def update(self, problem: Problem, state: State) -> tuple[State, dict[str, Array]]:
+        """`learn` from what `collect` gathered."""
+        state, experience = self.collect(problem, state)
+        return self.learn(problem, state, experience)

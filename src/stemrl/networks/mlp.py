@@ -1,0 +1,109 @@
+"""Multilayer perceptrons and convolutional encoders as plain pytrees of arrays."""
+
+import math
+from typing import Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
+
+
+def activate(name: Activation, x: Array) -> Array:
+    """The activation called `name`."""
+    if name not in get_args(Activation):
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(get_args(Activation))}")
+    return jnp.tanh(x) if name == "tanh" else getattr(jax.nn, name)(x)
+
+
+class Linear(eqx.Module):
+    """y = x W + b, with any leading dimensions (they are one matrix product)."""
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"]
+
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, key: PRNGKeyArray):
+        """Orthogonal weights times `scale` (√2 suits ReLU, 0.01 a policy's last layer)."""
+        self.weight = scale * jax.nn.initializers.orthogonal()(key, (inputs, outputs))
+        self.bias = jnp.zeros(outputs)
+
+    def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
+        return x @ self.weight + self.bias
+
+
+class MLP(eqx.Module):
+    """Linear layers with an activation after each but the last."""
+
+    layers: tuple[Linear, ...]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: tuple[int, ...],
+        activation: Activation = "tanh",
+        *,
+        final_scale: float = 1.0,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** sizes of input, output and hidden layers; `final_scale` multiplies the
+        last layer's orthogonal weights."""
+        sizes = (inputs, *hidden, outputs)
+        keys = jax.random.split(key, len(sizes) - 1)
+        inner = math.sqrt(2) if activation in ("relu", "elu", "silu", "gelu") else 1.0
+        scales = [inner] * len(hidden) + [final_scale]
+        self.layers = tuple(
+            Linear(i, o, scale=s, key=k)
+            for i, o, s, k in zip(sizes[:-1], sizes[1:], scales, keys, strict=True)
+        )
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
+        for layer in self.layers[:-1]:
+            x = activate(self.activation, layer(x))
+        return self.layers[-1](x)
+
+
+class ConvEncoder(eqx.Module):
+    """Images `[…, height, width, channels]`, 0 to 255, to features `[…, features]`.
+
+    Three 3×3 convolutions with stride 2 and ReLU, then a linear layer: small, for small images.
+    """
+
+    kernels: tuple[Float[Array, "3 3 inputs outputs"], ...]
+    biases: tuple[Float[Array, " outputs"], ...]
+    project: Linear
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        features: int,
+        channels: tuple[int, ...] = (16, 32, 32),
+        *,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** the image's shape, the number of features, channels of each layer."""
+        *keys, last = jax.random.split(key, len(channels) + 1)
+        initialise = jax.nn.initializers.he_normal(in_axis=(0, 1, 2))
+        sizes = (shape[2], *channels)
+        self.kernels = tuple(
+            initialise(k, (3, 3, i, o)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False)
+        )
+        self.biases = tuple(jnp.zeros(o) for o in channels)
+        height, width = shape[:2]
+        for _ in channels:
+            height, width = -(-height // 2), -(-width // 2)
+        self.project = Linear(height * width * channels[-1], features, scale=math.sqrt(2), key=last)
+
+    def __call__(self, image: Array) -> Float[Array, "... features"]:
+        leading = image.shape[:-3]
+        x = image.reshape(-1, *image.shape[-3:]).astype(jnp.float32) / 255.0
+        for kernel, bias in zip(self.kernels, self.biases, strict=True):
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = jax.nn.relu(x + bias)
+        return jax.nn.relu(self.project(x.reshape(*leading, -1)))

@@ -1,0 +1,129 @@
+"""Distributions over actions. All take any leading dimensions; the last is the action's own."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import Discrete, Space
+
+
+class AbstractDistribution(eqx.Module):
+    """A distribution over one action, or with leading dimensions over many independent ones."""
+
+    @abc.abstractmethod
+    def sample(self, key: PRNGKeyArray) -> Array:
+        """One action for each leading index."""
+
+    @abc.abstractmethod
+    def mode(self) -> Array:
+        """The most likely action."""
+
+    @abc.abstractmethod
+    def log_prob(self, action: Array) -> Float[Array, "..."]:
+        """Log-density or log-probability, in nats."""
+
+    @abc.abstractmethod
+    def entropy(self) -> Float[Array, "..."]:
+        """Entropy in nats."""
+
+
+class Categorical(AbstractDistribution):
+    """Over 0, …, n − 1, by logits."""
+
+    logits: Float[Array, "... n"]
+
+    def sample(self, key: PRNGKeyArray) -> Int[Array, "..."]:
+        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+
+    def mode(self) -> Int[Array, "..."]:
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, action: Int[Array, "..."]) -> Float[Array, "..."]:
+        # A product with a one-hot vector has a much cheaper gradient on a CPU than a gather.
+        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=self.logits.dtype)
+        return jnp.sum(jax.nn.log_softmax(self.logits) * chosen, axis=-1)
+
+    def entropy(self) -> Float[Array, "..."]:
+        log_p = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+    def kl(self, other: "Categorical") -> Float[Array, "..."]:
+        """KL(self ‖ other), in nats."""
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+class DiagonalGaussian(AbstractDistribution):
+    """Independent normals."""
+
+    mean: Float[Array, "... n"]
+    log_std: Float[Array, "... n"]
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "... n"]:
+        noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> Float[Array, "... n"]:
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "... n"]) -> Float[Array, "..."]:
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return -jnp.sum(0.5 * z**2 + self.log_std + 0.5 * math.log(2 * math.pi), axis=-1)
+
+    def entropy(self) -> Float[Array, "..."]:
+        log_std = jnp.broadcast_to(self.log_std, self.mean.shape)
+        return jnp.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+    def kl(self, other: "DiagonalGaussian") -> Float[Array, "..."]:
+        """KL(self ‖ other), in nats."""
+        ratio = jnp.exp(2 * (self.log_std - other.log_std))
+        distance = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
+        return 0.5 * jnp.sum(ratio + distance - 1 - jnp.log(ratio), axis=-1)
+
+
+class TanhGaussian(AbstractDistribution):
+    """tanh of a diagonal Gaussian, so inside (−1, 1) (SAC, 1812.05905, appendix C)."""
+
+    mean: Float[Array, "... n"]
+    log_std: Float[Array, "... n"]
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "... n"]:
+        return self.sample_with_log_prob(key)[0]
+
+    def sample_with_log_prob(
+        self, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "... n"], Float[Array, "..."]]:
+        """An action and its log-density, without inverting the tanh."""
+        base = DiagonalGaussian(self.mean, self.log_std)
+        raw = base.sample(key)
+        return jnp.tanh(raw), base.log_prob(raw) - _log_slope(raw)
+
+    def mode(self) -> Float[Array, "... n"]:
+        """tanh of the mean: the median, which stands for the mode as is usual."""
+        return jnp.tanh(self.mean)
+
+    def log_prob(self, action: Float[Array, "... n"]) -> Float[Array, "..."]:
+        raw = jnp.arctanh(jnp.clip(action, -1 + 1e-6, 1 - 1e-6))
+        return DiagonalGaussian(self.mean, self.log_std).log_prob(raw) - _log_slope(raw)
+
+    def entropy(self) -> Float[Array, "..."]:
+        """Not known in closed form: minus the log-density at the mode, a rough stand-in."""
+        return -self.log_prob(self.mode())
+
+
+def _log_slope(raw: Float[Array, "... n"]) -> Float[Array, "..."]:
+    """Σ log (1 − tanh² raw), stable for large |raw|."""
+    return jnp.sum(2 * (math.log(2) - raw - jax.nn.softplus(-2 * raw)), axis=-1)
+
+
+def outputs_for(space: Space) -> int:
+    """How many numbers a policy's last layer gives for `space`: logits, or means."""
+    if isinstance(space, Discrete):
+        return space.n
+    if len(space.shape) != 1:
+        raise ValueError(f"actions must be discrete or a vector, not of shape {space.shape}")
+    return space.shape[0]

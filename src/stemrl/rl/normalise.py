@@ -1,0 +1,87 @@
+"""Running statistics, as leaves of a learner's state."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Normaliser(eqx.Module):
+    """Mean and variance of all observations so far, entry by entry (Chan et al. 1979, parallel).
+
+    Held in a learner's state and copied into its agent; experience is stored raw and normalised
+    where it is used.
+    """
+
+    count: Float[Array, ""]
+    mean: Float[Array, " size"]
+    m2: Float[Array, " size"]
+    """Sum of squared deviations from the mean."""
+
+    @classmethod
+    def of(cls, size: int) -> "Normaliser":
+        """Before the first observation: the identity."""
+        return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
+
+    def update(
+        self, x: Float[Array, "... size"], valid: Bool[Array, "..."] | None = None
+    ) -> "Normaliser":
+        """With the observations in `x`, those that are not padding."""
+        x = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1]))
+        w = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(x.dtype)
+        n = jnp.sum(w)
+        mean = w @ x / jnp.maximum(n, 1)
+        m2 = w @ (x - mean) ** 2
+        total = self.count + n
+        delta = mean - self.mean
+        share = n / jnp.maximum(total, 1)
+        return Normaliser(
+            total,
+            self.mean + delta * share,
+            self.m2 + m2 + delta**2 * self.count * share,
+        )
+
+    @property
+    def std(self) -> Float[Array, " size"]:
+        """Standard deviation; 1 before there are two observations, and where nothing varies."""
+        variance = self.m2 / jnp.maximum(self.count, 1)
+        return jnp.where((self.count > 1) & (variance > 1e-8), jnp.sqrt(variance), 1.0)
+
+    def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
+        """(x − mean) / std, clipped to ±10."""
+        return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
+
+
+class RewardScaler(eqx.Module):
+    """The scale of rewards: standard deviation of the discounted return so far, lane by lane.
+
+    Dividing by it keeps value targets near one without moving the optimum.
+    """
+
+    running: Float[Array, " lanes"]
+    statistics: Normaliser
+
+    @classmethod
+    def of(cls, lanes: int) -> "RewardScaler":
+        """Before the first reward: scale 1."""
+        return cls(jnp.zeros(lanes), Normaliser.of(1))
+
+    def update(
+        self,
+        reward: Float[Array, "time lanes"],
+        ended: Bool[Array, "time lanes"],
+        discount: float | Array,
+    ) -> "RewardScaler":
+        """With a chunk of rewards; `ended` sets a lane's discounted sum back to 0 after its step."""
+
+        def step(running: Array, row: tuple[Array, Array]):
+            r, end = row
+            running = discount * running + r
+            return jnp.where(end, 0.0, running), running
+
+        running, sums = jax.lax.scan(step, self.running, (reward, ended))
+        return RewardScaler(running, self.statistics.update(sums[..., None]))
+
+    def __call__(self, reward: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Reward over scale, clipped to ±10."""
+        return jnp.clip(reward / self.statistics.std[0], -10.0, 10.0)

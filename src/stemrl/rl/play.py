@@ -1,0 +1,224 @@
+"""Playing whole rounds of episodes: the evaluator, and on-policy collection in trials.
+
+`play` lets an agent meet tasks: per task, `rounds` rounds of `agent.width` episodes, with an
+adaptation after each. Everything is padded to the family's horizon, and everything of an episode
+that has ended (state, carry, reward) stands still until its round is over.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from ..core import (
+    AbstractAgent,
+    AbstractFamily,
+    Carry,
+    Context,
+    Environment,
+    Memory,
+    Params,
+    Transition,
+    count,
+    to_world,
+)
+
+
+class Trials(NamedTuple):
+    """What `play` leaves behind."""
+
+    transitions: Transition
+    """`[tasks, rounds, width, time, …]`, padded; see `valid`."""
+    carries: Carry
+    """The last carry of every episode, `[tasks, rounds, width, …]`."""
+    memory: Memory
+    """What each task's agent has become, `[tasks, …]`."""
+
+    @property
+    def returns(self) -> Float[Array, "tasks rounds width"]:
+        """Undiscounted return of every episode."""
+        return jnp.sum(self.transitions.reward, axis=-1)
+
+    @property
+    def lengths(self) -> Int[Array, "tasks rounds width"]:
+        """Steps of every episode."""
+        return jnp.sum(self.transitions.valid, axis=-1)
+
+
+def play(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    params: Params,
+    context: Context,
+    key: PRNGKeyArray,
+    rounds: int,
+    *,
+    adapt_last: bool = False,
+    task_batch: int | None = None,
+) -> Trials:
+    """Play `rounds` rounds of each task in `params`, adapting in between.
+
+    **Arguments:**
+
+    - `params`, `context`: the tasks, every leaf `[tasks, …]` (`context` may be `None`).
+    - `rounds`: rounds of `agent.width` episodes each; at least 1.
+    - `adapt_last`: also adapt after the last round; needed only where `Trials.memory` is.
+    - `task_batch`: adapt this many tasks at once (all of them by default). On few cores a small
+      number is faster for agents whose adaptation takes gradients.
+
+    Compile it together with what uses its result; it does not jit itself.
+    """
+    if family.stepping == "host":
+        from .host import play_on_host
+
+        return play_on_host(agent, family, params, context, key, rounds, adapt_last=adapt_last)
+    tasks = count(params)
+    params = strong(params)
+    start_key, rounds_key = jax.random.split(key)
+    memory = strong(jax.vmap(agent.start)(context, jax.random.split(start_key, tasks)))
+
+    def play_round(memory: Memory, indexed_key):
+        index, key = indexed_key
+        episodes_key, adapt_key = jax.random.split(key)
+        carries, episodes = play_episodes(agent, family, memory, params, episodes_key)
+
+        def adapt(memory: Memory) -> Memory:
+            def one(task):
+                return agent.adapt(*task)
+
+            args = (memory, carries, episodes, jax.random.split(adapt_key, tasks))
+            adapted = (
+                jax.vmap(one)(args)
+                if task_batch is None
+                else lax.map(one, args, batch_size=task_batch)
+            )
+            return like(adapted, memory)
+
+        last = index == rounds - 1
+        if rounds == 1:
+            memory = adapt(memory) if adapt_last else memory
+        elif adapt_last:
+            memory = adapt(memory)
+        else:
+            memory = lax.cond(last, lambda m: m, adapt, memory)
+        return memory, (carries, episodes)
+
+    round_keys = jax.random.split(rounds_key, rounds)
+    if rounds == 1:
+        memory, (carries, episodes) = play_round(memory, (0, round_keys[0]))
+        carries, episodes = jax.tree.map(lambda x: x[:, None], (carries, episodes))
+    else:
+        memory, (carries, episodes) = lax.scan(play_round, memory, (jnp.arange(rounds), round_keys))
+        carries, episodes = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (carries, episodes))
+    return Trials(episodes, carries, memory)
+
+
+def play_episodes(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    memory: Memory,
+    params: Params,
+    key: PRNGKeyArray,
+) -> tuple[Carry, Transition]:
+    """One round of every task: last carries `[tasks, width, …]`, transitions
+    `[tasks, width, time, …]`."""
+    env, horizon = family.env, family.horizon
+    batch = (count(params), agent.width)
+    begin_key, reset_key, steps_key = jax.random.split(key, 3)
+    carry = strong(over(agent.begin, "t-", memory, jax.random.split(begin_key, batch)))
+    obs, state = strong(over(env.reset, "-t", jax.random.split(reset_key, batch), params))
+
+    def step(loop, indexed_key):
+        time, key = indexed_key
+
+        def playing(loop):
+            alive, carry, obs, state = loop
+            keys = jax.random.split(key, (2, *batch))
+            acted, transition, stepped = batched_step(
+                agent, env, memory, carry, obs, state, params, keys
+            )
+            cut = ~transition.terminated & (transition.truncated | (time == horizon - 1))
+            transition = transition._replace(
+                reward=jnp.where(alive, transition.reward, 0.0),
+                terminated=alive & transition.terminated,
+                truncated=alive & cut,
+                valid=alive,
+            )
+            observed = over(agent.observe, "tee", memory, acted, transition)
+            new = like((observed, transition.next_obs, stepped), (carry, obs, state))
+            kept = select(alive, new, (carry, obs, state))
+            return (alive & ~transition.ended, *kept), transition
+
+        shape = jax.eval_shape(playing, loop)[1]
+
+        def idle(loop):
+            return loop, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+
+        return lax.cond(jnp.any(loop[0]), playing, idle, loop)
+
+    (_, carry, _, _), transitions = lax.scan(
+        step,
+        (jnp.ones(batch, bool), carry, obs, state),
+        (jnp.arange(horizon), jax.random.split(steps_key, horizon)),
+    )
+    return carry, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), transitions)
+
+
+def batched_step(
+    agent: AbstractAgent,
+    env: Environment,
+    memory: Memory,
+    carry: Carry,
+    obs: PyTree[Array],
+    state: PyTree[Array],
+    params: Params,
+    keys: PRNGKeyArray,
+) -> tuple[Carry, Transition, PyTree[Array]]:
+    """Act and step, `[tasks, width]` at once: the carry after acting, the transition (all of it
+    valid, with the environment's own truncation) and the next state. `keys` is
+    `[2, tasks, width]`."""
+    action, acted, info = over(agent.act, "teee", memory, carry, obs, keys[0])
+    next_obs, stepped, reward, terminated, truncated, events = over(
+        env.step, "eeet", keys[1], state, to_world(env.action_space(), action), params
+    )
+    reward = jnp.asarray(reward, jnp.float32)
+    terminated = jnp.asarray(terminated, bool)
+    truncated = jnp.asarray(truncated, bool) & ~terminated
+    valid = jnp.ones(reward.shape, bool)
+    transition = Transition(
+        obs, action, reward, terminated, truncated, next_obs, valid, info, events
+    )
+    return acted, transition, stepped
+
+
+def over(function: Any, axes: str, *args: Any) -> Any:
+    """`function` for every task and episode. `axes` names each argument's leading dimensions: `e`
+    or `-`, tasks and episodes; `t`, tasks only (shared by a task's episodes)."""
+    inner = tuple(None if axis == "t" else 0 for axis in axes)
+    return jax.vmap(jax.vmap(function, in_axes=inner))(*args)
+
+
+def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
+    """`new` where `mask`, else `old`; the mask's dimensions lead those of every leaf."""
+
+    def leaf(n: Array, o: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - mask.ndim)), n, o)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def strong(tree: PyTree[Array]) -> PyTree[Array]:
+    """The same arrays without weak types, which would retrace a scan."""
+
+    def leaf(x: Any) -> Array:
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.asarray(x, x.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def like(tree: PyTree[Array], template: PyTree[Array]) -> PyTree[Array]:
+    """`tree` in the dtypes of `template`, so that it may be carried through a loop."""
+    return jax.tree.map(lambda x, t: jnp.asarray(x, t.dtype), tree, template)

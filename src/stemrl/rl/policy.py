@@ -1,0 +1,134 @@
+"""The feed-forward policy and value networks that methods share, and what they see."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import AbstractFamily, Box, Context, Discrete, Problem, Space
+from ..networks import MLP, Activation, ConvEncoder
+from .distributions import Categorical, DiagonalGaussian, outputs_for
+from .normalise import Normaliser
+
+
+def is_image(space: Space) -> bool:
+    """Whether observations are `[height, width, channels]`."""
+    return isinstance(space, Box) and len(space.shape) == 3
+
+
+def observation_size(space: Space) -> int:
+    """Entries of what `flatten` gives."""
+    return space.n if isinstance(space, Discrete) else space.size
+
+
+def flatten(space: Space, obs: Array) -> Array:
+    """An observation as a float vector `[…, size]`: one-hot if discrete. Images stay as they are."""
+    if isinstance(space, Discrete):
+        return jax.nn.one_hot(obs, space.n)
+    if is_image(space):
+        return obs
+    return obs.reshape(*obs.shape[: obs.ndim - len(space.shape)], -1).astype(jnp.float32)
+
+
+def perceive(space: Space, normaliser: Normaliser | None, obs: Array) -> Array:
+    """What a network is given: flattened and, where that makes sense, normalised."""
+    x = flatten(space, obs)
+    if normaliser is None or isinstance(space, Discrete) or is_image(space):
+        return x
+    return normaliser(x)
+
+
+def context_size(problem: Problem) -> int:
+    """Entries of the revealed context; 0 where nothing is revealed."""
+    if problem.reveal == "nothing":
+        return 0
+    return int(jax.eval_shape(lambda: _one_context(problem.source)).size)
+
+
+def _one_context(family: AbstractFamily) -> Any:
+    return family.context(family.sample(jax.random.key(0), "train"))
+
+
+class Network(eqx.Module):
+    """(observation, context) to a vector: a convolutional encoder for images, then an MLP."""
+
+    encoder: ConvEncoder | None
+    body: MLP
+
+    def __init__(
+        self,
+        space: Space,
+        context: int,
+        outputs: int,
+        hidden: tuple[int, ...],
+        activation: Activation = "tanh",
+        *,
+        final_scale: float = 1.0,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** the observation space, the context's size, the output's size, hidden
+        layers; see `MLP` for the rest."""
+        encoder_key, body_key = jax.random.split(key)
+        inputs = observation_size(space)
+        self.encoder = None
+        if is_image(space):
+            inputs = 128
+            height, width, channels = space.shape
+            self.encoder = ConvEncoder((height, width, channels), inputs, key=encoder_key)
+        self.body = MLP(
+            inputs + context, outputs, hidden, activation, final_scale=final_scale, key=body_key
+        )
+
+    def __call__(self, seen: Array, context: Context = None) -> Float[Array, "... outputs"]:
+        """`seen` is what `perceive` gave; `context` has the same leading dimensions, or none."""
+        x = seen if self.encoder is None else self.encoder(seen)
+        if context is not None:
+            x = jnp.concatenate(
+                [x, jnp.broadcast_to(context, (*x.shape[:-1], context.shape[-1]))], -1
+            )
+        return self.body(x)
+
+
+class Policy(eqx.Module):
+    """A stochastic policy: categorical, or Gaussian with a state-independent deviation."""
+
+    network: Network
+    log_std: Float[Array, " actions"] | None
+    min_log_std: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        context: int,
+        hidden: tuple[int, ...],
+        activation: Activation = "tanh",
+        *,
+        initial_std: float = 1.0,
+        min_std: float = 1e-6,
+        final_scale: float = 0.01,
+        key: PRNGKeyArray,
+    ):
+        """**Arguments:** `initial_std`, `min_std`: of continuous actions, whose range is [−1, 1]."""
+        outputs = outputs_for(action_space)
+        self.network = Network(
+            observation_space,
+            context,
+            outputs,
+            hidden,
+            activation,
+            final_scale=final_scale,
+            key=key,
+        )
+        continuous = isinstance(action_space, Box)
+        self.log_std = jnp.full(outputs, jnp.log(initial_std)) if continuous else None
+        self.min_log_std = float(jnp.log(min_std))
+
+    def __call__(self, seen: Array, context: Context = None) -> Categorical | DiagonalGaussian:
+        """The distribution over actions."""
+        out = self.network(seen, context)
+        if self.log_std is None:
+            return Categorical(out)
+        return DiagonalGaussian(out, jnp.maximum(self.log_std, self.min_log_std))

@@ -1,0 +1,188 @@
+"""Playing in packed lanes: for learners that need no whole episodes.
+
+A lane plays one episode after another, `episodes` of the same task (a trial), then draws a new
+task. `[time, lanes]` is full of real steps, whatever the episodes' lengths; an episode that is
+unfinished when a chunk ends goes on in the next.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from ..core import (
+    AbstractAgent,
+    AbstractFamily,
+    Carry,
+    Context,
+    Memory,
+    Params,
+    Problem,
+    Transition,
+)
+from .play import batched_step, like, select, strong
+
+
+class Live(NamedTuple):
+    """Worlds under way, every leaf `[lanes, …]`."""
+
+    params: Params
+    context: Context
+    memory: Memory
+    carry: Carry
+    obs: PyTree[Array]
+    state: PyTree[Array]
+    elapsed: Int[Array, " lanes"]
+    """Steps taken in this episode."""
+    episode: Int[Array, " lanes"]
+    """Episodes finished in this trial."""
+    score: Float[Array, " lanes"]
+    """This episode's return so far."""
+    fresh: Bool[Array, " lanes"]
+    """Whether the next step is a trial's first."""
+
+
+class Stream(NamedTuple):
+    """A chunk of experience, every leaf `[time, lanes, …]`."""
+
+    transitions: Transition
+    trial_start: Bool[Array, "time lanes"]
+    """The first step of a trial, before which memory and carry were new."""
+    trial_end: Bool[Array, "time lanes"]
+    """The last step of a trial."""
+    episode: Int[Array, "time lanes"]
+    """The episode's index in its trial."""
+    score: Float[Array, "time lanes"]
+    """The episode's return up to and with this step: where `transitions.ended`, its return."""
+
+    def mean_return(self) -> Float[Array, ""]:
+        """Mean return of the episodes that ended in this chunk; of the unfinished ones' so far if
+        none did."""
+        ended = self.transitions.ended
+        finished = jnp.sum(self.score * ended) / jnp.maximum(jnp.sum(ended), 1)
+        return jnp.where(jnp.any(ended), finished, jnp.mean(self.score[-1]))
+
+
+def enter(
+    agent: AbstractAgent,
+    problem: Problem,
+    family: AbstractFamily,
+    key: PRNGKeyArray,
+    lanes: int,
+) -> Live:
+    """Lanes at the start of their first trial, on tasks of the `train` split."""
+    if family.stepping == "host":
+        from .host import enter_on_host
+
+        return enter_on_host(agent, problem, family, key, lanes)
+    return jax.vmap(lambda k: _new_trial(agent, problem, family, k))(jax.random.split(key, lanes))
+
+
+def stream(
+    agent: AbstractAgent,
+    problem: Problem,
+    family: AbstractFamily,
+    live: Live,
+    key: PRNGKeyArray,
+    steps: int,
+    episodes: int = 1,
+) -> tuple[Live, Stream]:
+    """`steps` steps in every lane, going on from `live`.
+
+    The agent's `width` must be 1; after each of a trial's `episodes` episodes it adapts on its
+    carry alone (`adapt` is handed `None` for the episodes). The memory in `live` was made by the
+    agent of an earlier update: only what the agent itself holds is always up to date.
+    """
+    if agent.width != 1:
+        raise ValueError(f"stream plays episode by episode; this agent's width is {agent.width}")
+    if family.stepping == "host":
+        from .host import stream_on_host
+
+        return stream_on_host(agent, problem, family, live, key, steps, episodes)
+    env, horizon = family.env, family.horizon
+    lanes = live.elapsed.shape[0]
+
+    def step(live: Live, key: PRNGKeyArray):
+        step_key, renew_key = jax.random.split(key)
+        keys = jax.random.split(step_key, (2, lanes, 1))
+        # A lane is a task with a width of one.
+        carry, obs, state = jax.tree.map(lambda x: x[:, None], (live.carry, live.obs, live.state))
+        acted, transition, stepped = batched_step(
+            agent, env, live.memory, carry, obs, state, live.params, keys
+        )
+        acted, transition, stepped = jax.tree.map(lambda x: x[:, 0], (acted, transition, stepped))
+        late = live.elapsed + 1 >= horizon
+        transition = transition._replace(
+            truncated=~transition.terminated & (transition.truncated | late)
+        )
+        observed = jax.vmap(agent.observe)(live.memory, acted, transition)
+        ended = transition.ended
+        trial_end = ended & (live.episode + 1 >= episodes)
+        score = live.score + transition.reward
+        row = Stream(transition, live.fresh, trial_end, live.episode, score)
+        live = live._replace(
+            carry=like(observed, live.carry),
+            obs=like(transition.next_obs, live.obs),
+            state=like(stepped, live.state),
+            elapsed=live.elapsed + 1,
+            score=score,
+            fresh=jnp.zeros(lanes, bool),
+        )
+
+        def renew(live: Live) -> Live:
+            episode_keys, trial_keys = jax.random.split(renew_key, (2, lanes))
+            episode = jax.vmap(lambda lane, k: _new_episode(agent, family, lane, k))
+            trial = jax.vmap(lambda k: _new_trial(agent, problem, family, k))
+            live = select(ended & ~trial_end, like(episode(live, episode_keys), live), live)
+            return select(trial_end, like(trial(trial_keys), live), live)
+
+        return lax.cond(jnp.any(ended), renew, lambda live: live, live), row
+
+    return lax.scan(step, strong(live), jax.random.split(key, steps))
+
+
+def _new_episode(
+    agent: AbstractAgent, family: AbstractFamily, lane: Live, key: PRNGKeyArray
+) -> Live:
+    """The same task's next episode, after an adaptation on the last carry."""
+    adapt_key, begin_key, reset_key = jax.random.split(key, 3)
+    carries = jax.tree.map(lambda x: x[None], lane.carry)
+    memory = agent.adapt(lane.memory, carries, None, adapt_key)
+    obs, state = family.env.reset(reset_key, lane.params)
+    return lane._replace(
+        memory=memory,
+        carry=agent.begin(memory, begin_key),
+        obs=obs,
+        state=state,
+        elapsed=jnp.zeros((), jnp.int32),
+        episode=lane.episode + 1,
+        score=jnp.zeros(()),
+    )
+
+
+def _new_trial(
+    agent: AbstractAgent, problem: Problem, family: AbstractFamily, key: PRNGKeyArray
+) -> Live:
+    """A new task, and its first episode."""
+    task_key, start_key, begin_key, reset_key = jax.random.split(key, 4)
+    params = strong(family.sample(task_key, "train"))
+    context = problem.context(family, params)
+    memory = agent.start(context, start_key)
+    obs, state = family.env.reset(reset_key, params)
+    zero = jnp.zeros((), jnp.int32)
+    return strong(
+        Live(
+            params=params,
+            context=context,
+            memory=memory,
+            carry=agent.begin(memory, begin_key),
+            obs=obs,
+            state=state,
+            elapsed=zero,
+            episode=zero,
+            score=jnp.zeros(()),
+            fresh=jnp.ones((), bool),
+        )
+    )

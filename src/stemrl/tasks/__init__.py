@@ -1,0 +1,1 @@
+"""Task families in pure JAX, and adapters to the families of others."""

@@ -1,0 +1,117 @@
+"""Points in the plane that must find a place they are not told.
+
+`point-2d` is MAML's navigation task (1703.03400, §5.3.1, in the setting of the authors' code);
+`point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise).
+"""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from ..core import AbstractFamily, Box, Params, Split
+
+
+class PointState(eqx.Module):
+    """Where the point is."""
+
+    position: Float[Array, "2"]
+
+
+class PointEnv(eqx.Module):
+    """A point that moves by its action; params `{"goal": [2]}`.
+
+    The reward is minus the distance to the goal after the step, or, with a `radius`, 1 minus that
+    distance inside the radius and 0 outside. The observation is the position.
+    """
+
+    step_size: float = eqx.field(static=True)
+    start_spread: float = eqx.field(static=True, default=0.0)
+    """The first position is uniform within ± this in each coordinate."""
+    radius: float | None = eqx.field(static=True, default=None)
+    stop_within: float | None = eqx.field(static=True, default=None)
+    """Terminates within this distance of the goal in each coordinate."""
+
+    def reset(self, key: PRNGKeyArray, params: Params):
+        noise = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        position = self.start_spread * noise
+        return position, PointState(position)
+
+    def step(self, key: PRNGKeyArray, state: PointState, action: Array, params: Params):
+        position = state.position + action
+        offset = position - params["goal"]
+        distance = jnp.sqrt(jnp.sum(offset**2))
+        reward = -distance
+        inside = jnp.asarray(False)
+        if self.radius is not None:
+            inside = distance <= self.radius
+            reward = jnp.where(inside, 1.0 - distance, 0.0)
+        terminated: Bool[Array, ""] = jnp.asarray(False)
+        if self.stop_within is not None:
+            terminated = jnp.all(jnp.abs(offset) < self.stop_within)
+        events = {"success": inside} if self.radius is not None else {}
+        return position, PointState(position), reward, terminated, jnp.asarray(False), events
+
+    def observation_space(self, params: Params | None = None) -> Box:
+        return Box((2,))
+
+    def action_space(self, params: Params | None = None) -> Box:
+        return Box((2,), -self.step_size, self.step_size)
+
+
+class Point2D(AbstractFamily):
+    """MAML's point: a goal in the square [−size, size]², reward −distance, steps of ±0.1."""
+
+    name: ClassVar[str] = "point-2d"
+
+    size: float = eqx.field(static=True, default=0.5)
+    """Half the side of the square that goals are drawn from (length units)."""
+    horizon: int = eqx.field(static=True, default=100)
+    """Steps an episode."""
+
+    @property
+    def env(self) -> PointEnv:
+        return PointEnv(step_size=0.1, stop_within=0.01)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Goals uniform in the square; `ood`: in the frame between it and one twice as wide."""
+        if split != "ood":
+            goal = jax.random.uniform(key, (2,), minval=-self.size, maxval=self.size)
+            return {"goal": goal}
+        side, along, corner = jax.random.split(key, 3)
+        far = jax.random.uniform(side, (), minval=self.size, maxval=2 * self.size)
+        near = jax.random.uniform(along, (), minval=-1.0, maxval=1.0) * far
+        turn = jax.random.randint(corner, (), 0, 4) * (math.pi / 2)
+        c, s = jnp.cos(turn), jnp.sin(turn)
+        return {"goal": jnp.stack([c * far - s * near, s * far + c * near])}
+
+    def context(self, params: Params) -> Array:
+        return params["goal"]
+
+
+class PointSparse(AbstractFamily):
+    """PEARL's point: a goal on the half-circle of radius 1, reward only within `radius` of it."""
+
+    name: ClassVar[str] = "point-sparse"
+
+    radius: float = eqx.field(static=True, default=0.2)
+    """The reward is 1 − distance within this of the goal, 0 elsewhere (length units)."""
+    horizon: int = eqx.field(static=True, default=20)
+    """Steps an episode."""
+
+    @property
+    def env(self) -> PointEnv:
+        return PointEnv(step_size=0.1, start_spread=0.1, radius=self.radius)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Angles uniform in [0, π]; `ood`: the other half of the circle."""
+        angle = jax.random.uniform(key, (), minval=0.0, maxval=math.pi)
+        if split == "ood":
+            angle = -angle
+        return {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
+
+    def context(self, params: Params) -> Array:
+        return params["goal"]
