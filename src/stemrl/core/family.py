@@ -34,8 +34,6 @@ class AbstractFamily(eqx.Module):
     never pass for a new one."""
     finite: ClassVar[bool] = False
     """A finite family's test tasks ARE its training tasks; results repeat that."""
-    trial_episodes: ClassVar[int] = 2
-    """Episodes of one trial, for learners whose unit is the trial and that are not told."""
     stepping: ClassVar[Stepping] = "jax"
     """How a step is taken: `jax`, compiled whole; `callback`, by a simulator called from compiled
     code; `host`, by Python objects, outside compiled code."""
@@ -69,6 +67,11 @@ class AbstractFamily(eqx.Module):
         with every result and compared before two results are."""
         settings = ",".join(f"{k}={v!r}" for k, v in sorted(self.settings().items()))
         return f"{self.name}@{self.version}({settings})"
+
+    @property
+    def trial_episodes(self) -> int:
+        """Episodes of one trial, for learners whose unit is the trial and that are not told."""
+        return 2
 
     def settings(self) -> dict[str, Any]:
         """The fields, by name."""
