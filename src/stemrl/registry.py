@@ -7,7 +7,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from .core.errors import UserError, nearest
+from .errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The four contracts (environment, family, agent, learner), the problem and the spaces.
 
-Everything else is written against these; they import nothing else of the project.
+Everything else is written against these; they import nothing else of the project, but `errors`,
+which stands outside so that the command line can have it without JAX.
 """
 
+from ..errors import UserError, nearest
 from .agent import AbstractAgent, Carry, Memory
 from .environment import Action, Environment, EnvState, Info, Obs, Params, Transition
-from .errors import UserError, nearest
 from .family import (
     SPLITS,
     AbstractFamily,

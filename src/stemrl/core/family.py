@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from ..errors import UserError
 from .environment import Environment, Obs, Params
-from .errors import UserError
 from .spaces import Space
 
 Split = Literal["train", "test", "ood"]

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from ..errors import UserError
 from .agent import AbstractAgent
 from .environment import Params
-from .errors import UserError
 from .family import AbstractFamily, Context
 
 State = PyTree[Array]
