@@ -1,0 +1,49 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv, on its own.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format lint types docs wheel bench clean
+
+demo: $(STAMP)
+	$(BIN)/stemrl demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What .ci/run does after the tests' set-up: everything that must hold before a change lands.
+check: lint types test docs
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "stemrl needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@touch $(STAMP)
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/pyright
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --outdir dist .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/physics.py
+	$(BIN)/python benchmarks/maml.py
+	$(BIN)/python benchmarks/sac.py
+	$(BIN)/python benchmarks/start_up.py
+
+clean:
+	rm -rf $(VENV) build dist site src/*.egg-info
