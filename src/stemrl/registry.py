@@ -30,6 +30,13 @@ class Entry:
 METHODS: dict[str, Entry] = {}
 
 FAMILIES: dict[str, Entry] = {
+    "bandit": Entry("stemrl.tasks.bandit:Bandit", "RL²'s Bernoulli bandits: a pull is an episode"),
+    "random-mdp": Entry(
+        "stemrl.tasks.random_mdp:RandomMDP", "RL²'s random tabular decision processes"
+    ),
+    "gridnavi": Entry(
+        "stemrl.tasks.gridnavi:GridNavi", "VariBAD's 5×5 grid with a hidden goal (finite)"
+    ),
     "point-2d": Entry(
         "stemrl.tasks.point:Point2D", "MAML's point: find a goal in a square, dense reward"
     ),
