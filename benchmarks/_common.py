@@ -1,0 +1,93 @@
+"""What all benchmarks share: where they ran, and how their numbers are printed and written.
+
+A benchmark measures both sides in one process, alternating, and hands rows to `write`:
+
+    write("physics", [row("rollout over bare rollout", ours=49_000, theirs=55_000, bar=0.85)])
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
+PACKAGES = ("stemrl", "jax", "jaxlib", "equinox", "mujoco", "gymnasium", "numpy", "torch")
+_STARTED = time.perf_counter()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, memory in GiB, system and Python."""
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            processor = next(s.split(":")[1].strip() for s in file if s.startswith("model name"))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (OSError, StopIteration, ValueError):
+        memory = float("nan")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor,
+        "cores": cores,
+        "memory_gib": round(memory, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that matter, as far as they are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def alternate(sides: dict[str, Callable[[], float]], repeats: int = 5) -> dict[str, float]:
+    """Median of what each side returns, run in turns so that a busy machine hits all alike."""
+    seen: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, run in sides.items():
+            seen[name].append(run())
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def row(
+    name: str, ours: float, theirs: float, bar: float, *, lower: bool = False, unit: str = "steps/s"
+) -> dict[str, Any]:
+    """One comparison. The ratio is how many times better ours is: ours / theirs, or theirs / ours
+    where `lower` numbers are better; it should be at least `bar`."""
+    ratio = theirs / ours if lower else ours / theirs
+    return {"name": name, "ours": ours, "theirs": theirs, "ratio": ratio, "bar": bar, "unit": unit}
+
+
+def write(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
+    """Print `rows` and write them to `results/benchmarks/<name>.json`, with the machine, the
+    versions, the seconds since the benchmark started and whatever `more` says of the setting."""
+    for r in rows:
+        mark = "meets" if r["ratio"] >= r["bar"] else "MISSES"
+        unit = r.get("unit", "")
+        print(
+            f"{r['name']}: {r['ours']:,.4g} against {r['theirs']:,.4g} {unit},"
+            f" ratio {r['ratio']:.2f}, {mark} the bar of {r['bar']:g}"
+        )
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    seconds = round(time.perf_counter() - _STARTED, 1)
+    content = {
+        "benchmark": name,
+        "rows": rows,
+        **more,
+        "machine": machine(),
+        "versions": versions(),
+        "seconds": seconds,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
