@@ -1,5 +1,6 @@
 """The feed-forward policy and value networks that methods share, and what they see."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -124,7 +125,7 @@ class Policy(eqx.Module):
         )
         continuous = isinstance(action_space, Box)
         self.log_std = jnp.full(outputs, jnp.log(initial_std)) if continuous else None
-        self.min_log_std = float(jnp.log(min_std))
+        self.min_log_std = math.log(min_std)
 
     def __call__(self, seen: Array, context: Context = None) -> Categorical | DiagonalGaussian:
         """The distribution over actions."""

@@ -1,0 +1,41 @@
+"""The agent of methods that do not adapt: one policy for every task."""
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from ..core import AbstractAgent, Action, Carry, Context, Info, Memory, Obs, Space
+from .distributions import AbstractDistribution
+from .normalise import Normaliser
+from .policy import perceive
+
+
+class PolicyAgent(AbstractAgent):
+    """Follows a policy that sees the observation and, where it is revealed, the context.
+
+    The memory is the context (or `None`), the carry `()`. `info` holds `log_prob` (of the action,
+    under the distribution it was drawn from) and `context`.
+    """
+
+    policy: eqx.Module
+    """Called with what `perceive` gives and a context: a distribution over actions."""
+    normaliser: Normaliser | None
+    space: Space = eqx.field(static=True)
+    """The observation space."""
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Memory:
+        return context
+
+    def begin(self, memory: Memory, key: PRNGKeyArray) -> Carry:
+        return ()
+
+    def act(
+        self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray
+    ) -> tuple[Action, Carry, Info]:
+        seen = perceive(self.space, self.normaliser, obs)
+        distribution: AbstractDistribution = self.policy(seen, memory)  # pyright: ignore[reportCallIssue]
+        action = distribution.mode() if self.greedy else distribution.sample(key)
+        log_prob = distribution.log_prob(jax.lax.stop_gradient(action))
+        return action, carry, {"log_prob": log_prob, "context": memory}

@@ -1,0 +1,326 @@
+"""Proximal policy optimisation (Schulman et al. 2017, 1707.06347), and its pieces.
+
+The problem: a policy gradient is only true where its data was drawn, so a batch is good for one
+small step. The idea: take many steps on the same batch, but stop paying for a probability ratio
+that has already moved by ε. With ρ = π(a|s) / π_old(a|s) and advantages A by GAE, minimise
+
+    −E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] + c₁ ½ E[(V(s) − V̂)²] − c₂ E[H(π(·|s))]
+
+over a few epochs of minibatches. The pieces (`clipped_policy_loss`, `value_loss`, and `fit`
+of `fitting.py`) serve every method that has a batch of rows: steps here and in fine-tuning, whole
+trials in RL².
+"""
+
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import AbstractLearner, Context, Problem, Space, Transition, UserError
+from ..networks import Activation
+from .agent import PolicyAgent
+from .fitting import (
+    annealed,
+    explained_variance,
+    fit,
+    optimiser,
+    require_positive,
+    standardise,
+    weighted_mean,
+)
+from .normalise import Normaliser, RewardScaler
+from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
+from .returns import generalised_advantages
+from .stream import Live, Stream, enter, stream
+
+
+class ActorCritic(eqx.Module):
+    """A policy and a value function that share nothing."""
+
+    policy: Policy
+    value: Network
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        hidden: tuple[int, ...],
+        activation: Activation,
+        *,
+        initial_std: float = 1.0,
+        key: PRNGKeyArray,
+    ) -> "ActorCritic":
+        """Fresh networks for the spaces of `problem`."""
+        policy_key, value_key = jax.random.split(key)
+        observations, actions = problem.source.observation_space, problem.source.action_space
+        context = context_size(problem)
+        return cls(
+            Policy(
+                observations,
+                actions,
+                context,
+                hidden,
+                activation,
+                initial_std=initial_std,
+                key=policy_key,
+            ),
+            Network(observations, context, 1, hidden, activation, key=value_key),
+        )
+
+    def values(self, seen: Array, context: Context) -> Float[Array, "..."]:
+        """V of what `perceive` gave."""
+        return self.value(seen, context)[..., 0]
+
+
+class Rows(NamedTuple):
+    """Steps to learn from, every leaf `[rows, …]`."""
+
+    seen: Array
+    """What the networks are given."""
+    context: Context
+    action: Array
+    log_prob: Float[Array, " rows"]
+    """Under the policy that acted."""
+    advantage: Float[Array, " rows"]
+    target: Float[Array, " rows"]
+    """Of the value: advantage + value before learning, in scaled rewards."""
+    weight: Float[Array, " rows"]
+    """1, or 0 on padding."""
+
+
+def clipped_policy_loss(
+    log_prob: Float[Array, "..."],
+    old_log_prob: Float[Array, "..."],
+    advantage: Float[Array, "..."],
+    weight: Float[Array, "..."],
+    clip: float | Array,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """−E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] (eq. 7), and how far the policy has moved.
+
+    `kl` is the estimate E[ρ − 1 − log ρ] of KL(old ‖ new): never negative, of low variance.
+    """
+    # Padding may hold any action: its ratio must not overflow before it is weighted by 0.
+    log_ratio = jnp.where(weight > 0, log_prob - old_log_prob, 0.0)
+    ratio = jnp.exp(log_ratio)
+    surrogate = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+    moved = {
+        "kl": weighted_mean(ratio - 1.0 - log_ratio, weight),
+        "clip_fraction": weighted_mean((jnp.abs(ratio - 1.0) > clip).astype(ratio.dtype), weight),
+    }
+    return -weighted_mean(surrogate, weight), moved
+
+
+def value_loss(
+    value: Float[Array, "..."], target: Float[Array, "..."], weight: Float[Array, "..."]
+) -> Float[Array, ""]:
+    """½ E[(V − V̂)²]."""
+    return 0.5 * weighted_mean((value - target) ** 2, weight)
+
+
+def rows_of(
+    networks: ActorCritic,
+    normaliser: Normaliser,
+    space: Space,
+    steps: Transition,
+    reward: Float[Array, "batch time"],
+    discount: float | Array,
+    trace: float | Array,
+) -> tuple[Rows, Float[Array, " rows"]]:
+    """Sequences of steps, every leaf `[batch, time, …]`, as rows with advantages (standardised)
+    and value targets; and their values as they were. `reward` is the scaled one.
+
+    Both values of a step are the network's own, that of the true next observation too: what a time
+    limit cuts off counts, what follows a termination does not.
+    """
+    seen, next_seen = (perceive(space, normaliser, x) for x in (steps.obs, steps.next_obs))
+    context = steps.info["context"]
+    value, next_value = networks.values(seen, context), networks.values(next_seen, context)
+    weight = steps.valid.astype(jnp.float32)
+    advantage = jax.vmap(generalised_advantages, in_axes=(0, 0, 0, 0, 0, None, None))(
+        reward, value, next_value, ~steps.terminated, ~steps.ended & steps.valid, discount, trace
+    )
+    rows = Rows(
+        seen=seen,
+        context=context,
+        action=steps.action,
+        log_prob=steps.info["log_prob"],
+        advantage=standardise(advantage, weight),
+        target=advantage + value,
+        weight=weight,
+    )
+    rows, value = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (rows, value))
+    return rows, value
+
+
+def ppo_loss(
+    networks: ActorCritic,
+    rows: Rows,
+    clip: float | Array,
+    value_weight: float | Array,
+    entropy_weight: float | Array,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The whole objective (eq. 9, negated) on some rows, and its parts."""
+    distribution = networks.policy(rows.seen, rows.context)
+    policy, moved = clipped_policy_loss(
+        distribution.log_prob(rows.action), rows.log_prob, rows.advantage, rows.weight, clip
+    )
+    value = value_loss(networks.values(rows.seen, rows.context), rows.target, rows.weight)
+    entropy = weighted_mean(distribution.entropy(), rows.weight)
+    loss = policy + value_weight * value - entropy_weight * entropy
+    return loss, {"loss/policy": policy, "loss/value": value, "entropy": entropy, **moved}
+
+
+class PpoState(eqx.Module):
+    """Everything that PPO knows."""
+
+    networks: ActorCritic
+    optimiser: optax.OptState
+    normaliser: Normaliser
+    scaler: RewardScaler
+    live: Live
+    updates: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Ppo(AbstractLearner):
+    """PPO with packed lanes, one policy for all tasks; contextual where the context is revealed."""
+
+    name: ClassVar[str] = "ppo"
+
+    lanes: int = eqx.field(static=True, default=32)
+    """Worlds played side by side."""
+    steps_per_update: int = eqx.field(static=True, default=128)
+    """Steps in each lane between two updates."""
+    epochs: int = eqx.field(static=True, default=8)
+    """Passes over the steps of an update."""
+    minibatches: int = eqx.field(static=True, default=16)
+    """Gradient steps a pass."""
+    learning_rate: float = 3e-4
+    """Adam's step size."""
+    anneal_updates: int | None = eqx.field(static=True, default=None)
+    """Updates over which the step size falls linearly to zero; constant if none."""
+    discount: float = 0.99
+    """Discount factor γ."""
+    trace: float = 0.95
+    """λ of generalised advantage estimation."""
+    clip: float = 0.2
+    """How far a probability ratio may move before it stops counting, ε."""
+    value_weight: float = 0.5
+    """Weight of the value's loss, c₁."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus, c₂."""
+    max_gradient_norm: float = 0.5
+    """Bound on the gradient's global norm."""
+    target_kl: float | None = None
+    """Stop an update's epochs beyond 1.5 times this KL divergence (nats); never if none."""
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(64, 64))
+    """Hidden layers of policy and value."""
+    activation: Activation = eqx.field(static=True, default="tanh")
+    """Their activation: tanh, relu, elu, silu or gelu."""
+    initial_std: float = 1.0
+    """First standard deviation of continuous actions, whose range is [−1, 1]."""
+    normalise_observations: bool = eqx.field(static=True, default=True)
+    """Whether networks see observations by their running mean and deviation."""
+    normalise_rewards: bool = eqx.field(static=True, default=True)
+    """Whether rewards are divided by the deviation of the running discounted return."""
+
+    def __check_init__(self):
+        require_positive(self, "lanes", "steps_per_update", "epochs", "minibatches")
+        if self.minibatches > self.lanes * self.steps_per_update:
+            raise UserError(
+                f"minibatches must be at most lanes × steps_per_update"
+                f" = {self.lanes * self.steps_per_update}, not {self.minibatches}"
+            )
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> PpoState:
+        network_key, live_key, key = jax.random.split(key, 3)
+        networks = ActorCritic.of(
+            problem, self.hidden, self.activation, initial_std=self.initial_std, key=network_key
+        )
+        normaliser = Normaliser.of(observation_size(problem.source.observation_space))
+        agent = PolicyAgent(
+            policy=networks.policy,
+            normaliser=normaliser,
+            space=problem.source.observation_space,
+        )
+        return PpoState(
+            networks=networks,
+            optimiser=optimiser(self.max_gradient_norm).init(networks),  # pyright: ignore
+            normaliser=normaliser,
+            scaler=RewardScaler.of(self.lanes),
+            live=enter(agent, problem, problem.source, live_key, self.lanes),
+            updates=jnp.zeros((), jnp.int32),
+            key=key,
+        )
+
+    def collect(self, problem: Problem, state: PpoState) -> tuple[PpoState, Stream]:
+        key, stream_key = jax.random.split(state.key)
+        agent = self.agent(problem, state)
+        live, experience = stream(
+            agent, problem, problem.source, state.live, stream_key, self.steps_per_update
+        )
+        return eqx.tree_at(lambda s: (s.live, s.key), state, (live, key)), experience
+
+    def learn(
+        self, problem: Problem, state: PpoState, experience: Stream
+    ) -> tuple[PpoState, dict[str, Array]]:
+        key, fit_key = jax.random.split(state.key)
+        space = problem.source.observation_space
+        steps = experience.transitions
+        reward, scaler = steps.reward, state.scaler
+        if self.normalise_rewards:
+            scaler = scaler.update(reward, steps.ended, self.discount)
+            reward = scaler(reward)
+        # [time, lanes, …] to [lanes, time, …]
+        by_lane, reward = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, reward))
+        rows, value = rows_of(
+            state.networks, state.normaliser, space, by_lane, reward, self.discount, self.trace
+        )
+        networks, optimiser_state, metrics = fit(
+            lambda networks, rows: ppo_loss(
+                networks, rows, self.clip, self.value_weight, self.entropy_weight
+            ),
+            state.networks,
+            state.optimiser,
+            rows,
+            fit_key,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            learning_rate=annealed(self.learning_rate, self.anneal_updates, state.updates),
+            max_gradient_norm=self.max_gradient_norm,
+            target_kl=self.target_kl,
+        )
+        # What acted is what was learned from: the new statistics serve from the next step on.
+        normaliser = state.normaliser
+        if self.normalise_observations and not is_image(space):
+            normaliser = normaliser.update(flatten(space, steps.obs))
+        metrics = {
+            "return": experience.mean_return(),
+            **metrics,
+            "explained_variance": explained_variance(value, rows.target, rows.weight),
+        }
+        return (
+            PpoState(
+                networks=networks,
+                optimiser=optimiser_state,
+                normaliser=normaliser,
+                scaler=scaler,
+                live=state.live,
+                updates=state.updates + 1,
+                key=key,
+            ),
+            metrics,
+        )
+
+    def agent(self, problem: Problem, state: PpoState) -> PolicyAgent:
+        return PolicyAgent(
+            policy=state.networks.policy,
+            normaliser=state.normaliser,
+            space=problem.source.observation_space,
+        )
+
+    def steps(self, problem: Problem) -> int:
+        return self.lanes * self.steps_per_update
