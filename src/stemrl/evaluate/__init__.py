@@ -1,1 +1,23 @@
-"""To be written."""
+"""Evaluation: adaptation curves on held-out tasks, and the statistics of scores."""
+
+from .evaluator import Evaluation, episodes_to_adapt, evaluate
+from .statistics import (
+    bootstrap_interval,
+    improvement_interval,
+    iqm,
+    performance_profile,
+    probability_of_improvement,
+    t_interval,
+)
+
+__all__ = [
+    "Evaluation",
+    "bootstrap_interval",
+    "episodes_to_adapt",
+    "evaluate",
+    "improvement_interval",
+    "iqm",
+    "performance_profile",
+    "probability_of_improvement",
+    "t_interval",
+]

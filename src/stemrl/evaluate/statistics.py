@@ -1,0 +1,127 @@
+"""Aggregates and intervals over scores, after Agarwal et al. (2108.13264) and their `rliable`.
+
+Scores come as a matrix `[units, repeats]`. A *unit* is what was drawn independently, a task or a
+training run; its *repeats* are not independent of one another (a task's parallel episodes, say).
+A *stratum* is a group of units that the design fixed, of which there would be just as many if all
+were done again: the tasks of a finite family, or the seeds of a sweep. The stratified bootstrap
+draws units with replacement inside each stratum and keeps a unit's repeats together. In rliable's
+own setting (a fixed benchmark, independent runs) a unit is a run on a task and a stratum a task.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import stdtrit
+
+Scores = Float[np.ndarray, "units repeats"]
+
+
+def iqm(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "..."]:
+    """Interquartile mean over the last dimension: of what is left without the lowest and the
+    highest ⌊n/4⌋."""
+    scores = np.asarray(scores, float)
+    n = scores.shape[-1]
+    cut = n // 4
+    if cut == 0:
+        return scores.mean(-1)
+    return np.partition(scores, (cut, n - cut - 1), axis=-1)[..., cut : n - cut].mean(-1)
+
+
+def mean(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "..."]:
+    """Mean over the last dimension."""
+    return np.mean(scores, axis=-1)
+
+
+def bootstrap_interval(
+    scores: Scores,
+    strata: Int[np.ndarray, " units"] | None = None,
+    *,
+    statistic: Callable[[np.ndarray], np.ndarray] = iqm,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(low, high)`, the percentile bootstrap interval of `statistic` over all scores.
+
+    **Arguments:**
+
+    - `scores`: `[units, repeats]`.
+    - `strata`: a label for each unit; one stratum by default. A stratum of a single unit tells
+      nothing of the variation between units: there, its repeats are drawn instead.
+    - `statistic`: `[..., n]` to `[..., *out]`; the interval has the shape `out`.
+    """
+    scores = np.asarray(scores, float)
+    draws = [statistic(draw) for draw in _resample(scores, strata, resamples, seed)]
+    tail = 50 * (1 - level)
+    low, high = np.percentile(np.concatenate(draws), [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def _resample(
+    scores: Scores, strata: Int[np.ndarray, " units"] | None, resamples: int, seed: int
+) -> Iterator[Float[np.ndarray, "block n"]]:
+    """Bootstrap draws of all scores, flattened, in blocks that bound the memory they take."""
+    units, repeats = scores.shape
+    labels = np.zeros(units, int) if strata is None else np.asarray(strata)
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    random = np.random.default_rng(seed)
+    block = max(1, 4_000_000 // scores.size)
+    for start in range(0, resamples, block):
+        n = min(block, resamples - start)
+        parts = []
+        for group in groups:
+            if len(group) == 1:
+                drawn = scores[group[0], random.integers(repeats, size=(n, repeats))]
+            else:
+                drawn = scores[group[random.integers(len(group), size=(n, len(group)))]]
+            parts.append(drawn.reshape(n, -1))
+        yield np.concatenate(parts, axis=1)
+
+
+def t_interval(
+    values: Float[np.ndarray, " n"], *, level: float = 0.95
+) -> tuple[float, float, float]:
+    """`(mean, low, high)` by Student's t, as for the means of a few training seeds (n ≥ 2)."""
+    values = np.asarray(values, float)
+    n = values.size
+    if n < 2:
+        raise ValueError("an interval over seeds takes at least two of them")
+    center = float(values.mean())
+    half = float(stdtrit(n - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(n))
+    return center, center - half, center + half
+
+
+def performance_profile(
+    scores: Float[np.ndarray, "... n"], thresholds: Float[np.ndarray, " taus"]
+) -> Float[np.ndarray, "... taus"]:
+    """F(τ): the fraction of scores above each threshold (2108.13264, §4.2)."""
+    ordered = np.asarray(scores, float)[..., None, :]
+    return np.mean(ordered > np.asarray(thresholds, float)[:, None], axis=-1)
+
+
+def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
+    """P(X > Y) + ½ P(X = Y) for a repeat X of ours and Y of theirs on the same task, averaged over
+    the tasks (2108.13264, §4.3). Both `[tasks, repeats]`; the repeats may differ in number."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    difference = ours[:, :, None] - theirs[:, None, :]
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def improvement_interval(
+    ours: Scores,
+    theirs: Scores,
+    strata: Int[np.ndarray, " units"] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The bootstrap interval of `probability_of_improvement`: tasks are drawn in pairs."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    difference = ours[:, :, None] - theirs[:, None, :]
+    wins = np.mean((difference > 0) + 0.5 * (difference == 0), axis=(1, 2))
+    low, high = bootstrap_interval(
+        wins[:, None], strata, statistic=mean, level=level, resamples=resamples, seed=seed
+    )
+    return float(low), float(high)

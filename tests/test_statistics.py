@@ -1,0 +1,101 @@
+"""Aggregates and intervals against independent implementations."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stemrl.evaluate import (
+    bootstrap_interval,
+    improvement_interval,
+    iqm,
+    performance_profile,
+    probability_of_improvement,
+    t_interval,
+)
+from stemrl.evaluate.statistics import mean
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 100, 103])
+def test_iqm_is_the_trimmed_mean(n: int):
+    scores = np.random.default_rng(n).normal(size=(3, n))
+    for row, ours in zip(scores, iqm(scores), strict=True):
+        assert ours == pytest.approx(stats.trim_mean(row, 0.25))
+
+
+def test_interval_of_the_mean_is_scipys_percentile_bootstrap():
+    scores = np.random.default_rng(0).gamma(2.0, size=(60, 1))
+    low, high = bootstrap_interval(scores, statistic=mean, resamples=8000)
+    theirs = stats.bootstrap(
+        (scores[:, 0],), np.mean, method="percentile", n_resamples=8000, rng=1
+    ).confidence_interval
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
+
+
+def test_stratified_interval_by_hand():
+    random = np.random.default_rng(3)
+    strata = np.repeat([0, 1], [7, 12])
+    scores = random.normal(size=(19, 4)) + 10 * strata[:, None]
+    by_hand = []
+    for _ in range(4000):
+        rows = np.concatenate([random.choice(7, 7), 7 + random.choice(12, 12)])
+        by_hand.append(stats.trim_mean(scores[rows].ravel(), 0.25))
+    ours = bootstrap_interval(scores, strata, resamples=4000)
+    assert ours == pytest.approx(np.percentile(by_hand, [2.5, 97.5]), abs=0.15)
+    # Without strata the share of the two groups varies too.
+    low, high = bootstrap_interval(scores, resamples=4000)
+    assert high - low > 1.5 * (ours[1] - ours[0])
+
+
+def test_interval_covers_the_truth_where_repeats_are_not_independent():
+    random = np.random.default_rng(5)
+    covered, naive = 0, 0
+    for trial in range(150):
+        tasks = random.normal(size=(40, 1))
+        scores = tasks + 0.1 * random.normal(size=(40, 20))
+        low, high = bootstrap_interval(scores, statistic=mean, resamples=300, seed=trial)
+        covered += low <= 0 <= high
+        low, high = bootstrap_interval(
+            scores.reshape(-1, 1), statistic=mean, resamples=300, seed=trial
+        )
+        naive += low <= 0 <= high
+    assert covered / 150 > 0.88
+    assert naive / 150 < 0.6
+
+
+def test_one_unit_in_every_stratum_draws_its_repeats():
+    scores = np.array([[0.0, 1.0, 2.0, 3.0], [10.0, 11.0, 12.0, 13.0]])
+    low, high = bootstrap_interval(scores, np.arange(2), statistic=mean)
+    assert 5.5 < low < 6.5 < high < 7.5
+
+
+def test_blocks_do_not_change_shape_and_constant_scores_have_no_width():
+    low, high = bootstrap_interval(np.full((100, 60), 2.5), resamples=1500)
+    assert (low, high) == (2.5, 2.5)
+
+
+def test_t_interval_is_scipys():
+    values = np.array([1.0, 2.0, 4.0, 4.5])
+    center, low, high = t_interval(values)
+    theirs = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
+    assert center == values.mean()
+    assert (low, high) == pytest.approx(theirs)
+    with pytest.raises(ValueError, match="at least two"):
+        t_interval(np.array([1.0]))
+
+
+def test_performance_profile():
+    scores = np.array([1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_allclose(
+        performance_profile(scores, np.array([0.0, 2.0, 3.5, 4.0])), [1, 0.5, 0.25, 0]
+    )
+    assert performance_profile(np.ones((3, 4)), np.zeros(5)).shape == (3, 5)
+
+
+def test_probability_of_improvement_is_mann_whitneys():
+    random = np.random.default_rng(2)
+    ours, theirs = random.integers(0, 6, (5, 7)), random.integers(0, 5, (5, 4))
+    u = [stats.mannwhitneyu(x, y).statistic / 28 for x, y in zip(ours, theirs, strict=True)]
+    assert probability_of_improvement(ours, theirs) == pytest.approx(np.mean(u))
+    low, high = improvement_interval(ours, theirs)
+    assert low <= np.mean(u) <= high
+    assert improvement_interval(np.ones((4, 2)), np.zeros((4, 3))) == (1, 1)
