@@ -27,7 +27,12 @@ class Entry:
         return getattr(importlib.import_module(module), name)
 
 
-METHODS: dict[str, Entry] = {}
+METHODS: dict[str, Entry] = {
+    "ppo": Entry(
+        "stemrl.rl.ppo:Ppo",
+        "Proximal policy optimisation; contextual where the context is revealed",
+    ),
+}
 
 FAMILIES: dict[str, Entry] = {
     "bandit": Entry("stemrl.tasks.bandit:Bandit", "RL²'s Bernoulli bandits: a pull is an episode"),
