@@ -1,0 +1,257 @@
+"""What a method or family can be told, read from its source without running it.
+
+`stemrl train maml half-cheetah-vel --help` must answer at once, and importing a method imports JAX.
+So the fields of its class (name, type, default, and the docstring below each) are read from the
+syntax tree instead; names of types are followed through imports.
+"""
+
+import ast
+import functools
+import importlib.machinery
+import inspect
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a method or family."""
+
+    name: str
+    kind: Any
+    """`int`, `float`, `bool`, `str`, a `Literal`, a `tuple` or a union of them; `None` where the
+    annotation is something else, which no command line can give."""
+    default: str | None
+    """As the source has it; `None` where the field must be given."""
+    documentation: str
+    """Its docstring, in one line."""
+
+
+def settings_of(path: str) -> list[Setting]:
+    """The settings of `package.module:Class` or `file.py:Class`, inherited ones first."""
+    module_name, _, name = path.partition(":")
+    module = _module(module_name)
+    found = _resolve(module, name) if module else None
+    if found is None:
+        raise UserError(f"there is no '{name}' in {module_name}")
+    if not isinstance(found[1], ast.ClassDef):
+        return []
+    return list(_fields(found[0], found[1]).values())
+
+
+def read(text: str, kind: Any) -> Any:
+    """What a user typed as a `kind`; unchanged if it is none, for the run's configuration to refuse.
+
+    Tuples are given with commas, nothing at all as `none`.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if type(None) in inner and text.lower() in ("none", "null"):
+            return None
+        values = [read(text, k) for k in inner if k is not type(None)]
+        return next((v for v in values if not isinstance(v, str)), text)
+    if origin is Literal:
+        return next((choice for choice in inner if str(choice) == text), text)
+    if origin is tuple:
+        return [read(part, inner[0]) for part in text.strip("()[] ").split(",") if part.strip()]
+    if kind is bool:
+        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+    try:
+        if kind is int:
+            return int(text) if "e" not in text.lower() else _whole(text)
+        return float(text) if kind is float else text
+    except ValueError:
+        return text
+
+
+def metavar(kind: Any) -> str:
+    """A kind as `--help` shows it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return "|".join("none" if k is type(None) else metavar(k) for k in inner)
+    if origin is Literal:
+        return "|".join(str(choice) for choice in inner)
+    if origin is tuple:
+        one = metavar(inner[0])
+        return f"{one},{one},…"
+    return {int: "INT", float: "FLOAT", bool: "true|false", str: "TEXT"}.get(kind, "VALUE")
+
+
+def _whole(text: str) -> int:
+    """5e6 is a whole number too."""
+    value = float(text)
+    if value != int(value):
+        raise ValueError(text)
+    return int(value)
+
+
+@dataclass(frozen=True)
+class _Module:
+    name: str
+    package: str
+    """What relative imports start from."""
+    tree: ast.Module
+
+
+@functools.cache
+def _module(name: str) -> _Module | None:
+    """A module's syntax tree; its packages' `__init__`s are not run. `None` if there is none."""
+    if name.endswith(".py"):
+        file, package = Path(name), ""
+    else:
+        spec, where, full = None, None, ""
+        for part in name.split("."):
+            full = f"{full}.{part}" if full else part
+            spec = importlib.machinery.PathFinder.find_spec(full, where)
+            if spec is None:
+                # Not found along sys.path (an editable install, say): as loaded, if it is.
+                loaded = sys.modules.get(full)
+                spec = getattr(loaded, "__spec__", None)
+            if spec is None:
+                return None
+            where = spec.submodule_search_locations
+        if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+            return None
+        file = Path(spec.origin)
+        package = name if where is not None else name.rpartition(".")[0]
+    try:
+        return _Module(name, package, ast.parse(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{file} is not a Python file: {error}") from None
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """A module's top level, with what stands under `if TYPE_CHECKING` or `try`."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If | ast.Try):
+            yield from _statements(statement.body)
+
+
+def _resolve(module: _Module, name: str, depth: int = 8) -> tuple[_Module, ast.AST] | None:
+    """Where `name` is defined, and as what: a class, a function, or a type alias's value."""
+    for statement in _statements(module.tree.body):
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
+            return module, statement
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == name for target in statement.targets
+        ):
+            return module, statement.value
+        if isinstance(statement, ast.AnnAssign) and _last_name(statement.target) == name:
+            return (module, statement.value) if statement.value else None
+        if isinstance(statement, ast.ImportFrom) and depth:
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    origin = _module(_absolute(module, statement))
+                    return _resolve(origin, alias.name, depth - 1) if origin else None
+    return None
+
+
+def _absolute(module: _Module, statement: ast.ImportFrom) -> str:
+    """The full name of the module that is imported from."""
+    if not statement.level:
+        return statement.module or ""
+    parts = module.package.split(".")
+    base = ".".join(parts[: len(parts) - statement.level + 1])
+    return f"{base}.{statement.module}" if statement.module else base
+
+
+def _fields(module: _Module, node: ast.ClassDef, depth: int = 8) -> dict[str, Setting]:
+    """A class's fields by name, those of its bases first."""
+    fields: dict[str, Setting] = {}
+    for base in reversed(node.bases):
+        name = _last_name(base)
+        found = _resolve(module, name) if name and depth else None
+        if found and isinstance(found[1], ast.ClassDef):
+            fields.update(_fields(found[0], found[1], depth - 1))
+    for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        outer = statement.annotation
+        if isinstance(outer, ast.Subscript) and _last_name(outer.value) in (
+            *("ClassVar", "AbstractVar", "AbstractClassVar"),
+        ):
+            continue
+        given, default = _default(statement.value)
+        if not given:
+            continue
+        name = statement.target.id
+        fields[name] = Setting(name, _kind(module, outer), default, _docstring(following))
+    return fields
+
+
+def _default(value: ast.expr | None) -> tuple[bool, str | None]:
+    """Whether a field may be given at all, and its default's source."""
+    if isinstance(value, ast.Call) and _last_name(value.func) == "field":
+        keywords = {k.arg: k.value for k in value.keywords}
+        init = keywords.get("init")
+        if isinstance(init, ast.Constant) and init.value is False:
+            return False, None
+        if "default_factory" in keywords:
+            return True, ast.unparse(keywords["default_factory"]) + "()"
+        value = keywords.get("default")
+    return True, None if value is None else ast.unparse(value)
+
+
+def _docstring(statement: ast.stmt | None) -> str:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return " ".join(inspect.cleandoc(value.value).split())
+    return ""
+
+
+def _kind(module: _Module, node: ast.AST, depth: int = 8) -> Any:
+    """The type that an annotation names, or `None`."""
+    if isinstance(node, ast.Constant):
+        if node.value is None:
+            return type(None)
+        if isinstance(node.value, str):
+            return _kind(module, ast.parse(node.value, mode="eval").body, depth)
+        return None
+    if isinstance(node, ast.BinOp):
+        sides = [_kind(module, side, depth) for side in (node.left, node.right)]
+        known = [side for side in sides if side is not None]
+        return Union[tuple(known)] if known else None  # noqa: UP007
+    if isinstance(node, ast.Subscript):
+        return _subscript(module, node, depth)
+    name = _last_name(node)
+    if name in ("int", "float", "bool", "str"):
+        return {"int": int, "float": float, "bool": bool, "str": str}[name]
+    found = _resolve(module, name) if name and depth else None
+    if found is None or isinstance(found[1], ast.ClassDef | ast.FunctionDef):
+        return None
+    return _kind(*found, depth - 1)
+
+
+def _subscript(module: _Module, node: ast.Subscript, depth: int) -> Any:
+    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    name = _last_name(node.value)
+    if name == "Literal":
+        return Literal[tuple(e.value for e in inner if isinstance(e, ast.Constant))]  # pyright: ignore
+    if name == "Optional":
+        return Union[_kind(module, inner[0], depth), None]  # noqa: UP007
+    if name == "tuple":
+        kinds = [_kind(module, e, depth) for e in inner if not _is_ellipsis(e)]
+        if not kinds or None in kinds:
+            return None
+        return tuple[kinds[0], ...] if _is_ellipsis(inner[-1]) else tuple[tuple(kinds)]  # pyright: ignore
+    return None
+
+
+def _is_ellipsis(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is Ellipsis
+
+
+def _last_name(node: ast.AST) -> str:
+    """`field` of `eqx.field`."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
