@@ -3,8 +3,12 @@
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
 
+import hashlib
 import importlib
+import importlib.util
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError, nearest
@@ -15,16 +19,19 @@ class Entry:
     """One name: where its class is, what it is, and the settings that make it a preset."""
 
     path: str
-    """`package.module:Class`."""
+    """`package.module:Class`, or `file.py:Class` for what a user wrote."""
     summary: str
     """One line."""
     preset: dict[str, Any] = field(default_factory=dict)
     """Settings that differ from the class's own defaults."""
 
     def load(self) -> Any:
-        """The class."""
-        module, name = self.path.split(":")
-        return getattr(importlib.import_module(module), name)
+        """The class. Raises `UserError` if it is not where the path says."""
+        module, _, name = self.path.rpartition(":")
+        loaded = _from_file(Path(module)) if module.endswith(".py") else _from_package(module)
+        if not hasattr(loaded, name):
+            raise UserError(f"there is no '{name}' in {module}{nearest(name, dir(loaded))}")
+        return getattr(loaded, name)
 
 
 METHODS: dict[str, Entry] = {
@@ -54,7 +61,10 @@ CARDS: dict[str, Entry] = {}
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry called `name` among the `methods`, `families` or `cards`."""
+    """The entry called `name` among the `methods`, `families` or `cards`; or one's own, by the path
+    of its class, `package.module:Class` or `file.py:Class`."""
+    if ":" in name:
+        return Entry(name, "one's own")
     known = {"methods": METHODS, "families": FAMILIES, "cards": CARDS}[kind]
     if name not in known:
         one = {"methods": "method", "families": "family", "cards": "card"}[kind]
@@ -66,3 +76,33 @@ def make(kind: str, name: str, **settings: Any) -> Any:
     """An instance: the preset's settings, then yours over them."""
     entry = find(kind, name)
     return entry.load()(**{**entry.preset, **settings})
+
+
+def _from_package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(
+                f"there is no module '{name}'; give a file as path/to/file.py:Class"
+            ) from None
+        raise
+
+
+def _from_file(file: Path) -> Any:
+    """A user's file as a module: once, so that its classes stay the same ones."""
+    file = file.resolve()
+    name = f"stemrl_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise UserError(f"there is no Python file {file}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
