@@ -1,0 +1,380 @@
+"""Native MuJoCo inside compiled JAX programs.
+
+`mujoco.rollout` is a pure function of (model, state, control), so it may be called from `jit`,
+`vmap` and `scan` through a callback: one call steps the whole batch on all cores, and nearly all of
+the time is spent inside MuJoCo.
+
+Two things keep it exact. A state is the simulator's whole float64 state, carried through float32
+programs as its raw bits, so nothing is rounded between two steps and trajectories are those of
+MuJoCo's own loop. And a batch of different models is a pool of copies, one a batch slot, each set
+from the *nominal* model whenever its parameters change, so randomisation never drifts.
+
+A simulation that diverges (a non-finite or huge state, a full contact buffer, a control that is not
+a number) ends that slot's step alone: its state stays what it was, and `Motion.diverged` says so.
+"""
+
+# MuJoCo's bindings carry no types.
+# pyright: reportAttributeAccessIssue=false
+
+import contextlib
+import copy
+import functools
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import mujoco.rollout
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, UInt32
+
+from ..core import UserError
+
+State = UInt32[Array, " words"]
+"""The bits of a physics state, and of the tracked position where there is one."""
+
+Apply = Callable[[mujoco.MjModel, mujoco.MjModel, np.ndarray], None]
+"""`apply(nominal, model, values)`: write the parameters `values [P]` into `model`, deriving
+everything it touches from `nominal`, which it leaves alone. A module-level function or a frozen
+dataclass, so that it can be compared and hashed."""
+
+CENTRE_OF_MASS = "centre of mass"
+FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+
+# One for all engines: the warning handler is MuJoCo's, one a process.
+_LOCK = threading.RLock()
+
+
+class Motion(NamedTuple):
+    """One control step as a reward sees it, in float32 but differenced in float64."""
+
+    qpos: Float[Array, " nq"]
+    """Generalised positions after the step."""
+    qvel: Float[Array, " nv"]
+    """Generalised velocities after the step."""
+    moved: Float[Array, " nq"]
+    """Generalised positions after the step minus before."""
+    travelled: Float[Array, "3"]
+    """The same for the tracked position (metres); zeros where nothing is tracked."""
+    action: Float[Array, " nu"]
+    """The control that was held."""
+    seconds: float
+    """Duration of the step, a Python number."""
+    diverged: Bool[Array, ""]
+    """The simulation broke down; everything else is as before the step."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model and how it is stepped. Make it with `Engine.load`; two with equal fields share one
+    simulator and its pool of models."""
+
+    path: str
+    """The MJCF file."""
+    digest: str
+    """Of the file's contents (included files and meshes do not count)."""
+    frame_skip: int
+    """Simulator steps in a control step."""
+    track: str = ""
+    """A body's name or `CENTRE_OF_MASS`: return how far that moved, *as the simulator leaves it*.
+    After a step MuJoCo's derived positions are those of its last evaluation, not of the new
+    state, and Gymnasium's ant and humanoid are rewarded by them. Steps slot by slot (about 3%
+    slower than `mujoco.rollout` on an ant). Empty: nothing is tracked."""
+    apply: Apply | None = None
+    """How a task's `values` change the model; `None` where all share the nominal one."""
+
+    @classmethod
+    def load(
+        cls, path: str | Path, frame_skip: int, track: str = "", apply: Apply | None = None
+    ) -> "Engine":
+        """The engine of the MJCF file at `path`. Raises `UserError` if it cannot be read or is not
+        a valid model, or if it has no body called `track`."""
+        path = Path(path).expanduser().resolve()
+        try:
+            status = path.stat()
+            digest = _digest(str(path), status.st_mtime_ns, status.st_size)
+        except OSError as error:
+            raise UserError(f"cannot read the model file {path}: {error.strerror}") from None
+        if frame_skip < 1:
+            raise UserError(f"frame_skip must be at least 1, not {frame_skip}")
+        engine = cls(str(path), digest, frame_skip, track, apply)
+        if track not in ("", CENTRE_OF_MASS):
+            try:
+                engine.nominal.body(track)
+            except KeyError:
+                raise UserError(f"the model {path} has no body '{track}' to track") from None
+        return engine
+
+    @property
+    def nominal(self) -> mujoco.MjModel:
+        """The model as in the file. Shared: do not change it."""
+        return _nominal(self.path, self.digest)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of a control step."""
+        return float(self.nominal.opt.timestep) * self.frame_skip
+
+    def model(self, values: np.ndarray | None = None) -> mujoco.MjModel:
+        """A model of one's own: the nominal one, or a task's with `values` `[P]` applied."""
+        own = copy.copy(self.nominal)
+        if values is not None:
+            assert self.apply is not None, "values need an engine with `apply`"
+            self.apply(self.nominal, own, np.asarray(values, np.float64))
+        return own
+
+    def start(self, qpos: Array | np.ndarray, qvel: Array | np.ndarray) -> State:
+        """The state at rest of everything but these positions `[nq]` and velocities `[nv]`, without
+        a call to MuJoCo. NumPy float64 arrays are kept exactly."""
+        fresh, nq, nv = _fresh(self), self.nominal.nq, self.nominal.nv
+        return jnp.concatenate(
+            [
+                jnp.asarray(fresh[:2]),
+                _bits(qpos),
+                _bits(qvel),
+                jnp.asarray(fresh[2 * (1 + nq + nv) :]),
+            ]
+        )
+
+    def step(
+        self, state: State, control: Float[Array, " nu"], values: Float[Array, " P"] | None = None
+    ) -> tuple[State, Motion]:
+        """Hold `control` for a control step, in the model that `values` make. Batch it with
+        `vmap`: however deep, it is one call."""
+        assert (values is None) == (self.apply is None), "values and `apply` go together"
+        nq, nv = self.nominal.nq, self.nominal.nv
+        shapes = (
+            jax.ShapeDtypeStruct(state.shape, jnp.uint32),
+            jax.ShapeDtypeStruct((2 * nq + nv + 4,), jnp.float32),
+        )
+        arguments = (state, control) if values is None else (state, control, values)
+        state, numbers = jax.pure_callback(
+            self._call, shapes, *arguments, vmap_method="broadcast_all"
+        )
+        qpos, qvel, moved, travelled, diverged = jnp.split(
+            numbers, np.cumsum([nq, nv, nq, 3]).tolist()
+        )
+        return state, Motion(qpos, qvel, moved, travelled, control, self.seconds, diverged[0] > 0.0)
+
+    def positions(self, states: Array | np.ndarray) -> np.ndarray:
+        """Generalised positions `[…, nq]` in float64 of states `[…, words]`, on the host."""
+        numbers = np.array(states, np.uint32).view(np.float64)
+        return numbers[..., 1 : 1 + self.nominal.nq]
+
+    def velocities(self, states: Array | np.ndarray) -> np.ndarray:
+        """Generalised velocities `[…, nv]`, likewise."""
+        numbers = np.array(states, np.uint32).view(np.float64)
+        first = 1 + self.nominal.nq
+        return numbers[..., first : first + self.nominal.nv]
+
+    # From here on NumPy and MuJoCo only: JAX code inside a callback can deadlock.
+    def _call(self, state, control, values=None):
+        state, control = np.asarray(state), np.asarray(control)
+        batch = control.shape[:-1]
+        if values is not None:
+            values = np.asarray(values)
+            values = values.reshape(-1, values.shape[-1])
+        words, numbers = _simulator(self).step(
+            state.reshape(-1, state.shape[-1]), control.reshape(-1, control.shape[-1]), values
+        )
+        return words.reshape(*batch, -1), numbers.reshape(*batch, -1)
+
+
+class _Simulator:
+    """What an engine needs while it runs: threads, their data, and the pool of models."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.nominal = engine.nominal
+        self.threads = thread_count()
+        # With one thread the calling one does the work.
+        self.pool = mujoco.rollout.Rollout(nthread=self.threads if self.threads > 1 else 0)
+        self.workers = ThreadPoolExecutor(self.threads) if engine.track else None
+        self.data = [mujoco.MjData(self.nominal) for _ in range(self.threads)]
+        self.size = mujoco.mj_stateSize(self.nominal, FULL)
+        self.models: list[mujoco.MjModel] = []
+        self.applied = np.empty((0, 0))
+        self.control = self.states = self.sensors = np.empty((0, 0, 0))
+
+    def step(
+        self, words: np.ndarray, control: np.ndarray, values: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`[n, words]`, `[n, nu]`, `[n, P]` to the new words and the float32 numbers of `Motion`."""
+        n, size, model = len(words), self.size, self.nominal
+        before = np.array(words).view(np.float64)
+        with _LOCK, quiet():
+            models = self.models_for(n, values)
+            controllable = np.isfinite(control).all(axis=1)
+            self.reserve(n)
+            self.control[:n] = np.where(controllable[:, None], control, 0.0)[:, None, :]
+            after = np.empty_like(before)
+            if self.workers is None:
+                self.rollout(models, before, after)
+            else:
+                self.each(models, before, after)
+        # A reset by MuJoCo, or a rollout that it stopped, shows in the clock.
+        late = before[:, 0] + self.engine.seconds - after[:, 0]
+        good = controllable & (np.abs(late) < 0.5 * model.opt.timestep)
+        good &= np.isfinite(after[:, :size]).all(axis=1)
+        if not good.all():
+            after[~good] = before[~good]
+        first, last = 1, 1 + model.nq
+        numbers = np.zeros((n, 2 * model.nq + model.nv + 4), np.float32)
+        numbers[:, : model.nq + model.nv] = after[:, first : last + model.nv]
+        numbers[:, model.nq + model.nv : -4] = after[:, first:last] - before[:, first:last]
+        if self.engine.track:
+            travelled = after[:, size:] - before[:, size:]
+            numbers[:, -4:-1] = np.where(good[:, None], travelled, 0.0)
+        numbers[:, -1] = ~good
+        return after.view(np.uint32), numbers
+
+    def rollout(self, models: list[mujoco.MjModel], before: np.ndarray, after: np.ndarray) -> None:
+        """The batch at once."""
+        n = len(before)
+        self.pool.rollout(
+            models,
+            self.data,
+            before,
+            self.control[:n],
+            skip_checks=True,
+            nstep=self.engine.frame_skip,
+            state=self.states[:n],
+            sensordata=self.sensors[:n],
+        )
+        after[:] = self.states[:n, -1]
+
+    def each(self, models: list[mujoco.MjModel], before: np.ndarray, after: np.ndarray) -> None:
+        """Slot by slot (`mj_step` releases the interpreter lock), reading the tracked position."""
+        size, track = self.size, self.engine.track
+        body = -1 if track == CENTRE_OF_MASS else self.nominal.body(track).id
+
+        def position(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+            if body >= 0:
+                return data.xpos[body]
+            return model.body_mass @ data.xipos / model.body_mass.sum()
+
+        def work(thread: int) -> None:
+            data = self.data[thread]
+            for i in range(thread, len(before), self.threads):
+                model = models[i]
+                mujoco.mj_setState(model, data, before[i, :size], FULL)
+                if np.isnan(before[i, size]):  # an episode's first step
+                    mujoco.mj_kinematics(model, data)
+                    before[i, size:] = position(model, data)
+                data.ctrl[:] = self.control[i, 0]
+                data.qacc_warmstart[:] = 0.0  # as in a rollout: the state alone decides
+                mujoco.mj_step(model, data, self.engine.frame_skip)
+                mujoco.mj_getState(model, data, after[i, :size], FULL)
+                after[i, size:] = position(model, data)
+
+        assert self.workers is not None
+        list(self.workers.map(work, range(self.threads)))
+
+    def models_for(self, n: int, values: np.ndarray | None) -> list[mujoco.MjModel]:
+        """One model a slot; set anew only where its values are not the ones it has."""
+        if values is None:
+            if len(self.models) < n:
+                self.models = [self.nominal] * n
+            return self.models[:n]
+        values = values.astype(np.float64)
+        if self.applied.shape[-1] != values.shape[-1]:
+            self.models, self.applied = [], np.empty((0, values.shape[-1]))
+        new = n - len(self.models)
+        if new > 0:
+            self.models += [copy.copy(self.nominal) for _ in range(new)]
+            self.applied = np.concatenate([self.applied, np.full((new, values.shape[-1]), np.nan)])
+        assert self.engine.apply is not None
+        for i in np.flatnonzero((self.applied[:n] != values).any(axis=1)):
+            self.applied[i] = np.nan
+            self.engine.apply(self.nominal, self.models[i], values[i])
+            self.applied[i] = values[i]
+        return self.models[:n]
+
+    def reserve(self, n: int) -> None:
+        """Room for a batch of `n`."""
+        if len(self.control) < n:
+            skip, model = self.engine.frame_skip, self.nominal
+            self.control = np.empty((n, skip, model.nu))
+            self.states = np.empty((n, skip, self.size))
+            self.sensors = np.empty((n, skip, model.nsensordata))
+
+
+def thread_count() -> int:
+    """Threads that step a batch: the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[list[str]]:
+    """Collect MuJoCo's warnings, instead of letting it write `MUJOCO_LOG.TXT` where we stand."""
+    said: list[str] = []
+    with _LOCK:
+        handler = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(said.append)
+        try:
+            yield said
+        finally:
+            mujoco.set_mju_user_warning(handler)
+
+
+@functools.cache
+def _simulator(engine: Engine) -> _Simulator:
+    return _Simulator(engine)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: str, modified: int, size: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
+def _nominal(path: str, digest: str) -> mujoco.MjModel:
+    try:
+        with quiet(), warnings.catch_warnings(action="ignore"):
+            spec = mujoco.MjSpec.from_file(path)
+            # Nobody looks at them, and they are 97% of what each copy of a model takes.
+            for texture in spec.textures:
+                if texture.builtin != mujoco.mjtBuiltin.mjBUILTIN_NONE:
+                    texture.width = texture.height = 1
+            return spec.compile()
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a valid MuJoCo model: {reason}") from None
+
+
+@functools.cache
+def _fresh(engine: Engine) -> np.ndarray:
+    """Bits of the state that a reset leaves, and of a tracked position not known yet."""
+    data = mujoco.MjData(engine.nominal)
+    # One step in: a later reset by MuJoCo, which sets the clock to zero, can then not be missed.
+    data.time = engine.seconds
+    state = np.empty(mujoco.mj_stateSize(engine.nominal, FULL))
+    mujoco.mj_getState(engine.nominal, data, state, FULL)
+    unknown = np.full(3 if engine.track else 0, np.nan)
+    return np.concatenate([state, unknown]).view(np.uint32)
+
+
+def _bits(x: Array | np.ndarray) -> UInt32[Array, " words"]:
+    """The bits of `x` `[n]` as float64, low word first: `[2 n]`."""
+    if isinstance(x, np.ndarray) and x.dtype == np.float64:
+        return jnp.asarray(np.ascontiguousarray(x).view(np.uint32))
+    x = jnp.asarray(x)
+    if x.dtype == jnp.float64:
+        return lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
+    word = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    sign, exponent, mantissa = word >> 31, (word >> 23) & 0xFF, word & 0x7FFFFF
+    # Exponents are biased by 127 in float32, by 1023 in float64; denormals become zero.
+    high = (sign << 31) | jnp.where(exponent == 0, 0, ((exponent + 896) << 20) | (mantissa >> 3))
+    low = jnp.where(exponent == 0, 0, mantissa << 29)
+    return jnp.stack([low, high], axis=-1).astype(jnp.uint32).reshape(-1)
