@@ -1,6 +1,6 @@
 """Evaluation: adaptation curves on held-out tasks, and the statistics of scores."""
 
-from .evaluator import Evaluation, episodes_to_adapt, evaluate
+from .evaluator import Evaluation, draw_tasks, episodes_to_adapt, evaluate
 from .statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -13,6 +13,7 @@ from .statistics import (
 __all__ = [
     "Evaluation",
     "bootstrap_interval",
+    "draw_tasks",
     "episodes_to_adapt",
     "evaluate",
     "improvement_interval",

@@ -144,8 +144,7 @@ def evaluate(
     rounds = episodes_to_adapt(agent.width, family, episodes) // agent.width + 1
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
-    tasks_key, play_key = jax.random.split(jax.random.key(seed))
-    params = jax.tree.map(jax.numpy.asarray, family.tasks(tasks_key, split, tasks))  # pyright: ignore[reportArgumentType]
+    params, play_key = draw_tasks(family, split, tasks, seed)
     scores, lengths = _play_in_chunks(agent, problem, params, play_key, rounds)
     return Evaluation(
         family=family.name,
@@ -160,6 +159,15 @@ def evaluate(
         lengths=lengths,
         strata=_strata(family, params),
     )
+
+
+def draw_tasks(
+    family: AbstractFamily, split: str, tasks: int, seed: int
+) -> tuple[Params, PRNGKeyArray]:
+    """The tasks that `evaluate` plays for this seed, `[tasks, …]`, and the key of the playing."""
+    tasks_key, play_key = jax.random.split(jax.random.key(seed))
+    params = family.tasks(tasks_key, split, tasks)  # pyright: ignore[reportArgumentType]
+    return jax.tree.map(jax.numpy.asarray, params), play_key
 
 
 def episodes_to_adapt(width: int, family: AbstractFamily, episodes: int | None) -> int:
