@@ -1,0 +1,123 @@
+"""Memory cells: against the textbook's equations, and what resetting and freezing promise."""
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+from stemrl.networks.recurrent import Gru, Lstm, memory_cell
+
+TIME, LANES, INPUTS, SIZE = 7, 3, 4, 5
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def gru_reference(cell: Gru, h, x):
+    """One step, gate by gate, in NumPy."""
+    wr, wz, wn = np.split(np.asarray(cell.input, float), 3, 1)
+    ur, uz, un = np.split(np.asarray(cell.recurrent, float), 3, 1)
+    br, bz, bn = np.split(np.asarray(cell.bias, float), 3)
+    c = np.asarray(cell.candidate_bias, float)
+    r = sigmoid(x @ wr + br + h @ ur)
+    z = sigmoid(x @ wz + bz + h @ uz)
+    n = np.tanh(x @ wn + bn + r * (h @ un + c))
+    h = (1 - z) * n + z * h
+    return h, h
+
+
+def lstm_reference(cell: Lstm, state, x):
+    """One step, gate by gate, in NumPy."""
+    h, c = np.split(state, 2, -1)
+    w, u = np.asarray(cell.input, float), np.asarray(cell.recurrent, float)
+    i, f, o, g = np.split(x @ w + np.asarray(cell.bias, float) + h @ u, 4, -1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return np.concatenate([h, c], -1), h
+
+
+REFERENCES = {"gru": gru_reference, "lstm": lstm_reference}
+
+
+@pytest.fixture(params=["gru", "lstm"])
+def setting(request):
+    """Name, cell with random biases, start states and inputs."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    cell = memory_cell(request.param, INPUTS, SIZE, key=keys[0])
+    leaves, tree = jax.tree.flatten(cell)
+    noise = jax.random.split(keys[1], len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
+    cell = jax.tree.unflatten(tree, leaves)
+    state = jax.random.normal(keys[2], (LANES, *cell.initial().shape))
+    x = jax.random.normal(keys[3], (TIME, LANES, INPUTS))
+    return request.param, cell, state, x
+
+
+def test_unroll_is_step_after_step_is_the_reference(setting):
+    name, cell, state, x = setting
+    last, outputs = cell.unroll(state, x)
+    stepped, expected = state, np.asarray(state, float)
+    for t in range(TIME):
+        stepped, output = cell.step(stepped, x[t])
+        expected, reference = REFERENCES[name](cell, expected, np.asarray(x[t], float))
+        np.testing.assert_allclose(outputs[t], output, atol=1e-6)
+        np.testing.assert_allclose(output, reference, atol=1e-5)
+    np.testing.assert_allclose(last, stepped, atol=1e-6)
+    assert outputs.shape == (TIME, LANES, cell.size)
+
+
+def test_a_reset_forgets_everything_before_it(setting):
+    _, cell, state, x = setting
+    reset = jnp.zeros((TIME, LANES), bool).at[4, 1].set(True)
+    last, outputs = cell.unroll(state, x, reset)
+    _, plain = cell.unroll(state, x)
+    start = jnp.broadcast_to(cell.initial(), state.shape)
+    fresh, after = cell.unroll(start, x[4:])
+    np.testing.assert_array_equal(outputs[4:, 1], after[:, 1])
+    np.testing.assert_array_equal(last[1], fresh[1])
+    np.testing.assert_array_equal(outputs[:, 0], plain[:, 0])
+
+    def ending(state, x):
+        return jnp.sum(cell.unroll(state, x, reset)[0][1] ** 2)
+
+    by_state, by_input = jax.grad(ending, (0, 1))(state, x)
+    assert not jnp.any(by_state) and not jnp.any(by_input[:4]) and jnp.any(by_input[4:, 1])
+
+
+def test_a_memory_stands_still_on_padding(setting):
+    """Whatever the padding holds: same states as without it, and no gradient."""
+    _, cell, state, x = setting
+    valid = jnp.ones((TIME, LANES), bool).at[2:5, 0].set(False).at[6, 2].set(False)
+    last, outputs = cell.unroll(state, x, None, valid)
+    short = jnp.concatenate([x[:2, :1], x[5:, :1]])
+    expected, shortened = cell.unroll(state[:1], short)
+    np.testing.assert_allclose(last[0], expected[0], atol=1e-6)
+    np.testing.assert_allclose(outputs[5:, 0], shortened[2:, 0], atol=1e-6)
+    np.testing.assert_allclose(last[2], cell.unroll(state, x[:6])[0][2], atol=1e-6)
+    gradient = jax.grad(lambda x: jnp.sum(cell.unroll(state, x, None, valid)[0]))(x)
+    assert not jnp.any(gradient[~valid]) and jnp.all(jnp.any(gradient[valid] != 0, axis=-1))
+
+
+def test_any_leading_dimensions(setting):
+    _, cell, state, x = setting
+    alone = cell.unroll(state[0], x[:, 0])[1]
+    np.testing.assert_allclose(alone, cell.unroll(state, x)[1][:, 0], atol=1e-6)
+    two = cell.unroll(state[None], x[:, None])[1]
+    assert two.shape == (TIME, 1, LANES, SIZE)
+
+
+def test_the_gradient_agrees_with_finite_differences(setting):
+    _, cell, state, x = setting
+    reset = jnp.zeros((TIME, LANES), bool).at[3, 0].set(True)
+
+    def loss(cell, x):
+        return jnp.sum(jnp.sin(cell.unroll(state, x, reset)[1]))
+
+    jax.test_util.check_grads(loss, (cell, x), 1, modes=("fwd", "rev"), atol=1e-2, rtol=1e-2)
+
+
+def test_unknown_cell():
+    with pytest.raises(ValueError, match="known: gru, lstm"):
+        memory_cell("ntm", 1, 1, key=jax.random.key(0))  # pyright: ignore[reportArgumentType]
