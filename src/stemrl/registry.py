@@ -59,6 +59,9 @@ FAMILIES: dict[str, Entry] = {
 
 CARDS: dict[str, Entry] = {}
 
+being_read: list[str] = []
+"""Users' files that are being imported for a class in them; nothing may train meanwhile."""
+
 
 def find(kind: str, name: str) -> Entry:
     """The entry called `name` among the `methods`, `families` or `cards`; or one's own, by the path
@@ -90,19 +93,25 @@ def _from_package(name: str) -> Any:
 
 
 def _from_file(file: Path) -> Any:
-    """A user's file as a module: once, so that its classes stay the same ones."""
+    """A user's file as a module: once, so that its classes stay the same ones, and never a second
+    time the very script that runs."""
     file = file.resolve()
+    for loaded in list(sys.modules.values()):
+        where = getattr(loaded, "__file__", None)
+        if isinstance(where, str) and where.endswith(file.name) and Path(where).resolve() == file:
+            return loaded
     name = f"stemrl_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     if not file.is_file() or spec is None or spec.loader is None:
         raise UserError(f"there is no Python file {file}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    being_read.append(str(file))
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        being_read.pop()
     return module
