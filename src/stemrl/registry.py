@@ -35,6 +35,9 @@ class Entry:
 
 
 METHODS: dict[str, Entry] = {
+    "rl2": Entry(
+        "stemrl.meta.rl2:Rl2", "RL²: a recurrent policy over the history of a whole trial"
+    ),
     "ppo": Entry(
         "stemrl.rl.ppo:Ppo",
         "Proximal policy optimisation; contextual where the context is revealed",
