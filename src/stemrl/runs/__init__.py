@@ -1,1 +1,17 @@
-"""To be written."""
+"""Runs: the training loop, checkpoints, configuration and metrics."""
+
+from .compilation import enable_compilation_cache
+from .config import RunConfig, versions
+from .loop import Interrupted, NonFinite, resume, train
+from .run import Run
+
+__all__ = [
+    "Interrupted",
+    "NonFinite",
+    "Run",
+    "RunConfig",
+    "enable_compilation_cache",
+    "resume",
+    "train",
+    "versions",
+]

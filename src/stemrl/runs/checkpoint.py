@@ -1,0 +1,302 @@
+"""Checkpoints: the whole state of learning as safetensors, beside a manifest that vouches for it.
+
+A checkpoint is a folder named by the environment steps at which it was taken. It is written to the
+side, synced and renamed, so that it is there whole or not at all. Reading trusts nothing: names,
+shapes and dtypes are compared with what the learner's own `init` would make, before any array is
+read, and no name in a checkpoint is ever used as a path. Nothing is pickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+from safetensors import SafetensorError
+from safetensors.numpy import load as decode
+from safetensors.numpy import save as encode
+
+from ..errors import UserError
+from .config import versions
+from .files import sync_folder, writing
+
+SCHEMA = 1
+STATE, MANIFEST = "state.safetensors", "manifest.json"
+HEADER_LIMIT = 2**24
+"""Bytes that a manifest or a header may take; a state has some hundred leaves of 100 bytes."""
+
+
+class Damaged(Exception):
+    """A checkpoint that is not what was written: another one may be whole."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says of itself."""
+
+    update: int
+    """Updates done."""
+    steps: int
+    """Environment steps done, per seed."""
+    seconds: float
+    """Wall-clock seconds of training until then."""
+    identity: str
+    """Of the family trained in."""
+    method: str
+    score: float | None
+    """What held-out tasks gave (see `Run`), where this checkpoint was evaluated."""
+
+
+def name_of(steps: int) -> str:
+    """The folder of a checkpoint, so that names sort as steps do."""
+    return f"{steps:012d}"
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first, damaged ones included."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
+def save(folder: Path, state: PyTree[Array], manifest: Manifest) -> Path:
+    """Write a checkpoint of `state`. Raises `UserError`, with older checkpoints intact, if the
+    disk is full or the folder may not be written."""
+    final = folder / name_of(manifest.steps)
+    side, old = folder / f".writing-{final.name}", folder / f".replaced-{final.name}"
+    arrays = {name: _stored(leaf) for name, leaf in _named(state).items()}
+    content = encode(arrays)
+    about: dict[str, Any] = {
+        "format": "stemrl checkpoint",
+        "schema": SCHEMA,
+        "versions": versions(),
+        **dataclasses.asdict(manifest),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "leaves": _described(state),
+    }
+    about["manifest_sha256"] = _digest(about)
+    try:
+        with writing(final):
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in (side, old):
+                shutil.rmtree(stale, ignore_errors=True)
+            side.mkdir()
+            _write(side / STATE, content)
+            _write(side / MANIFEST, json.dumps(about, indent=1).encode())
+            sync_folder(side)
+            if final.exists():
+                final.rename(old)
+            side.rename(final)
+            sync_folder(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except UserError:
+        shutil.rmtree(side, ignore_errors=True)
+        raise
+    return final
+
+
+def prune(folder: Path, keep_every: int) -> None:
+    """Delete all but the last two (the newest may turn out to be damaged), the best, and the first
+    at or after every multiple of `keep_every` steps."""
+    readable = []
+    for path in saved(folder):
+        try:
+            readable.append((path, read_manifest(path)))
+        except (Damaged, UserError):
+            continue
+    kept = {path for path, _ in readable[-2:]} | {
+        path for path, manifest in best_first(readable)[:1] if manifest.score is not None
+    }
+    period = -1
+    for path, manifest in readable:
+        if keep_every and manifest.steps // keep_every > max(period, 0):
+            period = manifest.steps // keep_every
+            kept.add(path)
+    for path, _ in readable:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def best_first(found: list[tuple[Path, Manifest]]) -> list[tuple[Path, Manifest]]:
+    """By score, the earlier one first where two are equal, those never evaluated last."""
+
+    def order(item: tuple[Path, Manifest]) -> tuple[float, int]:
+        score = item[1].score
+        return (float("inf") if score is None else -score, item[1].steps)
+
+    return sorted(found, key=order)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What the checkpoint at `path` says of itself, its own checksum verified."""
+    about = _read_about(path)
+    return Manifest(**{f.name: about[f.name] for f in dataclasses.fields(Manifest)})
+
+
+def load(path: Path, template: PyTree[Any]) -> tuple[PyTree[Array], Manifest]:
+    """The state at `path`, in the shape of `template` (of `jax.ShapeDtypeStruct`).
+
+    Raises `Damaged` if it is not what was written, and `UserError` if it is whole but of another
+    learner, family or version: then none of the run's checkpoints fits.
+    """
+    about = _read_about(path)
+    expected = _described(template)
+    _compare(path, about, expected)
+    content = _read_content(path / STATE, about, expected)
+    try:
+        arrays = decode(content)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise Damaged(f"{STATE}: {error}") from None
+    if any(arrays[name].nbytes != leaf["bytes"] for name, leaf in expected.items()):
+        raise Damaged(f"{STATE} holds other types than its manifest says")
+    structure = jax.tree.structure(template)
+    leaves = [
+        _restored(arrays[name], leaf)
+        for name, leaf in zip(expected, jax.tree.leaves(template), strict=True)
+    ]
+    manifest = Manifest(**{f.name: about[f.name] for f in dataclasses.fields(Manifest)})
+    return jax.tree.unflatten(structure, leaves), manifest
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        about = json.loads(_bounded(file, HEADER_LIMIT))
+    except (ValueError, RecursionError):
+        raise Damaged(f"{MANIFEST} is not JSON") from None
+    if not isinstance(about, dict) or about.get("format") != "stemrl checkpoint":
+        raise Damaged(f"{MANIFEST} is not one of stemrl's")
+    if about.get("schema") != SCHEMA:
+        by = about.get("versions")
+        by = by.get("stemrl") if isinstance(by, dict) else None
+        raise UserError(
+            f"{path} is a checkpoint of schema {about.get('schema')!r}, written by stemrl {by};"
+            f" this stemrl ({versions()['stemrl']}) reads schema {SCHEMA}"
+        )
+    digest = about.pop("manifest_sha256", None)
+    if digest != _digest(about):
+        raise Damaged(f"{MANIFEST} does not match its checksum")
+    kinds = {
+        "update": int, "steps": int, "seconds": float, "identity": str, "method": str,
+        "score": float | None, "bytes": int, "sha256": str, "leaves": dict, "versions": dict,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if name not in about or not isinstance(about[name], kind):
+            raise Damaged(f"{MANIFEST} lacks a proper '{name}'")
+    return about
+
+
+def _compare(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = about["leaves"]
+    by, here = about["versions"].get("stemrl"), versions()["stemrl"]
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise UserError(
+                f"{path} does not fit this run's method: '{name}' is"
+                f" {_words(found.get(name))} there and {_words(expected.get(name))} here"
+                + (f" (written by stemrl {by}, this is {here})" if by != here else "")
+            )
+
+
+def _words(leaf: Any) -> str:
+    if not isinstance(leaf, dict):
+        return "missing"
+    return f"{leaf.get('dtype')}{leaf.get('shape')}"
+
+
+def _read_content(file: Path, about: dict[str, Any], expected: dict[str, Any]) -> bytes:
+    """The file's bytes, never more of them than the template can fill."""
+    data = sum(leaf["bytes"] for leaf in expected.values())
+    if about["bytes"] > data + HEADER_LIMIT:
+        raise Damaged(f"{STATE} is said to be larger than its arrays")
+    content = _bounded(file, about["bytes"])
+    if len(content) != about["bytes"]:
+        raise Damaged(f"{STATE} has {len(content)} bytes of {about['bytes']}")
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise Damaged(f"{STATE} does not match its checksum")
+    # A manifest may be forged as well: what the header claims is compared, not believed.
+    size = int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(content[8 : 8 + size])
+    except (ValueError, RecursionError):
+        raise Damaged(f"{STATE} has no header") from None
+    header.pop("__metadata__", None)
+    if {k: v.get("shape") for k, v in header.items()} != {
+        k: v["stored_shape"] for k, v in expected.items()
+    } or 8 + size + data != len(content):
+        raise Damaged(f"{STATE} holds other arrays than its manifest says")
+    return content
+
+
+def _bounded(file: Path, limit: int) -> bytes:
+    """A regular file's content. Raises `Damaged` if it is missing, a link or above `limit`."""
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size > limit:
+                raise Damaged(f"{file.name} is larger than it may be")
+            return opened.read(limit)
+    except OSError as error:
+        raise Damaged(f"{file.name}: {error.strerror}") from None
+
+
+def _write(file: Path, content: bytes) -> None:
+    with open(file, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _digest(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _named(tree: PyTree[Any]) -> dict[str, Any]:
+    """Leaves by their tree path, `policy/network/body/layers/0/weight`, in the tree's order."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    if len(named) != len(leaves):
+        raise ValueError("two leaves of the state have the same path; rename a field or key")
+    return named
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _described(tree: PyTree[Any]) -> dict[str, dict[str, Any]]:
+    """Shape and dtype of every leaf, and how it is stored, without touching its values."""
+    described = {}
+    for name, leaf in _named(tree).items():
+        stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        described[name] = {
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "stored_shape": list(stored.shape),
+            "bytes": int(np.prod(stored.shape, dtype=np.int64)) * stored.dtype.itemsize,
+        }
+    return described
+
+
+def _stored(leaf: Array) -> np.ndarray:
+    """As safetensors takes it: contiguous; keys as their data; types that NumPy lacks as bits."""
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
+    if array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat", "float8")):
+        array = array.view(f"u{array.dtype.itemsize}")
+    return array
+
+
+def _restored(array: np.ndarray, leaf: Any) -> Array:
+    # Copied, so that the state owns its buffers and may be donated.
+    if _is_key(leaf):
+        data = jnp.array(array, copy=True)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    dtype = np.dtype(leaf.dtype)
+    return jnp.array(array if array.dtype == dtype else array.view(dtype), copy=True)

@@ -1,0 +1,57 @@
+"""JAX's persistent compilation cache, so that only the first run on a machine waits for XLA."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import jax
+
+LIMIT = 2 * 2**30
+"""Bytes above which the programs that were unused for longest are removed."""
+
+
+def cache_folder() -> Path:
+    """`STEMRL_CACHE` if set, else the user's cache folder."""
+    if chosen := os.environ.get("STEMRL_CACHE"):
+        return Path(chosen).expanduser() / "xla"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "stemrl" / "xla"
+
+
+def enable_compilation_cache() -> Path | None:
+    """Keep compiled programs, small ones too, from one process to the next.
+
+    The command line calls this; in Python it is the user's choice. A folder that was set before
+    (`JAX_COMPILATION_CACHE_DIR`) is left as it is, and a folder that cannot be written means no
+    cache: returns the folder in use, or `None`.
+    """
+    folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if folder is None:
+        folder = cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _evict(folder)
+        except OSError:
+            return None
+        if not os.access(folder, os.W_OK):
+            return None
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return Path(folder)
+
+
+def _evict(folder: Path) -> None:
+    """Remove the oldest programs beyond `LIMIT`."""
+    found = []
+    for file in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            about = file.stat()
+            found.append((max(about.st_atime, about.st_mtime), about.st_size, file.path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= LIMIT:
+            break
+        total -= size
+        with contextlib.suppress(OSError):
+            os.remove(path)

@@ -1,0 +1,156 @@
+"""The compiled programs of a run: `begin`, `advance`, `collect` and `learn`.
+
+Jitted once, here, with learner and problem as arguments. The state is donated: whoever calls these
+must not use the old one again. `advance` runs a chunk of updates of a family in pure JAX as one
+loop whose length is an argument, so that neither the length of a chunk nor where a run was resumed
+changes the program, and with it a single bit. Families that call a simulator have their learning
+compiled apart from their collecting, because a program with a callback is never written to the
+compilation cache.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+
+from ..core import AbstractLearner, Problem, State
+from ..rl.play import like, strong
+
+CHUNK = 512
+"""Updates that one call of `advance` can do at most: the length of its buffer of metrics."""
+
+WATCHED = 2**20
+"""Leaves of the state with at most this many entries are looked over after every update. Larger
+ones (replay) would cost more than they tell: what is wrong in them shows in the loss."""
+
+_TRAINING = 0x57E6
+"""Folded into every seed's key, so that training shares no key with whoever else takes
+`jax.random.key(seed)` and splits it."""
+
+
+def seed_keys(first: int, seeds: int) -> PRNGKeyArray:
+    """The key that each seed's training starts from: `[]` for one seed, else `[seeds]`."""
+    keys = [jax.random.fold_in(jax.random.key(first + i), _TRAINING) for i in range(seeds)]
+    return keys[0] if seeds == 1 else jnp.stack(keys)
+
+
+def _begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> State:
+    def init(key: PRNGKeyArray) -> State:
+        return strong(learner.init(problem, key))
+
+    return init(keys) if keys.ndim == 0 else eqx.filter_vmap(init)(keys)
+
+
+@eqx.filter_jit
+def begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> State:
+    """The first state. Compiled, so that no two leaves share a buffer, which could not be donated
+    twice."""
+    return _begin(learner, problem, keys)
+
+
+def shape_of_state(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> PyTree[Any]:
+    """The state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with."""
+    return eqx.filter_eval_shape(_begin, learner, problem, keys)
+
+
+@eqx.filter_jit(donate="all-except-first")
+def advance(
+    fixed: tuple[AbstractLearner, Problem, Bool[Array, " leaves"], Int[Array, ""], bool],
+    state: State,
+) -> tuple[State, Int[Array, ""], dict[str, Array], Bool[Array, "..."]]:
+    """Up to `CHUNK` updates.
+
+    **Arguments:** `fixed` is learner, problem, the leaves that may be infinite (see `exempt`), the
+    number of updates and whether the state has a leading dimension of seeds.
+
+    **Returns:** the state, the updates done (fewer than asked for if the last of them gave
+    something that is not finite), metrics `[CHUNK, …]` and which quantities are finite.
+    """
+    learner, problem, exempt, updates, seeded = fixed
+
+    def update(state: State):
+        new, metrics = learner.update(problem, state)
+        return _checked(state, new, metrics, exempt)
+
+    update = eqx.filter_vmap(update) if seeded else update
+    shapes = eqx.filter_eval_shape(update, state)[1:]
+    rows, fine = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), shapes[0]), shapes[1]
+
+    def going(loop):
+        index, _, _, fine = loop
+        return (index < updates) & jnp.all(fine)
+
+    def body(loop):
+        index, state, rows, _ = loop
+        state, metrics, fine = update(state)
+        rows = {k: lax.dynamic_update_index_in_dim(rows[k], metrics[k], index, 0) for k in rows}
+        return index + 1, state, rows, fine
+
+    start = (jnp.zeros((), jnp.int32), state, rows, jnp.ones(fine.shape, bool))
+    index, state, rows, fine = lax.while_loop(going, body, start)
+    return state, index, rows, fine
+
+
+@eqx.filter_jit(donate="all-except-first")
+def collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
+    """The collecting half of an update."""
+    learner, problem = fixed
+    new, experience = learner.collect(problem, state)
+    return like(new, state), experience
+
+
+def _learn(
+    fixed: tuple[AbstractLearner, Problem, Any, Bool[Array, " leaves"]], state: State
+) -> tuple[State, dict[str, Array], Bool[Array, " quantities"]]:
+    learner, problem, experience, exempt = fixed
+    new, metrics = learner.learn(problem, state, experience)
+    return _checked(state, new, metrics, exempt)
+
+
+learn = eqx.filter_jit(_learn, donate="all-except-first")
+"""The learning half: `fixed` is learner, problem, experience and the leaves that may be infinite;
+returns the state, the metrics and which quantities are finite."""
+
+learn_keeping = eqx.filter_jit(_learn)
+"""The same without donation, for a state whose leaves may share buffers: one that collecting on
+the host has touched."""
+
+
+def _checked(
+    old: State, new: State, metrics: dict[str, Array], exempt: Bool[Array, " leaves"]
+) -> tuple[State, dict[str, Array], Bool[Array, " quantities"]]:
+    """The new state in the old one's types, float metrics, and what of both is finite."""
+    new = like(new, old)
+    metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+    leaves = [jnp.all(jnp.isfinite(x)) for x in _watched(new).values()]
+    losses = [jnp.isfinite(metrics[name]) for name in _losses(metrics)]
+    fine = jnp.stack(leaves) | exempt if leaves else exempt
+    return new, metrics, jnp.concatenate([fine, jnp.asarray(losses, bool)])
+
+
+def exempt(state: State, seeded: bool) -> np.ndarray:
+    """Which watched leaves are infinite from the start, on purpose, and so prove nothing."""
+    watched = _watched(state, seeded).values()
+    return np.array([not np.isfinite(np.asarray(x)).all() for x in watched], bool)
+
+
+def quantities(state: State, metrics: dict[str, Any], seeded: bool) -> list[str]:
+    """The names of what `advance` and `learn` watch, in their order."""
+    return [*_watched(state, seeded), *_losses(metrics)]
+
+
+def _watched(state: State, seeded: bool = False) -> dict[str, Any]:
+    """The inexact leaves that are small enough to be looked over, by tree path."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and (leaf[0] if seeded else leaf).size <= WATCHED
+    }
+
+
+def _losses(metrics: dict[str, Any]) -> list[str]:
+    return sorted(name for name in metrics if name.startswith("loss"))

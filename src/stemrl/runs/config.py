@@ -1,0 +1,227 @@
+"""What a run is made of, on paper: `config.json`, which repeats the run."""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..core import AbstractFamily, AbstractLearner, Problem, Reveal
+from ..errors import UserError, nearest
+from .fields import checked, coerce, field_kinds, plain
+
+SCHEMA = 1
+"""To be raised when a field changes its meaning."""
+
+EXTENSIBLE = ("steps", "evaluate_every", "evaluate_tasks", "evaluate_episodes", "keep_every")
+"""What a resumed run may change: nothing that training itself depends on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A method, a family, and how long to train.
+
+    Frozen and made of plain values; `learner()` and `problem()` build what it names. All that can
+    be wrong with it is a `UserError` of one line.
+    """
+
+    method: str
+    """The method's name, as `stemrl list methods` shows it."""
+    family: str
+    """The family's name, as `stemrl list families` shows it, or `path:Class`."""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The method's hyper-parameters; those left out have their defaults."""
+    family_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The family's settings; those left out have their defaults."""
+    target: str | None = None
+    """The family in which the agent is to do well, if it is not the one it is trained in."""
+    target_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The target's settings."""
+    budget: int = 0
+    """Environment steps that training may take in the target."""
+    reveal: Reveal = "nothing"
+    """What the agent is told of a task's parameters: nothing, or their context."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 1
+    """How many seeds to train at once: `seed`, `seed` + 1, … (families in pure JAX only)."""
+    steps: int = 5_000_000
+    """Environment steps to train for, in whole updates, per seed."""
+    evaluate_every: int = 500_000
+    """Environment steps between two evaluations on held-out tasks; 0: never."""
+    evaluate_tasks: int = 20
+    """Held-out tasks of an evaluation."""
+    evaluate_episodes: int | None = None
+    """Episodes in each of them; by default as many as the method adapts in."""
+    keep_every: int = 0
+    """Environment steps between two checkpoints that are kept for good; 0: only last and best."""
+
+    def __post_init__(self):
+        for name, kind in field_kinds(RunConfig).items():
+            value = getattr(self, name)
+            if kind == dict[str, Any]:
+                if not isinstance(value, dict):
+                    raise UserError(f"{name} must be names with values, not {value!r}")
+            else:
+                object.__setattr__(self, name, coerce(value, kind, name))
+        smallest = {
+            "seed": 0, "seeds": 1, "steps": 1, "evaluate_every": 0, "evaluate_tasks": 1,
+            "evaluate_episodes": 1, "keep_every": 0, "budget": 0,
+        }  # fmt: skip
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} must be at least {least}, not {value}")
+        if self.seed + self.seeds > 2**31:
+            raise UserError(f"seed must be below 2**31, not {self.seed}")
+
+    def learner(self) -> AbstractLearner:
+        """The method with its settings."""
+        learner = _build("methods", self.method, self.settings)
+        if not isinstance(learner, AbstractLearner):
+            raise UserError(f"'{self.method}' is a {type(learner).__name__}, not a method")
+        return learner
+
+    def problem(self) -> Problem:
+        """The family, the target if there is one, and who may see the parameters."""
+        source = self._family("family", self.family, self.family_settings)
+        if self.target is None:
+            if self.target_settings:
+                raise UserError("target_settings need a target; name the target family")
+            return Problem(source, source, self.budget, self.reveal)
+        target = self._family("target", self.target, self.target_settings)
+        return Problem(source, target, self.budget, self.reveal)
+
+    @staticmethod
+    def _family(what: str, name: str, settings: dict[str, Any]) -> AbstractFamily:
+        family = _build("families", name, settings)
+        if not isinstance(family, AbstractFamily):
+            raise UserError(f"the {what} '{name}' is a {type(family).__name__}, not a family")
+        return family
+
+    def resolved(self) -> "RunConfig":
+        """The same with every hyper-parameter and setting written out, so that a default that
+        changes later does not change the run."""
+        problem = self.problem()
+        return dataclasses.replace(
+            self,
+            settings=_fields(self.learner()),
+            family_settings=_fields(problem.source),
+            target_settings={} if self.target is None else _fields(problem.target),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: the resolved configuration, the identity of its families and
+        the versions of the libraries."""
+        problem = self.problem()
+        fields = {f.name: getattr(self.resolved(), f.name) for f in dataclasses.fields(self)}
+        for name in ("settings", "family_settings", "target_settings"):
+            fields[name] = {k: plain(v) for k, v in fields[name].items()}
+        return {
+            "schema": SCHEMA,
+            "versions": versions(),
+            "identity": problem.source.identity,
+            "target_identity": problem.target.identity,
+            **fields,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write `config.json`, whole or not at all."""
+        from .files import write_whole
+
+        try:
+            text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the settings cannot be written to {path.name}: {error}") from None
+        write_whole(path, text.encode())
+
+    @classmethod
+    def load(cls, path: Path) -> "RunConfig":
+        """Read `config.json`, of this version and with families that are still what they were."""
+        try:
+            if path.stat().st_size > 2**22:
+                raise UserError(f"{path} is too large to be a run's configuration")
+            content = json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} is damaged, it is not JSON: {error}") from None
+        try:
+            return cls.from_dict(content)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "RunConfig":
+        """From what `as_dict` gave, or from its fields alone."""
+        if not isinstance(content, dict):
+            raise UserError("not a run's configuration: a JSON object is wanted")
+        content = dict(content)
+        schema = content.pop("schema", SCHEMA)
+        written = content.pop("versions", None)
+        identities = {name: content.pop(name, None) for name in ("identity", "target_identity")}
+        if schema != SCHEMA:
+            by = written.get("stemrl") if isinstance(written, dict) else None
+            raise UserError(
+                f"configuration of schema {schema!r}, this stemrl ({versions()['stemrl']}) reads"
+                f" schema {SCHEMA}; open it with the version that wrote it"
+                + (f" (stemrl {by})" if by else "")
+            )
+        known = field_kinds(cls)
+        for name in content:
+            if name not in known:
+                raise UserError(f"unknown field '{name}'{nearest(name, known)}")
+        for name in ("method", "family"):
+            if name not in content:
+                raise UserError(f"not a run's configuration: '{name}' is missing")
+        config = cls(**content)
+        problem = config.problem()
+        config.learner()
+        for name, family in (("identity", problem.source), ("target_identity", problem.target)):
+            was = identities[name]
+            if was is not None and was != family.identity:
+                raise UserError(
+                    f"the family '{family.name}' is not what it was: this run has {was}, here it"
+                    f" is {family.identity}; use the version of stemrl that made the run"
+                )
+        return config
+
+    def refuse_change(self, new: "RunConfig") -> None:
+        """Raise `UserError` if `new`, both resolved, cannot continue a run of this one."""
+        for field in dataclasses.fields(self):
+            name = field.name
+            old, now = getattr(self, name), getattr(new, name)
+            if old == now or name in EXTENSIBLE:
+                continue
+            if isinstance(old, dict):
+                changed = next(k for k in {**old, **now} if old.get(k) != now.get(k))
+                name, old, now = changed, old.get(changed), now.get(changed)
+            raise UserError(
+                f"cannot resume with another {name} ({old!r} before, {now!r} now); only"
+                f" {', '.join(EXTENSIBLE)} may change: start a new run in another folder"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of this library and of those that its numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("stemrl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
+    entry = registry.find(kind, name)
+    made = entry.load()
+    if isinstance(made, type):
+        settings = checked(made, {**entry.preset, **settings}, name)
+    return made(**settings)
+
+
+def _fields(module: Any) -> dict[str, Any]:
+    return {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.init}

@@ -1,0 +1,69 @@
+"""Writing so that a crash, a full disk or a second process leaves no half of anything."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file to the side, sync it, and rename it into place."""
+    side = path.with_name(f".{path.name}.writing")
+    with writing(path):
+        with open(side, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(side, path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk or a forbidden folder into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only process that writes this run. The system lets go of the lock when the process
+    ends, however it ends, so that a lock file left behind locks nothing."""
+    path = folder / ".lock"
+    with writing(path):
+        file = open(path, "a+")  # noqa: SIM115
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(64).strip()
+            raise UserError(
+                f"another process{f' ({holder})' if holder else ''} is writing {folder};"
+                " wait for it or choose another folder"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot lock {path}: {error.strerror}") from None
+        with writing(path):
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+        yield

@@ -1,0 +1,344 @@
+"""Training: one loop for every learner, family and number of seeds.
+
+In the order in which it runs: begin or restore the state; then, until the steps are done, evaluate
+where that is due, save where that is due, run a chunk of updates and write down what they gave.
+Neither evaluating nor saving, stopping or resuming changes a bit of what is learned.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import UserError
+from ..evaluate import evaluate
+from . import checkpoint, compiled
+from .config import RunConfig
+from .files import locked, writing
+from .metrics import MetricsFile, read_rows
+from .progress import ProgressDisplay
+from .run import CHECKPOINTS, CONFIG, METRICS, Run, one_seed
+from .signals import StopSignals
+
+CHUNK_SECONDS = 1.0
+"""What a chunk of updates should take: how long a stop may wait, how often the bar moves."""
+
+SAVE_SECONDS = 60.0
+"""At most this much training is lost to a crash."""
+
+
+class NonFinite(UserError):
+    """A loss or parameter became infinite or not a number. The last good checkpoint is whole."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM stopped the training, after the chunk was finished and saved."""
+
+    def __init__(self, run: Run, received: signal.Signals, message: str):
+        super().__init__(message)
+        self.run = run
+        self.message = message
+        self.exit_status = 128 + received
+        """As shells expect it: 130 for SIGINT, 143 for SIGTERM."""
+
+
+def train(
+    config: RunConfig, out: str | Path, *, resume: bool = False, progress: bool = True
+) -> Run:
+    """Train as `config` says, in the folder `out`; returns the finished run.
+
+    With `resume` the run in `out` goes on from its last good checkpoint, as if it had never
+    stopped; `config` may differ from its own only in how long to train and how to evaluate.
+    Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
+    `Interrupted` after SIGINT or SIGTERM.
+    """
+    out = Path(out)
+    config = config.resolved()
+    with writing(out):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; give a folder to --out")
+        if not resume and (what := _in_the_way(out)):
+            raise UserError(f"{out} already holds {what} or choose another folder")
+        if resume:
+            Run.open(out).config.resolved().refuse_change(config)
+        out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        return _Training(config, out, resume, progress).run_to_end()
+
+
+def _in_the_way(out: Path) -> str | None:
+    """What a new run would overwrite. One that failed before its first update is nothing."""
+    if not out.is_dir():
+        return None
+    if checkpoint.saved(out / CHECKPOINTS) or read_rows(out / METRICS):
+        return "a run; go on with it (--resume)"
+    ours = (CONFIG, METRICS, CHECKPOINTS)
+    if any(p.name not in ours and not p.name.startswith(".") for p in out.iterdir()):
+        return "files; empty it"
+    return None
+
+
+def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
+    """How many whole updates `config` asks for; refuses what cannot be done."""
+    if config.seeds > 1 and {problem.source.stepping, problem.target.stepping} != {"jax"}:
+        raise UserError(
+            f"several seeds at once need a family in pure JAX, and '{config.family}' is not;"
+            f" run seeds {config.seed} to {config.seed + config.seeds - 1} one after another"
+        )
+    updates = -(-config.steps // learner.steps(problem))
+    per_update = learner.target_steps(problem)
+    if per_update * updates > problem.budget:
+        possible = problem.budget // per_update * learner.steps(problem)
+        raise UserError(
+            f"{updates} updates would take {per_update * updates} steps in the target, the budget"
+            f" is {problem.budget}; raise the budget or lower steps to {possible}"
+        )
+    return updates
+
+
+class _Training:
+    """One call of `train`."""
+
+    def __init__(self, config: RunConfig, out: Path, resume: bool, shown: bool):
+        self.config, self.out = config, out
+        self.learner, self.problem = config.learner(), config.problem()
+        self.total = _updates(config, self.learner, self.problem)
+        self.per_update = self.learner.steps(self.problem)
+        self.seeded = config.seeds > 1
+        self.run = Run(out, config)
+        self.update, self.seconds = 0, 0.0
+        self.score: float | None = None  # of the state as it is, once it was evaluated
+        self.saved: tuple[int, float | None] = (-1, None)  # update and score
+        self.saved_at = time.monotonic()
+        config.save(out / CONFIG)
+        keys = compiled.seed_keys(config.seed, config.seeds)
+        damaged: list[str] = []
+        if resume and checkpoint.saved(out / CHECKPOINTS):
+            self.state, manifest, damaged = self.run.restore("last")
+            self.update, self.seconds = manifest.update, manifest.seconds
+            self.score = manifest.score
+            self.saved = (self.update, self.score)
+        else:
+            self.state = compiled.begin(self.learner, self.problem, keys)
+        self.exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
+        self.metrics = MetricsFile(out / METRICS, self.update, self.score is not None)
+        self.display = ProgressDisplay(
+            self.total * self.per_update, self.update * self.per_update, shown
+        )
+        for line in damaged:
+            self.display.warn(f"warning: {line}; going on from step {self.steps}")
+        self._set_aside(damaged)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps done."""
+        return self.update * self.per_update
+
+    def run_to_end(self) -> Run:
+        """The loop."""
+        with contextlib.closing(self.metrics), StopSignals(self._announce) as stop, self.display:
+            chunks, finished = self._chunks(), False
+            while not (finished or stop.received):
+                if self._due(self.config.evaluate_every) and self.score is None:
+                    self._evaluate()
+                    self._save()
+                old = time.monotonic() - self.saved_at > SAVE_SECONDS
+                if self._due(self.config.keep_every) or old:
+                    self._save()
+                finished = self.update >= self.total
+                if not finished:
+                    next(chunks)
+            self._save()
+        if stop.received and not finished:
+            message = (
+                f"stopped by {stop.received.name} after {self.steps} steps, saved; go on with:"
+                f" stemrl train --config {self.out / CONFIG} --out {self.out} --resume"
+            )
+            self.display.warn(message)
+            raise Interrupted(self.run, stop.received, message)
+        return self.run
+
+    def _announce(self, received: signal.Signals) -> None:
+        self.display.say(f"{received.name}: finishing the chunk and saving; once more to kill")
+
+    # Evaluating and saving.
+
+    def _due(self, every: int) -> bool:
+        """Whether `every` steps ended with the last update; at the end of training in any case."""
+        if not every or not self.update:
+            return False
+        crossed = self.steps // every > (self.steps - self.per_update) // every
+        return crossed or self.update >= self.total
+
+    def _next_due(self) -> int:
+        """The update before which no chunk may go on: something is due there."""
+        after = [self.total]
+        for every in (self.config.evaluate_every, self.config.keep_every):
+            if every:
+                after.append(-(-(self.steps // every + 1) * every // self.per_update))
+        return min(after)
+
+    def _evaluate(self) -> None:
+        """Let every seed's agent adapt to held-out tasks, with randomness of their own."""
+        self.display.doing("evaluating")
+        began, rows = time.monotonic(), []
+        for index in range(self.config.seeds):
+            state = one_seed(self.state, self.config, index)
+            seed = self.config.seed + index
+            result = evaluate(
+                self.learner.agent(self.problem, state),
+                self.problem,
+                split="test",
+                tasks=self.config.evaluate_tasks,
+                episodes=self.config.evaluate_episodes,
+                seed=_evaluation_seed(seed),
+                method=self.config.method,
+            )
+            points = result.points
+            rows.append(
+                {
+                    "kind": "evaluation",
+                    "update": self.update,
+                    "steps": self.steps,
+                    "seed": seed,
+                    "split": "test",
+                    "tasks": self.config.evaluate_tasks,
+                    "score": points[-1]["mean"],
+                    "points": points,
+                    "wall/seconds": round(time.monotonic() - began, 3),
+                }
+            )
+        self.metrics.append(rows)
+        self.score = sum(row["score"] for row in rows) / len(rows)
+        self.display.say(f"{self.steps} steps: {self.score:.4g} on held-out tasks")
+
+    def _save(self) -> None:
+        """A checkpoint of the state as it is, unless there is one that knows as much."""
+        if self.saved == (self.update, self.score):
+            return
+        self.display.doing("saving")
+        self.metrics.sync()  # first: a checkpoint promises the rows before it
+        manifest = checkpoint.Manifest(
+            update=self.update,
+            steps=self.steps,
+            seconds=round(self.seconds, 3),
+            identity=self.problem.source.identity,
+            method=self.config.method,
+            score=self.score,
+        )
+        checkpoint.save(self.out / CHECKPOINTS, self.state, manifest)
+        checkpoint.prune(self.out / CHECKPOINTS, self.config.keep_every)
+        self.saved, self.saved_at = (self.update, self.score), time.monotonic()
+
+    def _set_aside(self, damaged: list[str]) -> None:
+        """Rename checkpoints that could not be read, so that they do not pass for the newest."""
+        folder = self.out / CHECKPOINTS
+        for path in checkpoint.saved(folder):
+            if damaged and int(path.name) > self.steps:
+                with writing(path):
+                    path.rename(folder / f"damaged-{path.name}-{time.time_ns()}")
+
+    # Updates.
+
+    def _chunks(self) -> Iterator[None]:
+        """Run one chunk of about `CHUNK_SECONDS` at each `next`."""
+        jax_only = self.problem.source.stepping == self.problem.target.stepping == "jax"
+        run_chunk = self._advance if jax_only else self._step_by_step
+        length, compiling = 1, True
+        while True:
+            wanted = min(length, compiled.CHUNK, self._next_due() - self.update)
+            began = time.monotonic()
+            rows, fine = run_chunk(wanted)
+            took = time.monotonic() - began
+            self._record(rows, took, compiling)
+            if not fine.all():
+                self._refuse(rows[-1], fine)
+            each = took / len(rows)
+            if not compiling:
+                length = max(1, min(2 * length, round(CHUNK_SECONDS / max(each, 1e-6))))
+            compiling = False
+            yield
+
+    def _advance(self, updates: int) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+        """A chunk as one compiled loop."""
+        fixed = (self.learner, self.problem, self.exempt, jnp.int32(updates), self.seeded)
+        self.state, done, rows, fine = compiled.advance(fixed, self.state)
+        rows = jax.device_get(rows)
+        return [{k: v[i] for k, v in rows.items()} for i in range(int(done))], np.asarray(fine)
+
+    def _step_by_step(self, updates: int) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+        """A chunk as a Python loop of collecting and learning."""
+        rows, fine = [], np.array(True)
+        host = "host" in (self.problem.source.stepping, self.problem.target.stepping)
+        for _ in range(updates):
+            if host:
+                state, experience = self.learner.collect(self.problem, self.state)
+                learn = compiled.learn_keeping
+            else:
+                state, experience = compiled.collect((self.learner, self.problem), self.state)
+                learn = compiled.learn
+            fixed = (self.learner, self.problem, experience, self.exempt)
+            self.state, metrics, finite = learn(fixed, state)
+            rows.append(jax.device_get(metrics))
+            fine = np.asarray(finite)
+            if not fine.all():
+                break
+        return rows, fine
+
+    def _record(self, rows: list[dict[str, np.ndarray]], took: float, compiling: bool) -> None:
+        """Write down what a chunk of updates gave, up to and with the first that is not finite."""
+        lines = []
+        each = took / len(rows)
+        for metrics in rows:
+            self.update += 1
+            self.seconds += each
+            for index in range(self.config.seeds):
+                values = {k: float(v[index] if self.seeded else v) for k, v in metrics.items()}
+                lines.append(
+                    {
+                        "kind": "update",
+                        "update": self.update,
+                        "steps": self.steps,
+                        "seed": self.config.seed + index,
+                        **values,
+                        "wall/seconds": round(self.seconds, 4),  # compiling included
+                    }
+                )
+        self.metrics.append(lines)
+        self.score = None
+        rate = None if compiling else self.config.seeds * self.per_update / each
+        mean = np.mean(rows[-1]["return"]) if "return" in rows[-1] else None
+        self.display.advance(self.steps, rate, None if mean is None else float(mean))
+
+    def _refuse(self, metrics: dict[str, np.ndarray], fine: np.ndarray) -> None:
+        """Say what is not finite."""
+        names = compiled.quantities(self.state, metrics, self.seeded)
+        seed, quantity = np.argwhere(~fine.reshape(self.config.seeds, -1))[0]
+        found = checkpoint.saved(self.out / CHECKPOINTS)
+        good = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        which = f" of seed {self.config.seed + seed}" if self.seeded else ""
+        raise NonFinite(
+            f"stopped in update {self.update}: '{names[quantity]}'{which} is not finite; {good};"
+            " lower the learning rate or clip gradients"
+        )
+
+
+@functools.cache
+def _evaluation_seed(seed: int) -> int:
+    """The seed of the held-out tasks that training is watched on: one for all of a run, so that
+    its points compare, and none that a user would choose for the final evaluation."""
+    return int(jax.random.bits(jax.random.fold_in(jax.random.key(seed), 0xE7A1)) >> 1)
+
+
+def resume(out: str | Path, *, progress: bool = True, **changes: Any) -> Run:
+    """Go on with the run in `out`; `changes` are fields of its configuration, such as `steps`."""
+    config = dataclasses.replace(Run.open(out).config, **changes)
+    return train(config, out, resume=True, progress=progress)

@@ -1,0 +1,139 @@
+"""A run's folder, opened: its configuration, metrics, checkpoints and agents."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import jax
+
+from ..core import AbstractAgent, AbstractLearner, Problem, State
+from ..errors import UserError
+from . import checkpoint
+from .compiled import seed_keys, shape_of_state
+from .config import RunConfig
+from .metrics import read_rows
+
+CONFIG, METRICS, CHECKPOINTS = "config.json", "metrics.jsonl", "checkpoints"
+
+Which = Literal["last", "best"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What training left in a folder: `config.json`, `metrics.jsonl`, `checkpoints/`.
+
+    Everything is read when it is asked for. All that can be wrong with the folder is a
+    `UserError` of one line.
+    """
+
+    path: Path
+    """The folder."""
+    config: RunConfig
+    """How it was made."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The run in the folder `path`."""
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"there is no run in {path}: it is no folder")
+        if not (path / CONFIG).exists():
+            what = "it is empty" if not any(path.iterdir()) else f"it holds no {CONFIG}"
+            raise UserError(f"there is no run in {path}: {what}; give the folder that --out named")
+        return cls(path, RunConfig.load(path / CONFIG))
+
+    @functools.cached_property
+    def learner(self) -> AbstractLearner:
+        """The method with the run's settings."""
+        return self.config.learner()
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        """What it was trained on."""
+        return self.config.problem()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`. Of kind `update`: `update`, `steps`, `seed` and the
+        method's metrics; of kind `evaluation`: `update`, `steps`, `seed`, `score` (the mean return
+        when the agent has adapted as often as it was let) and the `points` of the adaptation
+        curve on held-out tasks."""
+        return read_rows(self.path / METRICS)
+
+    def state(self, which: Which = "last") -> State:
+        """The whole state of learning at the last or best checkpoint; if that is damaged, at the
+        next that is not. With several seeds every leaf has a leading dimension `[seeds]`."""
+        return self.restore(which)[0]
+
+    def agent(self, which: Which = "last", seed: int = 0) -> AbstractAgent:
+        """What was learned, ready for a new task. `seed` counts the run's seeds from 0."""
+        if not 0 <= seed < self.config.seeds:
+            raise UserError(
+                f"{self.path} has {self.config.seeds} seed(s), counted from 0; there is no {seed}"
+            )
+        return self.learner.agent(self.problem, one_seed(self.state(which), self.config, seed))
+
+    def restore(self, which: Which = "last") -> tuple[State, checkpoint.Manifest, list[str]]:
+        """State and manifest of a checkpoint, and a line for each damaged one passed over."""
+        paths = self.ranked(which)
+        keys = jax.eval_shape(lambda: seed_keys(self.config.seed, self.config.seeds))
+        template = shape_of_state(self.learner, self.problem, keys)
+        damaged = []
+        for path in paths:
+            try:
+                return *checkpoint.load(path, template), damaged
+            except checkpoint.Damaged as error:
+                damaged.append(f"checkpoint {path.name} is damaged ({error})")
+        raise UserError(
+            f"no checkpoint of {self.path} can be read: {'; '.join(damaged)}; train it anew"
+        )
+
+    def ranked(self, which: Which = "last") -> list[Path]:
+        """The checkpoints in the order in which they are tried: newest first, or best first and
+        then newest first."""
+        if which not in ("last", "best"):
+            raise UserError(f"a checkpoint is 'last' or 'best', not {which!r}")
+        paths = checkpoint.saved(self.path / CHECKPOINTS)[::-1]
+        if not paths:
+            raise UserError(f"{self.path} has no checkpoint yet; train it further")
+        if which == "last":
+            return paths
+        readable = []
+        for path in paths:
+            try:
+                readable.append((path, checkpoint.read_manifest(path)))
+            except checkpoint.Damaged:
+                continue
+        best = [path for path, m in checkpoint.best_first(readable) if m.score is not None]
+        if not best:
+            raise UserError(
+                f"{self.path} has no evaluated checkpoint, so none is best; ask for the last"
+            )
+        return best
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """A few numbers for a line or a table: how far it got and how well it did."""
+        rows = self.metrics()
+        updates = [row for row in rows if row["kind"] == "update"]
+        scores = [row["score"] for row in rows if row["kind"] == "evaluation"]
+        scores = [score for score in scores if score is not None]
+        last = [row for row in updates if row["update"] == updates[-1]["update"]]
+        returns = [row["return"] for row in last if row.get("return") is not None]
+        return {
+            "path": str(self.path),
+            "method": self.config.method,
+            "family": self.config.family,
+            "seeds": self.config.seeds,
+            "updates": updates[-1]["update"] if updates else 0,
+            "steps": updates[-1]["steps"] if updates else 0,
+            "seconds": updates[-1].get("wall/seconds") if updates else 0.0,
+            "return": sum(returns) / len(returns) if returns else None,
+            "score": scores[-1] if scores else None,
+            "best_score": max(scores) if scores else None,
+        }
+
+
+def one_seed(state: State, config: RunConfig, seed: int) -> State:
+    """One seed's part of the state of a run."""
+    return state if config.seeds == 1 else jax.tree.map(lambda x: x[seed], state)
