@@ -1,3 +1,83 @@
-"""stemrl: transfer, multi-task and meta reinforcement learning in JAX."""
+"""stemrl: transfer, multi-task and meta reinforcement learning in JAX.
+
+`import stemrl` takes no time: JAX is imported with the first name that is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .api import adapt, evaluate, load, make_family, make_learner, train
+    from .core import (
+        AbstractAgent,
+        AbstractFamily,
+        AbstractGoalFamily,
+        AbstractHostFamily,
+        AbstractLearner,
+        Box,
+        Discrete,
+        Environment,
+        Params,
+        Problem,
+        Transition,
+    )
+    from .errors import UserError
+    from .evaluate import Evaluation
+    from .rl import play, stream
+    from .runs import Run, RunConfig
+
+_HOMES = {
+    "api": ("adapt", "load", "make_family", "make_learner", "train"),
+    "core": (
+        *("AbstractAgent", "AbstractFamily", "AbstractGoalFamily", "AbstractHostFamily"),
+        *("AbstractLearner", "Box", "Discrete", "Environment", "Params", "Problem"),
+        "Transition",
+    ),
+    "errors": ("UserError",),
+    "evaluate": ("Evaluation",),
+    "rl": ("play", "stream"),
+    "runs": ("Run", "RunConfig"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AbstractAgent",
+    "AbstractFamily",
+    "AbstractGoalFamily",
+    "AbstractHostFamily",
+    "AbstractLearner",
+    "Box",
+    "Discrete",
+    "Environment",
+    "Evaluation",
+    "Params",
+    "Problem",
+    "Run",
+    "RunConfig",
+    "Transition",
+    "UserError",
+    "adapt",
+    "evaluate",
+    "load",
+    "make_family",
+    "make_learner",
+    "play",
+    "stream",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "evaluate":  # the package, which is callable
+        return importlib.import_module(".evaluate", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module 'stemrl' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

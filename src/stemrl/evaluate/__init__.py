@@ -1,6 +1,14 @@
-"""Evaluation: adaptation curves on held-out tasks, and the statistics of scores."""
+"""Evaluation: adaptation curves on held-out tasks, and the statistics of scores.
 
-from .evaluator import Evaluation, draw_tasks, episodes_to_adapt, evaluate
+The package can be called: `stemrl.evaluate(run)` is `stemrl.api.evaluate(run)`. A function of that
+name in `stemrl` would be replaced by this package as soon as anything imports it.
+"""
+
+import sys
+import types
+from typing import Any
+
+from .evaluator import Evaluation, draw_tasks, episodes_to_adapt, evaluate, play_tasks
 from .statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -19,6 +27,17 @@ __all__ = [
     "improvement_interval",
     "iqm",
     "performance_profile",
+    "play_tasks",
     "probability_of_improvement",
     "t_interval",
 ]
+
+
+class _Callable(types.ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Evaluation:
+        from ..api import evaluate
+
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -29,7 +29,7 @@ from ..core import (
     nearest,
 )
 from ..rl import play
-from .statistics import bootstrap_interval, iqm
+from .statistics import bootstrap_interval, iqm, t_interval
 
 # Experience of the tasks that are played at once is kept below about this many bytes.
 MEMORY = 512 * 2**20
@@ -53,13 +53,15 @@ class Evaluation:
     train_is_test: bool
     """Whether the family is finite, so that these were the training tasks too."""
     scores: Float[np.ndarray, "tasks rounds width"]
-    """Undiscounted return of every episode."""
+    """Undiscounted return of every episode; with several agents `[tasks, rounds, agents × width]`."""
     lengths: Int[np.ndarray, "tasks rounds width"]
     """Steps of every episode."""
     strata: Int[np.ndarray, " tasks"]
     """For the interval: a finite family's tasks are strata of their own (the same ones would be
     played if all were done again); tasks drawn from a distribution are one stratum, as other
     ones would be drawn."""
+    agents: int = 1
+    """How many agents played the same tasks, one of each training seed."""
 
     @property
     def tasks(self) -> int:
@@ -69,14 +71,14 @@ class Evaluation:
     @property
     def width(self) -> int:
         """Episodes between two adaptations."""
-        return self.scores.shape[2]
+        return self.scores.shape[2] // self.agents
 
     @cached_property
     def points(self) -> list[dict[str, float]]:
         """For each state of adaptation: `episodes_used`, `steps_used` (mean over tasks of the
         environment steps taken up to there), `mean`, `iqm`, and `low` and `high`, the iqm's 95%
         stratified bootstrap interval over tasks."""
-        steps = self.lengths.sum(2).cumsum(1).mean(0)
+        steps = self.lengths.sum(2).cumsum(1).mean(0) / self.agents
         points = []
         for index in range(self.scores.shape[1]):
             scores = self.scores[:, index]
@@ -93,6 +95,17 @@ class Evaluation:
             )
         return points
 
+    @property
+    def over_seeds(self) -> list[dict[str, Any]]:
+        """For each point, the `means` of the agents, one each, and with at least two of them the
+        `low` and `high` of the 95% t interval of their mean: what another training would give."""
+        by_agent = self.scores.reshape(self.tasks, -1, self.agents, self.width).mean((0, 3))
+        points = []
+        for means in by_agent:
+            low, high = t_interval(means)[1:] if self.agents > 1 else (None, None)
+            points.append({"means": means.tolist(), "low": low, "high": high})
+        return points
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it; `per_task` is the mean return `[tasks][points]`."""
         return {
@@ -106,8 +119,18 @@ class Evaluation:
             "reveal": self.reveal,
             "train_is_test": self.train_is_test,
             "episodes": self.points,
+            "over_seeds": self.over_seeds,
             "per_task": self.scores.mean(2).tolist(),
         }
+
+    @classmethod
+    def together(cls, parts: "list[Evaluation]") -> "Evaluation":
+        """The evaluations of several agents on the same tasks as one. The interval is then over
+        tasks, given these agents; `over_seeds` is over agents."""
+        scores = np.concatenate([part.scores for part in parts], axis=2)
+        lengths = np.concatenate([part.lengths for part in parts], axis=2)
+        agents = sum(part.agents for part in parts)
+        return dataclasses.replace(parts[0], scores=scores, lengths=lengths, agents=agents)
 
 
 def evaluate(
@@ -145,7 +168,7 @@ def evaluate(
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     params, play_key = draw_tasks(family, split, tasks, seed)
-    scores, lengths = _play_in_chunks(agent, problem, params, play_key, rounds)
+    scores, lengths = play_tasks(agent, problem, params, play_key, rounds)
     return Evaluation(
         family=family.name,
         identity=family.identity,
@@ -192,11 +215,15 @@ def _strata(family: AbstractFamily, params: Params) -> Int[np.ndarray, " tasks"]
     return np.unique(np.concatenate(rows, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _play_in_chunks(
+def play_tasks(
     agent: AbstractAgent, problem: Problem, params: Params, key: PRNGKeyArray, rounds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths of all tasks. The size of a chunk depends on nothing but the shapes, so
-    that the same call gives the same numbers on any machine."""
+) -> tuple[Float[np.ndarray, "tasks rounds width"], Int[np.ndarray, "tasks rounds width"]]:
+    """Returns and lengths of the episodes in which `agent` adapts to the tasks `params`, of the
+    problem's target.
+
+    Many tasks are played in chunks. The size of a chunk depends on nothing but shapes, so that the
+    same call means the same on any machine.
+    """
     family = problem.target
     context = jax.vmap(lambda p: problem.context(family, p))(params)
     run = _play_and_sum if family.stepping == "host" else _compiled

@@ -1,0 +1,233 @@
+"""The same as on the command line, in a few lines of Python.
+
+import stemrl
+
+run = stemrl.train("maml", "half-cheetah-vel", out="runs/x", steps=1_000_000)
+print(stemrl.evaluate(run, episodes=40).points)
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import evaluate as evaluation
+from . import registry, runs
+from .core import AbstractAgent, AbstractFamily, AbstractLearner, Params, Problem
+from .errors import UserError, nearest
+from .evaluate import Evaluation
+from .runs import Run, RunConfig
+from .runs.run import Which
+
+
+def make_family(name: str, **settings: Any) -> AbstractFamily:
+    """A family by name, or one's own by `file.py:Class`, with settings other than its defaults."""
+    return RunConfig(method="", family=name, family_settings=settings).problem().source
+
+
+def make_learner(name: str, **settings: Any) -> AbstractLearner:
+    """A method by name, or one's own by `file.py:Class`, with its hyper-parameters."""
+    return RunConfig(method=name, family="", settings=settings).learner()
+
+
+def load(path: str | Path) -> Run:
+    """The run in the folder `path`."""
+    return Run.open(path)
+
+
+def train(
+    method: str | AbstractLearner | type[AbstractLearner],
+    family: str | AbstractFamily | type[AbstractFamily],
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    family_settings: Mapping[str, Any] | None = None,
+    target: str | AbstractFamily | type[AbstractFamily] | None = None,
+    target_settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a method on a family; returns the finished run.
+
+    **Arguments:**
+
+    - `method`, `family`, `target`: names; or classes or instances of one's own, defined in a file
+      from which the run can be opened again.
+    - `out`: the run's folder; by default `runs/METHOD-FAMILY-seedN`.
+    - `resume`: go on with the run in `out`.
+    - `family_settings`, `target_settings`: settings other than their defaults.
+    - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
+      of the method, by name.
+
+    Raises `UserError` for what cannot be trained, `stemrl.runs.Interrupted` after SIGINT.
+    """
+    if registry.being_read:
+        raise UserError(
+            f"{registry.being_read[-1]} trains when it is imported; put that under"
+            " if __name__ == '__main__':"
+        )
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    config: dict[str, Any] = {name: v for name, v in options.items() if name in fields}
+    hyper = {name: v for name, v in options.items() if name not in fields}
+    config["method"], defaults = _named("methods", method)
+    config["settings"] = {**defaults, **config.get("settings", {}), **hyper}
+    config["family"], defaults = _named("families", family)
+    config["family_settings"] = {**defaults, **(family_settings or {})}
+    if target is not None:
+        config["target"], defaults = _named("families", target)
+        config["target_settings"] = {**defaults, **(target_settings or {})}
+    made = RunConfig(**config)
+    return runs.train(made, out or default_folder(made), resume=resume, progress=progress)
+
+
+def default_folder(config: RunConfig) -> Path:
+    """Where a run goes if nobody says where."""
+    names = (name.rpartition(":")[2] for name in (config.method, config.family))
+    return Path("runs") / f"{'-'.join(names)}-seed{config.seed}"
+
+
+def evaluate(
+    what: Run | AbstractAgent | str | Path,
+    problem: Problem | AbstractFamily | None = None,
+    *,
+    split: str = "test",
+    tasks: int = 100,
+    episodes: int | None = None,
+    seed: int = 0,
+    most_likely: bool = False,
+    which: Which = "last",
+) -> Evaluation:
+    """Let what was trained adapt to held-out tasks; see `stemrl.evaluate.evaluate`.
+
+    **Arguments:**
+
+    - `what`: a run, its folder, or an agent (then with the `problem` or family to play).
+    - `which`: a run's `last` or `best` checkpoint. Of a run of several seeds all agents play the
+      same tasks, and are evaluated together.
+    """
+    run = Run.open(what) if isinstance(what, str | Path) else what
+    method = ""
+    if isinstance(run, Run):
+        method, problem = run.config.method, run.problem if problem is None else problem
+        agents = [run.agent(which, index) for index in range(run.config.seeds)]
+    else:
+        agents = [run]
+    if isinstance(problem, AbstractFamily):
+        problem = Problem.of(problem)
+    if problem is None:
+        raise UserError("an agent is evaluated on a problem or family; give one")
+    parts = [
+        evaluation.evaluate(
+            agent,
+            problem,
+            split=split,
+            tasks=tasks,
+            episodes=episodes,
+            seed=seed,
+            most_likely=most_likely,
+            method=method,
+        )
+        for agent in agents
+    ]
+    return Evaluation.together(parts) if len(parts) > 1 else parts[0]
+
+
+def adapt(
+    run: Run | str | Path,
+    task: Mapping[str, Any] | None = None,
+    *,
+    split: str = "test",
+    tasks: int = 1,
+    episodes: int | None = None,
+    seed: int = 0,
+    most_likely: bool = False,
+    which: Which = "last",
+    member: int = 0,
+) -> tuple[Params, np.ndarray]:
+    """Adapt to tasks one by one: their parameters `[tasks, …]` and the returns
+    `[tasks, rounds, width]` of the episodes, an adaptation between two rounds.
+
+    **Arguments:**
+
+    - `task`: values for some of the parameters, by name; the others are drawn.
+    - `member`: which of a run's seeds, counted from 0.
+    - the rest as for `evaluate`.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    agent, family = run.agent(which, member), run.problem.target
+    rounds = evaluation.episodes_to_adapt(agent.width, family, episodes) // agent.width + 1
+    params, key = evaluation.draw_tasks(family, split, tasks, seed)
+    params = with_values(params, task or {})
+    if most_likely:
+        agent = dataclasses.replace(agent, greedy=True)
+    return params, evaluation.play_tasks(agent, run.problem, params, key, rounds)[0]
+
+
+def named_parameters(params: Params) -> dict[str, Any]:
+    """Parameters by their path in the tree, `goal` or `body/mass`."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/") or "parameter": leaf
+        for path, leaf in leaves
+    }
+
+
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
+    """`params`, `[tasks, …]`, with some leaves set to the same value in every task."""
+    known = named_parameters(params)
+    for name in values:
+        if name not in known:
+            raise UserError(f"a task has no parameter '{name}'{nearest(name, known)}")
+    leaves = []
+    for name, leaf in known.items():
+        if name in values:
+            try:
+                value = jnp.asarray(values[name], leaf.dtype)
+                leaf = jnp.broadcast_to(value, leaf.shape[1:])[None].repeat(len(leaf), 0)
+            except (TypeError, ValueError):
+                shape = "one number" if leaf.ndim == 1 else f"numbers of shape {leaf.shape[1:]}"
+                raise UserError(
+                    f"the parameter '{name}' takes {shape}, not {values[name]!r}"
+                ) from None
+        leaves.append(leaf)
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:
+    """The name by which a run finds a method or family again, and its settings."""
+    if isinstance(thing, str):
+        return thing, {}
+    cls = thing if isinstance(thing, type) else type(thing)
+    settings = {}
+    if not isinstance(thing, type):
+        settings = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing) if f.init}
+    known = registry.METHODS if kind == "methods" else registry.FAMILIES
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    for name, entry in known.items():
+        # A preset's name stands for an instance, whose settings are all given, not for the class.
+        if entry.path == path and (settings or not entry.preset):
+            return name, settings
+    return _path(cls), settings
+
+
+def _path(cls: type) -> str:
+    """`package.module:Class`, or `file.py:Class` for one in a script."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if "<locals>" in cls.__qualname__:
+        raise UserError(
+            f"{cls.__qualname__} is defined inside a function, where a run cannot find it again;"
+            " move it to the top level of a file"
+        )
+    if "." in cls.__module__:
+        return f"{cls.__module__}:{cls.__qualname__}"
+    if file is None:
+        raise UserError(
+            f"{cls.__qualname__} is defined in an interactive session, where a run cannot find it"
+            " again; put it into a file"
+        )
+    return f"{Path(file).resolve()}:{cls.__qualname__}"
