@@ -173,6 +173,10 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise Damaged(f"{MANIFEST} is not JSON") from None
     if not isinstance(about, dict) or about.get("format") != "stemrl checkpoint":
         raise Damaged(f"{MANIFEST} is not one of stemrl's")
+    # Checksum before schema: every schema has it, and a flipped bit must not pass for a new one.
+    digest = about.pop("manifest_sha256", None)
+    if digest != _digest(about):
+        raise Damaged(f"{MANIFEST} does not match its checksum")
     if about.get("schema") != SCHEMA:
         by = about.get("versions")
         by = by.get("stemrl") if isinstance(by, dict) else None
@@ -180,9 +184,6 @@ def _read_about(path: Path) -> dict[str, Any]:
             f"{path} is a checkpoint of schema {about.get('schema')!r}, written by stemrl {by};"
             f" this stemrl ({versions()['stemrl']}) reads schema {SCHEMA}"
         )
-    digest = about.pop("manifest_sha256", None)
-    if digest != _digest(about):
-        raise Damaged(f"{MANIFEST} does not match its checksum")
     kinds = {
         "update": int, "steps": int, "seconds": float, "identity": str, "method": str,
         "score": float | None, "bytes": int, "sha256": str, "leaves": dict, "versions": dict,
@@ -227,10 +228,12 @@ def _read_content(file: Path, about: dict[str, Any], expected: dict[str, Any]) -
         header = json.loads(content[8 : 8 + size])
     except (ValueError, RecursionError):
         raise Damaged(f"{STATE} has no header") from None
-    header.pop("__metadata__", None)
-    if {k: v.get("shape") for k, v in header.items()} != {
-        k: v["stored_shape"] for k, v in expected.items()
-    } or 8 + size + data != len(content):
+    shapes = {k: v["stored_shape"] for k, v in expected.items()}
+    if (
+        not isinstance(header, dict)
+        or {k: v.get("shape") if isinstance(v, dict) else v for k, v in header.items()} != shapes
+        or 8 + size + data != len(content)
+    ):
         raise Damaged(f"{STATE} holds other arrays than its manifest says")
     return content
 
@@ -293,10 +296,16 @@ def _stored(leaf: Array) -> np.ndarray:
     return array
 
 
+def _implementation(key: Any) -> Any:
+    """The generator of a key of which only the type is known; JAX tells it of traced keys."""
+    found = []
+    jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), key)
+    return found[0]
+
+
 def _restored(array: np.ndarray, leaf: Any) -> Array:
     # Copied, so that the state owns its buffers and may be donated.
     if _is_key(leaf):
-        data = jnp.array(array, copy=True)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.random.wrap_key_data(jnp.array(array, copy=True), impl=_implementation(leaf))
     dtype = np.dtype(leaf.dtype)
     return jnp.array(array if array.dtype == dtype else array.view(dtype), copy=True)
