@@ -58,6 +58,46 @@ FAMILIES: dict[str, Entry] = {
     "point-sparse": Entry(
         "stemrl.tasks.point:PointSparse", "PEARL's point: a goal on a half-circle, sparse reward"
     ),
+    "half-cheetah-vel": Entry(
+        "stemrl.physics.locomotion:HalfCheetahVel",
+        "A half-cheetah at an unknown speed, in a range of one's own",
+    ),
+    "half-cheetah-vel-maml": Entry(
+        "stemrl.physics.locomotion:HalfCheetahVelMaml",
+        "The same with MAML's range of speeds, 0 to 2",
+    ),
+    "half-cheetah-vel-pearl": Entry(
+        "stemrl.physics.locomotion:HalfCheetahVelPearl",
+        "The same with PEARL's range of speeds, 0 to 3",
+    ),
+    "half-cheetah-dir": Entry(
+        "stemrl.physics.locomotion:HalfCheetahDir", "A half-cheetah, forward or backward (finite)"
+    ),
+    "ant-forward-backward": Entry(
+        "stemrl.physics.locomotion:AntForwardBackward", "An ant, forward or backward (finite)"
+    ),
+    "ant-dir": Entry("stemrl.physics.locomotion:AntDir", "An ant in an unknown heading"),
+    "ant-vel": Entry("stemrl.physics.locomotion:AntVel", "An ant at an unknown speed"),
+    "ant-goal": Entry("stemrl.physics.locomotion:AntGoal", "An ant to an unknown place"),
+    "humanoid-dir": Entry(
+        "stemrl.physics.locomotion:HumanoidDir", "A humanoid in an unknown heading"
+    ),
+    "hopper-params": Entry(
+        "stemrl.physics.randomised:HopperParams",
+        "PEARL's hopper with masses, inertias, damping and friction of its own",
+    ),
+    "walker-params": Entry(
+        "stemrl.physics.randomised:WalkerParams",
+        "PEARL's planar walker with masses, inertias, damping and friction of its own",
+    ),
+    "humanoid-params": Entry(
+        "stemrl.physics.randomised:HumanoidParams",
+        "A humanoid with masses, inertias, damping and friction of its own",
+    ),
+    "gymnax": Entry(
+        "stemrl.tasks.gymnax:GymnaxFamily",
+        "Any gymnax environment with some of its parameters drawn from ranges (extra: gymnax)",
+    ),
 }
 
 CARDS: dict[str, Entry] = {}

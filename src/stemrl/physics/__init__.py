@@ -1,1 +1,62 @@
-"""To be written."""
+"""Native MuJoCo inside compiled programs, and the families of robots built on it."""
+
+from .drawing import Skeleton
+from .engine import CENTRE_OF_MASS, Apply, Engine, Motion
+from .locomotion import (
+    AntDir,
+    AntForwardBackward,
+    AntGoal,
+    AntVel,
+    HalfCheetahDir,
+    HalfCheetahVel,
+    HalfCheetahVelMaml,
+    HalfCheetahVelPearl,
+    HumanoidDir,
+)
+from .mujoco_env import (
+    ANT,
+    HALF_CHEETAH,
+    HOPPER,
+    HUMANOID,
+    WALKER_2D,
+    AntEnv,
+    Forward,
+    HalfCheetahEnv,
+    HopperEnv,
+    HumanoidEnv,
+    MujocoEnv,
+    Objective,
+    Robot,
+    Walker2dEnv,
+)
+
+__all__ = [
+    "ANT",
+    "CENTRE_OF_MASS",
+    "HALF_CHEETAH",
+    "HOPPER",
+    "HUMANOID",
+    "WALKER_2D",
+    "AntDir",
+    "AntEnv",
+    "AntForwardBackward",
+    "AntGoal",
+    "AntVel",
+    "Apply",
+    "Engine",
+    "Forward",
+    "HalfCheetahDir",
+    "HalfCheetahEnv",
+    "HalfCheetahVel",
+    "HalfCheetahVelMaml",
+    "HalfCheetahVelPearl",
+    "HopperEnv",
+    "HumanoidDir",
+    "HumanoidEnv",
+    "Motion",
+    "MujocoEnv",
+    "Objective",
+    "Robot",
+    "Skeleton",
+    "Walker2dEnv",
+]

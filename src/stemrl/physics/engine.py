@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +177,7 @@ class Engine:
         return numbers[..., first : first + self.nominal.nv]
 
     # From here on NumPy and MuJoCo only: JAX code inside a callback can deadlock.
-    def _call(self, state, control, values=None):
+    def _call(self, state: Any, control: Any, values: Any = None) -> tuple[np.ndarray, np.ndarray]:
         state, control = np.asarray(state), np.asarray(control)
         batch = control.shape[:-1]
         if values is not None:
@@ -215,7 +215,8 @@ class _Simulator:
             models = self.models_for(n, values)
             controllable = np.isfinite(control).all(axis=1)
             self.reserve(n)
-            self.control[:n] = np.where(controllable[:, None], control, 0.0)[:, None, :]
+            held = np.where(controllable.reshape(n, 1), control, 0.0)
+            self.control[:n] = held.reshape(n, 1, -1)
             after = np.empty_like(before)
             if self.workers is None:
                 self.rollout(models, before, after)
@@ -223,8 +224,8 @@ class _Simulator:
                 self.each(models, before, after)
         # A reset by MuJoCo, or a rollout that it stopped, shows in the clock.
         late = before[:, 0] + self.engine.seconds - after[:, 0]
-        good = controllable & (np.abs(late) < 0.5 * model.opt.timestep)
-        good &= np.isfinite(after[:, :size]).all(axis=1)
+        good: np.ndarray = controllable & (np.abs(late) < 0.5 * model.opt.timestep)
+        good = good & np.isfinite(after[:, :size]).all(axis=1)
         if not good.all():
             after[~good] = before[~good]
         first, last = 1, 1 + model.nq

@@ -1,0 +1,84 @@
+"""Where a robot's parts are, for pictures without OpenGL: every part is a line with a thickness."""
+
+# MuJoCo's bindings carry no types.
+# pyright: reportAttributeAccessIssue=false
+
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+# Groups 0 to 2 are what MuJoCo's own viewer shows at first.
+_SHOWN_GROUPS = 3
+
+
+class Skeleton(NamedTuple):
+    """The parts of a robot, in the order of `poses`."""
+
+    names: tuple[str, ...]
+    """The geoms' names; empty where they have none."""
+    kinds: tuple[str, ...]
+    """`sphere`, `capsule`, `cylinder`, `ellipsoid`, `box` or `mesh`: all but the first are drawn
+    along their longest axis."""
+    radii: Float[np.ndarray, " parts"]
+    """Half the thickness (metres)."""
+    colours: Float[np.ndarray, "parts 4"]
+    """Red, green, blue and opacity, 0 to 1."""
+    ground: float | None
+    """Height of the floor (metres), if there is one."""
+
+
+def skeleton(model: mujoco.MjModel) -> Skeleton:
+    """The drawn parts of `model`."""
+    parts = _parts(model)
+    planes = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
+    axes = [_axis(model, i) for i in parts]
+    return Skeleton(
+        names=tuple(model.geom(i).name for i in parts),
+        kinds=tuple(
+            mujoco.mjtGeom(int(model.geom_type[i])).name.removeprefix("mjGEOM_").lower()
+            for i in parts
+        ),
+        radii=np.array([radius for _, radius in axes]),
+        colours=np.array(model.geom_rgba[parts], float),
+        ground=float(model.geom_pos[planes[0], 2]) if len(planes) else None,
+    )
+
+
+def poses(
+    model: mujoco.MjModel, qpos: Float[np.ndarray, "time nq"]
+) -> Float[np.ndarray, "time parts 2 3"]:
+    """Both ends of every part's axis in the world; the same point twice for a sphere."""
+    data = mujoco.MjData(model)
+    parts = _parts(model)
+    half = np.array([axis for axis, _ in (_axis(model, i) for i in parts)])
+    ends = np.empty((len(qpos), len(parts), 2, 3))
+    for t, positions in enumerate(qpos):
+        data.qpos[:] = positions
+        mujoco.mj_kinematics(model, data)
+        centre = data.geom_xpos[parts]
+        reach = np.einsum("gij,gj->gi", data.geom_xmat[parts].reshape(-1, 3, 3), half)
+        ends[t, :, 0], ends[t, :, 1] = centre - reach, centre + reach
+    return ends
+
+
+def _parts(model: mujoco.MjModel) -> np.ndarray:
+    flat = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
+    shown = ~np.isin(model.geom_type, [int(kind) for kind in flat])
+    shown &= (model.geom_group < _SHOWN_GROUPS) & (model.geom_rgba[:, 3] > 0.0)
+    return np.flatnonzero(shown)
+
+
+def _axis(model: mujoco.MjModel, geom: int) -> tuple[np.ndarray, float]:
+    """From the geom's centre to one end of its axis, in its own frame, and its radius."""
+    kind, size = mujoco.mjtGeom(int(model.geom_type[geom])), model.geom_size[geom]
+    if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+        return np.zeros(3), float(size[0])
+    if kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER):
+        return np.array([0.0, 0.0, size[1]]), float(size[0])
+    size = model.geom_aabb[geom, 3:]  # half sizes of the box around it
+    longest, radius = int(np.argmax(size)), float(np.sort(size)[1])
+    axis = np.zeros(3)
+    axis[longest] = max(size[longest] - radius, 0.0)
+    return axis, radius

@@ -1,0 +1,400 @@
+"""Running robots whose goal changes: the reward families of meta-reinforcement learning.
+
+Half-cheetah, ant and humanoid with a speed, a heading or a place that they are not told. Robots,
+observations and falls are Gymnasium's v5 (`mujoco_env`); rewards are those of the papers' code,
+MAML's (1703.03400, §5.3.2) or PEARL's (1903.08254, §6.1), named at each family. Contact forces are
+neither observed nor paid for, and the world position is not observed except where the goal is a
+place; numbers published on other models of the same robots compare in shape only.
+"""
+
+import abc
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import AbstractFamily, AbstractGoalFamily, Box, Params, Split, UserError
+from ..core.family import Stepping
+from .engine import Motion
+from .mujoco_env import ANT, HALF_CHEETAH, HUMANOID, MujocoEnv, Robot
+
+
+@dataclass(frozen=True)
+class Speed:
+    """b − |vₓ − v| − c·‖a‖² for params `{"speed": []}`: v, in metres a second."""
+
+    control_cost: float
+    bonus: float = 0.0
+    falls: bool = False
+    """Whether a fall terminates."""
+
+    def __call__(self, robot: Robot, motion: Motion, params: Params):
+        velocity = motion.moved[0] / motion.seconds
+        reward = self.bonus - jnp.abs(velocity - params["speed"])
+        reward -= self.control_cost * jnp.sum(motion.action**2)
+        return reward, _fallen(self.falls, robot, motion), {}
+
+
+@dataclass(frozen=True)
+class Direction:
+    """w·(v · d) − c·‖a‖² + b for params `{"direction": [1 or 2]}`: d, in the line or the plane."""
+
+    control_cost: float
+    forward_weight: float = 1.0
+    bonus: float = 0.0
+    falls: bool = False
+    """Whether a fall terminates."""
+
+    def __call__(self, robot: Robot, motion: Motion, params: Params):
+        direction = params["direction"]
+        moved = motion.travelled if robot.track else motion.moved
+        along = jnp.sum(direction * moved[: direction.shape[0]]) / motion.seconds
+        cost = self.control_cost * jnp.sum(motion.action**2)
+        reward = self.forward_weight * along - cost + self.bonus
+        return reward, _fallen(self.falls, robot, motion), {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """−‖p − g‖₁ − c·‖a‖² for params `{"goal": [2]}`: g, in metres; p is the root's position."""
+
+    control_cost: float
+
+    def __call__(self, robot: Robot, motion: Motion, params: Params):
+        reward = self.reward(motion.qpos[:2], motion.action, params["goal"])
+        return reward, jnp.asarray(False), {}
+
+    def reward(self, position: Array, action: Array, goal: Array) -> Array:
+        """Of a step that ended at `position`."""
+        return -jnp.sum(jnp.abs(position - goal)) - self.control_cost * jnp.sum(action**2)
+
+
+def _fallen(matters: bool, robot: Robot, motion: Motion) -> Array:
+    return ~robot.stands(motion) if matters else jnp.asarray(False)
+
+
+class AbstractLocomotion(AbstractFamily):
+    """What the families below share."""
+
+    stepping: ClassVar[Stepping] = "callback"
+
+
+class AbstractHalfCheetahVel(AbstractLocomotion):
+    """A half-cheetah that must run at a speed it is not told: reward −|vₓ − v| − 0.05·‖a‖²."""
+
+    @property
+    @abc.abstractmethod
+    def speeds(self) -> tuple[float, float]:
+        """The range of v."""
+
+    @property
+    def env(self) -> MujocoEnv:
+        return MujocoEnv(HALF_CHEETAH, Speed(control_cost=0.05))
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Speeds uniform in the range; `ood`: just outside it, within a quarter of its width on
+        either side."""
+        return {"speed": _within(key, split, *self.speeds)}
+
+    def context(self, params: Params) -> Array:
+        return params["speed"][None]
+
+
+class HalfCheetahVel(AbstractHalfCheetahVel):
+    """Half-cheetah speed, in a range of one's own; negative speeds run backward."""
+
+    name: ClassVar[str] = "half-cheetah-vel"
+
+    low: float = eqx.field(static=True, default=0.0)
+    """Lowest speed (metres a second)."""
+    high: float = eqx.field(static=True, default=3.0)
+    """Highest speed (metres a second)."""
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_range(self.name, self.low, self.high)
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def speeds(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+class HalfCheetahVelMaml(AbstractHalfCheetahVel):
+    """Half-cheetah speed in MAML's range: U(0, 2)."""
+
+    name: ClassVar[str] = "half-cheetah-vel-maml"
+
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def speeds(self) -> tuple[float, float]:
+        return 0.0, 2.0
+
+
+class HalfCheetahVelPearl(AbstractHalfCheetahVel):
+    """Half-cheetah speed in PEARL's range: U(0, 3)."""
+
+    name: ClassVar[str] = "half-cheetah-vel-pearl"
+
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def speeds(self) -> tuple[float, float]:
+        return 0.0, 3.0
+
+
+class HalfCheetahDir(AbstractLocomotion):
+    """A half-cheetah that must run forward or backward: reward d·vₓ − 0.05·‖a‖² (MAML, PEARL).
+
+    Two directions, so the test tasks are the training tasks; `ood` is neither: to stand still.
+    """
+
+    name: ClassVar[str] = "half-cheetah-dir"
+    finite: ClassVar[bool] = True
+
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def env(self) -> MujocoEnv:
+        return MujocoEnv(HALF_CHEETAH, Direction(control_cost=0.05))
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Either direction, each as likely."""
+        return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
+
+    def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
+        """The directions in turn, the first of them at random."""
+        directions = [[0.0]] if split == "ood" else [[1.0], [-1.0]]
+        return {"direction": _in_turn(key, jnp.asarray(directions), n)}
+
+    def context(self, params: Params) -> Array:
+        return params["direction"]
+
+
+class AntForwardBackward(AbstractLocomotion):
+    """An ant that must run forward or backward: reward d·v − 0.5·‖a‖² + 1, ended by a fall (PEARL).
+
+    Two directions, so the test tasks are the training tasks; `ood` is left and right.
+    """
+
+    name: ClassVar[str] = "ant-forward-backward"
+    finite: ClassVar[bool] = True
+
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def env(self) -> MujocoEnv:
+        return MujocoEnv(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Either direction, each as likely."""
+        return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
+
+    def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
+        """The directions in turn, the first of them at random."""
+        x, y = (0.0, 1.0) if split == "ood" else (1.0, 0.0)
+        return {"direction": _in_turn(key, jnp.asarray([[x, y], [-x, -y]]), n)}
+
+    def context(self, params: Params) -> Array:
+        return params["direction"]
+
+
+class AntDir(AbstractLocomotion):
+    """An ant that must run in a heading: reward d·v − 0.5·‖a‖² + 1, ended by a fall (PEARL, whose
+    headings are all around: `--arc 360`)."""
+
+    name: ClassVar[str] = "ant-dir"
+
+    arc: float = eqx.field(static=True, default=270.0)
+    """Headings lie within half of this on either side of straight ahead (degrees, at most 360);
+    the rest of the circle is `ood`."""
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_arc(self.name, self.arc)
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def env(self) -> MujocoEnv:
+        return MujocoEnv(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Headings uniform in the arc; `ood`: outside it."""
+        return {"direction": _heading(key, split, self.name, self.arc)}
+
+    def context(self, params: Params) -> Array:
+        return params["direction"]
+
+
+class HumanoidDir(AbstractLocomotion):
+    """A humanoid that must run in a heading: reward 1.25·(d·v) − 0.1·‖a‖² + 5, v that of the centre
+    of mass, ended by a fall (PEARL, whose headings are all around: `--arc 360`)."""
+
+    name: ClassVar[str] = "humanoid-dir"
+
+    arc: float = eqx.field(static=True, default=270.0)
+    """Headings lie within half of this on either side of straight ahead (degrees, at most 360);
+    the rest of the circle is `ood`."""
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.015 s each)."""
+
+    def __check_init__(self):
+        _check_arc(self.name, self.arc)
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def env(self) -> MujocoEnv:
+        objective = Direction(control_cost=0.1, forward_weight=1.25, bonus=5.0, falls=True)
+        return MujocoEnv(HUMANOID, objective)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Headings uniform in the arc; `ood`: outside it."""
+        return {"direction": _heading(key, split, self.name, self.arc)}
+
+    def context(self, params: Params) -> Array:
+        return params["direction"]
+
+
+class AntVel(AbstractLocomotion):
+    """An ant that must run at a speed it is not told: reward 1.05 − |vₓ − v| − 0.005·‖a‖², ended by
+    a fall (MAML)."""
+
+    name: ClassVar[str] = "ant-vel"
+
+    low: float = eqx.field(static=True, default=0.0)
+    """Lowest speed (metres a second)."""
+    high: float = eqx.field(static=True, default=3.0)
+    """Highest speed (metres a second)."""
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        _check_range(self.name, self.low, self.high)
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def env(self) -> MujocoEnv:
+        return MujocoEnv(ANT, Speed(control_cost=0.005, bonus=1.05, falls=True))
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Speeds uniform in the range; `ood`: just outside it, within a quarter of its width on
+        either side."""
+        return {"speed": _within(key, split, self.low, self.high)}
+
+    def context(self, params: Params) -> Array:
+        return params["speed"][None]
+
+
+class AntGoal(AbstractLocomotion, AbstractGoalFamily):
+    """An ant that must go to a place it is not told: reward −‖p − g‖₁ − 0.1·‖a‖², never ended
+    (PEARL). The position is observed: the first two numbers."""
+
+    name: ClassVar[str] = "ant-goal"
+
+    radius: float = eqx.field(static=True, default=3.0)
+    """Goals lie within this of the start (metres)."""
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode (0.05 s each)."""
+
+    def __check_init__(self):
+        if not 0.0 < self.radius < math.inf:
+            raise UserError(f"{self.name} needs a positive radius, not {self.radius}")
+        _check_horizon(self.name, self.horizon)
+
+    @property
+    def objective(self) -> Place:
+        """The reward."""
+        return Place(control_cost=0.1)
+
+    @property
+    def env(self) -> MujocoEnv:
+        return MujocoEnv(dataclasses.replace(ANT, hidden=0), self.objective)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Goals uniform in the disc; `ood`: in the ring around it, half as wide as its radius."""
+        angle_key, radius_key = jax.random.split(key)
+        angle = jax.random.uniform(angle_key, (), minval=0.0, maxval=2 * math.pi)
+        first, last = (1.0, 1.5) if split == "ood" else (0.0, 1.0)
+        area = jax.random.uniform(radius_key, (), minval=first**2, maxval=last**2)
+        heading = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        return {"goal": self.radius * jnp.sqrt(area) * heading}
+
+    def context(self, params: Params) -> Array:
+        return params["goal"]
+
+    @property
+    def goal_space(self) -> Box:
+        return Box((2,))
+
+    def achieved(self, obs: Array) -> Array:
+        return obs[..., :2]
+
+    def with_goal(self, params: Params, goal: Array) -> Params:
+        return {**params, "goal": goal}
+
+    def reward(self, obs: Array, action: Array, next_obs: Array, params: Params):
+        control = jnp.clip(action, -1.0, 1.0)
+        reward = self.objective.reward(self.achieved(next_obs), control, params["goal"])
+        return reward, jnp.asarray(False)
+
+
+def _within(key: PRNGKeyArray, split: Split, low: float, high: float) -> Float[Array, ""]:
+    """Uniform in [low, high]; `ood`: in the quarter of a width that follows on either side."""
+    if split != "ood":
+        return jax.random.uniform(key, (), minval=low, maxval=high)
+    beyond = jax.random.uniform(key, (), minval=-1.0, maxval=1.0) * (high - low) / 4
+    return jnp.where(beyond < 0, low, high) + beyond
+
+
+def _heading(key: PRNGKeyArray, split: Split, name: str, arc: float) -> Float[Array, "2"]:
+    """A unit vector in the arc about (1, 0), or, `ood`, in the rest of the circle."""
+    if split == "ood" and arc == 360.0:
+        raise UserError(f"{name} with an arc of 360 has no ood split; set a smaller arc")
+    half = math.radians(arc) / 2
+    first, last = (half, 2 * math.pi - half) if split == "ood" else (-half, half)
+    angle = jax.random.uniform(key, (), minval=first, maxval=last)
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def _in_turn(key: PRNGKeyArray, values: Array, n: int) -> Array:
+    """`values` `[k, …]` in random order, over and over until there are `n`."""
+    return jax.random.permutation(key, values)[jnp.arange(n) % len(values)]
+
+
+def _check_range(name: str, low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"{name} needs low < high, not low {low:g} and high {high:g}")
+
+
+def _check_arc(name: str, arc: float) -> None:
+    if not 0.0 < arc <= 360.0:
+        raise UserError(f"{name} needs an arc in (0, 360] degrees, not {arc:g}")
+
+
+def _check_horizon(name: str, horizon: int) -> None:
+    if horizon < 1:
+        raise UserError(f"{name} needs a horizon of at least 1, not {horizon}")
