@@ -1,0 +1,72 @@
+"""The command line: `stemrl COMMAND …`.
+
+Each command is a module with `run(arguments) -> exit status`; it imports JAX when it needs it, not
+before. Answers go to stdout, all else to stderr. A `UserError` is one line and status 2.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import UserError, nearest
+
+COMMANDS = {
+    "train": ("train", "train a method on a family of tasks"),
+    "evaluate": ("evaluate", "score a run on tasks that it has not met"),
+    "adapt": ("adapt", "watch a run adapt to one task"),
+    "compare": ("compare", "several runs of one family, side by side"),
+    "report": ("report", "runs as an HTML page with curves and animations"),
+    "demo": ("demo", "train, adapt and report in a few minutes"),
+    "list": ("listing", "the methods, families and cards there are"),
+    "doctor": ("doctor", "what this machine has, how fast it steps, what is missing"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        print(f"stemrl: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        # A training that was stopped has already said how to go on, and which status to leave.
+        return getattr(interrupt, "exit_status", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"stemrl {__version__}")
+        return 0
+    command = words[0]
+    if command not in COMMANDS:
+        raise UserError(f"unknown command '{command}'{nearest(command, COMMANDS)}")
+    module = importlib.import_module(f".{COMMANDS[command][0]}", __name__)
+    return module.run(words[1:])
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: stemrl COMMAND …",
+            "",
+            "Transfer, multi-task and meta reinforcement learning in JAX.",
+            "",
+            *lines,
+            "",
+            "`stemrl COMMAND --help` says more; `stemrl train maml half-cheetah-vel` is a start.",
+        ]
+    )

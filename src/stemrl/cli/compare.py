@@ -1,0 +1,156 @@
+"""`stemrl compare RUN…`."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from .evaluate import add_evaluation_flags, evaluation_options, finite_note, interval
+from .output import as_json, number, only_answers, remark, table
+from .parser import Parser
+
+if TYPE_CHECKING:
+    from ..evaluate import Evaluation
+    from ..runs import Run
+
+MOST_POINTS = 6
+
+
+def run(arguments: list[str]) -> int:
+    """Evaluate runs on the same tasks, and print their adaptation curves together."""
+    parser = Parser(
+        "compare",
+        "Evaluate runs of one family on the same tasks. An agent that adapts after every n episodes"
+        " uses as many of --episodes as make whole rounds.",
+        "RUN RUN… [flags]",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    add_evaluation_flags(parser)
+    parser.add_switch("--json", "print an object with the runs' evaluations")
+    options = parser.parse(arguments)
+    with only_answers():
+        from ..api import load
+        from ..runs import enable_compilation_cache
+
+        enable_compilation_cache()
+        opened = [load(path) for path in options.runs]
+        results = evaluate_together(opened, evaluation_options(options))
+        better = _improvements(results)
+    if options.json:
+        first = results[0].as_dict()
+        common = ("family", "identity", "split", "tasks", "seed", "actions", "train_is_test")
+        print(
+            as_json(
+                {
+                    **{name: first[name] for name in common},
+                    "runs": [
+                        {
+                            "run": str(run.path),
+                            "checkpoint": options.checkpoint,
+                            "improvement_over_first": improvement,
+                            **{k: v for k, v in result.as_dict().items() if k not in common},
+                        }
+                        for run, result, improvement in zip(opened, results, better, strict=True)
+                    ],
+                }
+            )
+        )
+        return 0
+    if results[0].train_is_test:
+        remark(finite_note(results[0].family))
+    print(
+        f"{results[0].tasks} {results[0].split} tasks of {results[0].identity},"
+        f" {results[0].actions} actions"
+    )
+    print(_table(opened, results, better))
+    return 0
+
+
+def evaluate_together(runs: "list[Run]", options: dict[str, Any]) -> "list[Evaluation]":
+    """Each run on the same tasks, with about the same number of episodes to adapt on. Refuses runs
+    whose families differ."""
+    from ..api import evaluate
+    from ..evaluate import episodes_to_adapt
+
+    refuse_different(runs)
+    widths = [run.agent(options["which"]).width for run in runs]
+    episodes = options["episodes"]
+    if episodes is None:
+        target = runs[0].problem.target
+        episodes = max(episodes_to_adapt(width, target, None) for width in widths)
+    return [
+        evaluate(run, **{**options, "episodes": episodes // width * width})
+        for run, width in zip(runs, widths, strict=True)
+    ]
+
+
+def refuse_different(runs: "list[Run]") -> None:
+    """Raise `UserError` unless all runs are judged on the same family with the same settings."""
+    first = runs[0]
+    for run in runs[1:]:
+        ours, theirs = (one.problem.target.identity for one in (first, run))
+        if ours != theirs:
+            raise UserError(
+                f"{first.path} and {run.path} cannot be compared: one is of {ours}, the other of"
+                f" {theirs}; compare runs of one family with the same settings"
+            )
+
+
+def _improvements(results: "list[Evaluation]") -> list[dict[str, float] | None]:
+    """How probable it is that a run beats the first after adaptation, episode against episode on
+    the same task; nothing for the first itself."""
+    from ..evaluate import improvement_interval, probability_of_improvement
+
+    found: list[dict[str, float] | None] = [None]
+    theirs = results[0].scores[:, -1]
+    for result in results[1:]:
+        ours = result.scores[:, -1]
+        low, high = improvement_interval(ours, theirs, result.strata)
+        probability = probability_of_improvement(ours, theirs)
+        found.append({"probability": probability, "low": low, "high": high})
+    return found
+
+
+def _table(
+    runs: "list[Run]", results: "list[Evaluation]", better: list[dict[str, float] | None]
+) -> str:
+    head = (
+        "run",
+        "method",
+        "episodes used",
+        "steps used",
+        "mean",
+        "iqm",
+        "95% interval",
+        "beats first",
+    )
+    rows = []
+    for run, result, improvement in zip(runs, results, better, strict=True):
+        points = result.points
+        shown = _spread(len(points))
+        for index in shown:
+            point = points[index]
+            first, last = index == shown[0], index == shown[-1]
+            rows.append(
+                (
+                    str(run.path) if first else "",
+                    result.method if first else "",
+                    str(point["episodes_used"]),
+                    number(point["steps_used"]),
+                    number(point["mean"]),
+                    number(point["iqm"]),
+                    interval(point),
+                    f"{improvement['probability']:.0%} {_percent(improvement)}"
+                    if improvement and last
+                    else "",
+                )
+            )
+    return table(head, rows)
+
+
+def _percent(improvement: dict[str, float]) -> str:
+    return f"[{improvement['low']:.0%}, {improvement['high']:.0%}]"
+
+
+def _spread(points: int) -> list[int]:
+    """The first, the last and a few in between."""
+    shown = min(points, MOST_POINTS)
+    return sorted({round(i * (points - 1) / max(shown - 1, 1)) for i in range(shown)})

@@ -1,0 +1,35 @@
+"""`stemrl list [methods|families|cards]`."""
+
+from .. import registry
+from ..errors import UserError, nearest
+from .output import as_json, table
+from .parser import Parser
+
+KINDS = {"methods": registry.METHODS, "families": registry.FAMILIES, "cards": registry.CARDS}
+
+
+def run(arguments: list[str]) -> int:
+    """Print names and summaries."""
+    parser = Parser("list", "What stemrl knows by name.", "[methods|families|cards] [--json]")
+    parser.add_argument("kind", nargs="?", default=None, help="methods, families or cards")
+    parser.add_switch("--json", "an array of objects with name and summary")
+    options = parser.parse(arguments)
+    if options.kind is not None and options.kind not in KINDS:
+        raise UserError(f"unknown kind '{options.kind}'{nearest(options.kind, KINDS)}")
+    kinds = list(KINDS) if options.kind is None else [options.kind]
+    found = {
+        kind: [{"name": name, "summary": entry.summary} for name, entry in KINDS[kind].items()]
+        for kind in kinds
+    }
+    if options.json:
+        print(as_json(found if options.kind is None else found[options.kind]))
+        return 0
+    for kind in kinds:
+        if options.kind is None:
+            print(f"{kind}:" if found[kind] else f"{kind}: none")
+        if found[kind]:
+            rows = [(one["name"], one["summary"]) for one in found[kind]]
+            print(table(("name", "summary"), rows))
+        if kind != kinds[-1]:
+            print()
+    return 0
