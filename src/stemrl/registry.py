@@ -35,6 +35,10 @@ class Entry:
 
 
 METHODS: dict[str, Entry] = {
+    "maml": Entry(
+        "stemrl.meta.maml:Maml",
+        "Learn the parameters from which a few policy-gradient steps adapt best",
+    ),
     "rl2": Entry(
         "stemrl.meta.rl2:Rl2", "RL²: a recurrent policy over the history of a whole trial"
     ),

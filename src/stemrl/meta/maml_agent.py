@@ -1,0 +1,171 @@
+"""MAML's inner loop: an agent whose memory is its policy network and whose adaptation is a gradient
+step (Finn et al. 1703.03400, Algorithm 3).
+
+With θ the parameters before a round of episodes and θ' those after it,
+
+    θ' = θ + α ∇_θ J(θ; round)
+
+where J is a surrogate for the expected return, whose gradient at θ is a policy gradient. The three
+surrogates have the same gradient and differ in the *derivative* of that gradient, which the outer
+loop takes. With ρ_t = π_θ(a_t|s_t) / π_old(a_t|s_t) and advantages A:
+
+- `log_likelihood`, mean(log π_θ(a_t|s_t) A_t): MAML's. Its second derivative misses the terms by
+  which θ decides what is sampled.
+- `likelihood_ratio`, mean(ρ_t A_t): the low-variance curvature of ProMP (Rothfuss et al.
+  1810.06784, §5), which keeps each step's own term.
+- `dice`, mean((Π_{k≤t} ρ_k − Π_{k<t} ρ_k) A_t): DiCE (Foerster et al. 1802.05098) with advantages
+  (loaded DiCE, Farquhar et al. 1909.10549, eq. 16, without decay). All derivatives are unbiased
+  where the advantages are, at the price of a variance that grows with the episode's length.
+
+Where the originals stop gradients in the denominator, π_old here is the recorded probability of what
+acted: the same at θ, and at other θ an importance weight instead of a constant, so that J is a true
+function of θ, which a line search can evaluate.
+"""
+
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import AbstractAgent, Action, Carry, Context, Info, Obs, Space, Transition
+from ..rl.baseline import episode_advantages
+from ..rl.normalise import Normaliser
+from ..rl.policy import Policy, is_image, perceive
+
+Surrogate = Literal["log_likelihood", "likelihood_ratio", "dice"]
+
+
+class Initialisation(eqx.Module):
+    """What is meta-learned, θ and perhaps α."""
+
+    policy: Policy
+    rates: Policy | None
+    """The inner learning rate of each tensor of the policy, scalars in the policy's structure;
+    `None` where the rate is fixed."""
+
+
+class FastWeights(eqx.Module):
+    """MAML's memory of a task."""
+
+    policy: Policy
+    context: Context
+    steps: Int[Array, ""]
+    """Gradient steps taken in this task."""
+
+
+class Batch(NamedTuple):
+    """A round of one task, prepared for learning: no leaf depends on θ. Every leaf
+    `[width · time, …]`, episode by episode."""
+
+    seen: Array
+    """What the network is given."""
+    action: Array
+    log_prob: Float[Array, " steps"]
+    """Under the policy that acted."""
+    advantage: Float[Array, " steps"]
+    """Standardised."""
+    weight: Float[Array, " steps"]
+    """Of each step in a mean over all: sums to 1, 0 on padding."""
+
+
+def log_ratios(policy: Policy, context: Context, batch: Batch) -> Float[Array, " steps"]:
+    """log ρ of each step; 0 on padding, whose actions may be anything."""
+    log_prob = policy(batch.seen, context).log_prob(batch.action)
+    return jnp.where(batch.weight > 0, log_prob - batch.log_prob, 0.0)
+
+
+def surrogate_return(
+    policy: Policy, context: Context, batch: Batch, surrogate: Surrogate, width: int
+) -> Float[Array, ""]:
+    """J(θ; round); `width` is the number of episodes in the batch."""
+    log_ratio = log_ratios(policy, context, batch)
+    if surrogate == "log_likelihood":
+        # Up to a constant, log π_old, which moves no gradient.
+        gain = log_ratio
+    elif surrogate == "likelihood_ratio":
+        gain = jnp.exp(log_ratio)
+    else:
+        per_step = log_ratio.reshape(width, -1)
+        upto = jnp.cumsum(per_step, axis=1)
+        gain = (jnp.exp(upto) - jnp.exp(upto - per_step)).reshape(-1)
+    return jnp.sum(batch.weight * gain * batch.advantage)
+
+
+class MamlAgent(AbstractAgent):
+    """Starts every task from the meta-learned θ; each adaptation is one gradient step."""
+
+    initialisation: Initialisation
+    normaliser: Normaliser | None
+    inner_learning_rate: Float[Array, ""]
+    """α, where it is not learned."""
+    later_rate: Float[Array, ""]
+    """Factor on α at steps beyond the `inner_steps` that training took."""
+    discount: Float[Array, ""]
+    trace: Float[Array, ""]
+    space: Space = eqx.field(static=True)
+    """The observation space."""
+    inner_steps: int = eqx.field(static=True)
+    surrogate: Surrogate = eqx.field(static=True)
+    first_order: bool = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray | None = None) -> FastWeights:
+        return FastWeights(self.initialisation.policy, context, jnp.zeros((), jnp.int32))
+
+    def begin(self, memory: FastWeights, key: PRNGKeyArray) -> Carry:
+        return ()
+
+    def act(
+        self, memory: FastWeights, carry: Carry, obs: Obs, key: PRNGKeyArray
+    ) -> tuple[Action, Carry, Info]:
+        distribution = memory.policy(perceive(self.space, self.normaliser, obs), memory.context)
+        action = distribution.mode() if self.greedy else distribution.sample(key)
+        return action, carry, {"log_prob": distribution.log_prob(action)}
+
+    def adapt(
+        self,
+        memory: FastWeights,
+        carries: Carry,
+        episodes: Transition | None,
+        key: PRNGKeyArray | None = None,
+    ) -> FastWeights:
+        if episodes is None:
+            return memory
+        return self.step(memory, self.prepare(episodes))
+
+    def prepare(self, episodes: Transition) -> Batch:
+        """A round `[width, time, …]` of one task with its advantages, over a baseline fitted to
+        this round alone."""
+        seen = perceive(self.space, self.normaliser, episodes.obs)
+        valid = episodes.valid
+        advantage = episode_advantages(
+            None if is_image(self.space) else seen,
+            episodes.reward,
+            valid,
+            self.discount,
+            self.trace,
+        )
+        weight = valid / jnp.maximum(jnp.sum(valid), 1)
+        batch = Batch(seen, episodes.action, episodes.info["log_prob"], advantage, weight)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        return lax.stop_gradient(flat)
+
+    def step(self, memory: FastWeights, batch: Batch) -> FastWeights:
+        """θ' = θ + α ∇J(θ). The outer loop differentiates through this very function."""
+        gradient = jax.grad(surrogate_return)(
+            memory.policy, memory.context, batch, self.surrogate, self.width
+        )
+        if self.first_order:
+            gradient = lax.stop_gradient(gradient)
+        later = jnp.where(memory.steps < self.inner_steps, 1.0, self.later_rate)
+        rates = self.initialisation.rates
+        if rates is None:
+            rates = jax.tree.map(lambda _: self.inner_learning_rate, memory.policy)
+        policy = jax.tree.map(
+            lambda p, rate, g: p + later * rate * g, memory.policy, rates, gradient
+        )
+        return FastWeights(policy, memory.context, memory.steps + 1)

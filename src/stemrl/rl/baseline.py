@@ -1,0 +1,72 @@
+"""The linear feature baseline (Duan et al. 1604.06778, §4.1): a value function by least squares.
+
+    V(s, t) = w · [s, s², t, t², t³, 1]
+
+fitted to the discounted returns of the very episodes it is then subtracted from. It needs no
+training of its own, so an agent that has seen a handful of episodes of a new task has a baseline
+for that task at once.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .fitting import standardise
+from .returns import discounted_returns, generalised_advantages
+
+
+def linear_baseline(
+    seen: Float[Array, "episodes time size"] | None,
+    returns: Float[Array, "episodes time"],
+    valid: Bool[Array, "episodes time"],
+    ridge: float = 1e-4,
+) -> Float[Array, "episodes time"]:
+    """V(s, t) of each step, fitted to `returns`; 0 on padding.
+
+    The features are centred and scaled to unit variance first, so that one `ridge` fits all: it
+    is far above float32's rounding, so the system is always well posed, and far below anything
+    that matters to the fit. `seen` may be `None`: then V depends on the time alone. No gradient
+    flows.
+    """
+    time = jnp.broadcast_to(jnp.arange(returns.shape[1]) / 100.0, returns.shape)
+    columns = jnp.stack([time, time**2, time**3], -1)
+    if seen is not None:
+        bounded = jnp.clip(seen, -10.0, 10.0)
+        columns = jnp.concatenate([bounded, bounded**2, columns], -1)
+    columns, returns = jax.lax.stop_gradient((columns, returns))
+    x = columns.reshape(-1, columns.shape[-1])
+    y, w = returns.reshape(-1), valid.reshape(-1).astype(x.dtype)
+    w = w / jnp.maximum(jnp.sum(w), 1.0)
+
+    y_mean, x_mean = w @ y, w @ x
+    x = x - x_mean
+    std = jnp.sqrt(w @ x**2)
+    x = jnp.where(std > 1e-6, x / jnp.maximum(std, 1e-6), 0.0)
+    weighted = x * w[:, None]
+    gram = weighted.T @ x + ridge * jnp.eye(x.shape[1], dtype=x.dtype)
+    coefficients = jax.scipy.linalg.solve(gram, weighted.T @ (y - y_mean), assume_a="pos")
+    return jnp.where(valid, (y_mean + x @ coefficients).reshape(returns.shape), 0.0)
+
+
+def episode_advantages(
+    seen: Float[Array, "episodes time size"] | None,
+    reward: Float[Array, "episodes time"],
+    valid: Bool[Array, "episodes time"],
+    discount: float | Array,
+    trace: float | Array,
+) -> Float[Array, "episodes time"]:
+    """Generalised advantages of whole episodes of one task over its linear baseline, standardised
+    over all their steps; 0 on padding.
+
+    The horizon counts as the end: the baseline knows the time and the objective is the return
+    within the horizon, so what would come after is nobody's concern (the time-aware agent of Pardo
+    et al. 1712.00378), and nothing is bootstrapped.
+    """
+    returns = jax.vmap(lambda r: discounted_returns(r, discount))(reward)
+    value = linear_baseline(seen, returns, valid)
+    follows = jnp.concatenate([valid[:, 1:], jnp.zeros_like(valid[:, :1])], 1)
+    next_value = jnp.concatenate([value[:, 1:], jnp.zeros_like(value[:, :1])], 1)
+    raw = jax.vmap(generalised_advantages, in_axes=(0, 0, 0, 0, 0, None, None))(
+        reward, value, next_value, follows, follows, discount, trace
+    )
+    return standardise(raw, valid.astype(raw.dtype))
