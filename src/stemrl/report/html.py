@@ -1,0 +1,155 @@
+"""Reports: what runs have learned, as one HTML file that needs nothing else."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .. import registry
+from ..core import AbstractAgent, UserError
+from ..evaluate import Evaluation, draw_tasks, evaluate
+from ..runs import Run
+from ..runs.config import versions
+from ..runs.files import write_whole
+from ..runs.run import Which
+from ..settings import settings_of
+from .page import page
+from .story import Subject, curves, shows, tell
+
+
+def report(
+    runs: Sequence[Run],
+    out: str | Path | None = None,
+    *,
+    split: str = "test",
+    tasks: int = 40,
+    episodes: int | None = None,
+    seed: int = 0,
+    most_likely: bool = False,
+    which: Which = "last",
+    comparisons: Sequence[Subject] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Evaluate the runs on the same tasks and write what came out as one HTML page.
+
+    **Arguments:**
+
+    - `runs`: at least one; the first is the one that the report is about. All must have been made
+      for the same target.
+    - `out`: the file; by default `report.html` in the first run's folder.
+    - `split`, `tasks`, `episodes`, `seed`, `most_likely`: of the evaluation, see `evaluate`.
+    - `which`: the `last` checkpoint or the `best`.
+    - `comparisons`: what to set beside the runs; by default the first run's own method, untrained,
+      on the same episodes.
+    - `title`: by default method and family.
+
+    Returns the file's path. Raises `UserError` for runs that cannot be compared.
+    """
+    if not runs:
+        raise UserError("a report needs at least one run")
+    first = runs[0]
+    for run in runs[1:]:
+        ours, theirs = first.problem.target.identity, run.problem.target.identity
+        if ours != theirs:
+            raise UserError(f"{first.path} and {run.path} differ in their family: {ours}, {theirs}")
+
+    def judge(run: Run, agent: AbstractAgent) -> Evaluation:
+        return evaluate(
+            agent,
+            run.problem,
+            split=split,
+            tasks=tasks,
+            episodes=episodes,
+            seed=seed,
+            most_likely=most_likely,
+            method=run.config.method,
+        )
+
+    def judge_all(run: Run) -> Evaluation:
+        """All of a run's seeds, on the same tasks."""
+        parts = [judge(run, run.agent(which, index)) for index in range(run.config.seeds)]
+        return Evaluation.together(parts) if len(parts) > 1 else parts[0]
+
+    subjects = [
+        subject(run, judge_all(run), label) for run, label in zip(runs, labels(runs), strict=True)
+    ]
+    if comparisons is None:
+        comparisons = [
+            Subject(
+                f"{first.config.method} untrained",
+                judge(first, untrained(first)),
+                note=f"a newly initialised {first.config.method}, given the same episodes",
+            )
+        ]
+    family = first.problem.target
+    evaluated, _ = draw_tasks(family, split, tasks, seed)
+    story = tell(
+        title or f"{first.config.method} on {family.name}",
+        [*subjects, *comparisons],
+        evaluated,
+        versions(),
+    )
+    agent = dataclasses.replace(first.agent(which), greedy=most_likely)
+    rounds = subjects[0].evaluation.scores.shape[1]
+    path = first.path / "report.html" if out is None else Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = shows(agent, first.problem, evaluated, rounds, seed=seed)
+    write_whole(path, page(story, shown).encode())
+    return path
+
+
+def untrained(run: Run) -> AbstractAgent:
+    """The run's method as it was before its first update."""
+    return run.learner.agent(
+        run.problem, run.learner.init(run.problem, jax.random.key(run.config.seed))
+    )
+
+
+def subject(run: Run, evaluation: Evaluation, label: str | None = None, note: str = "") -> Subject:
+    """A run in a report."""
+    config = run.config.as_dict()
+    values = config.pop("settings")
+    config.pop("versions")
+    return Subject(
+        label or run.config.method,
+        evaluation,
+        curves(run.metrics()),
+        config,
+        described(run, values),
+        note,
+    )
+
+
+def described(run: Run, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run's hyper-parameters with their defaults and meanings."""
+    learner = run.learner
+    defaults = {
+        f.name: f.default
+        for f in dataclasses.fields(learner)
+        if f.default is not dataclasses.MISSING
+    }
+    entry = registry.find("methods", run.config.method)
+    meanings = {setting.name: setting.documentation for setting in settings_of(entry.path)}
+    return [
+        {
+            "name": name,
+            "value": value,
+            "default": _plain(defaults.get(name)),
+            "meaning": meanings.get(name, ""),
+        }
+        for name, value in values.items()
+    ]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Each run's method; with its folder where two runs share a method."""
+    methods = [run.config.method for run in runs]
+    if len(set(methods)) == len(methods):
+        return methods
+    return [f"{run.config.method} ({run.path.name})" for run in runs]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,136 @@
+"""Recording an agent at work: the states of its episodes before and after it adapts.
+
+The player keeps transitions, not states. An environment wrapped here reports its own state among
+the events of a step, which the player keeps; nothing else changes, so what is recorded is what
+would have been played.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import (
+    AbstractAgent,
+    AbstractFamily,
+    Context,
+    Environment,
+    EnvState,
+    Info,
+    Obs,
+    Params,
+    Problem,
+    Space,
+    Split,
+)
+from ..rl import play
+from ..rl.play import Trials
+
+
+class RecordedEnv(eqx.Module):
+    """An environment whose events hold `state`: the one that the step began in."""
+
+    env: Environment
+
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
+        """The environment's own."""
+        return self.env.reset(key, params)
+
+    def step(
+        self, key: PRNGKeyArray, state: EnvState, action: Array, params: Params
+    ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
+        """The environment's own, with `state` among the events."""
+        *stepped, events = self.env.step(key, state, action, params)
+        return (*stepped, {**events, "state": state})  # pyright: ignore[reportReturnType]
+
+    def observation_space(self, params: Params | None = None) -> Space:
+        """The environment's own."""
+        return self.env.observation_space(params)
+
+    def action_space(self, params: Params | None = None) -> Space:
+        """The environment's own."""
+        return self.env.action_space(params)
+
+
+class RecordedFamily(AbstractFamily):
+    """A family whose environment reports its states (not for families stepped on the host)."""
+
+    name: ClassVar[str] = "recorded"
+
+    family: AbstractFamily
+    horizon: int = eqx.field(static=True)
+
+    @property
+    def env(self) -> RecordedEnv:
+        """The family's own, wrapped."""
+        return RecordedEnv(self.family.env)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """The family's own."""
+        return self.family.sample(key, split)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of a few tasks, with the states they went through (NumPy leaves)."""
+
+    params: Params
+    """`[tasks, …]`."""
+    states: EnvState
+    """`[tasks, rounds, width, time, …]`: the state before each step."""
+    scores: Float[np.ndarray, "tasks rounds width"]
+    lengths: Int[np.ndarray, "tasks rounds width"]
+
+    def episode(self, task: int, round: int) -> tuple[Params, EnvState, float]:
+        """The task's parameters, and the states `[steps, …]` and return of the episode whose
+        return is the round's median: neither luck nor mishap."""
+        scores = self.scores[task, round]
+        chosen = int(np.argsort(scores, kind="stable")[(len(scores) - 1) // 2])
+        steps = int(self.lengths[task, round, chosen])
+        states = jax.tree.map(lambda x: x[task, round, chosen, :steps], self.states)
+        return jax.tree.map(lambda x: x[task], self.params), states, float(scores[chosen])
+
+
+def record(
+    agent: AbstractAgent, problem: Problem, params: Params, rounds: int, *, seed: int = 0
+) -> Recording | None:
+    """Play `rounds` rounds of each task in `params` (`[tasks, …]`) in the problem's target.
+
+    `None` for a family stepped on the host, whose states are not arrays.
+    """
+    family = problem.target
+    if family.stepping == "host":
+        return None
+    context = jax.vmap(lambda p: problem.context(family, p))(params)
+    # One task after another: a few are shown, and gradients take less memory so.
+    trials: Trials = _play(
+        agent,
+        RecordedFamily(family=family, horizon=family.horizon),
+        params,
+        context,
+        jax.random.key(seed),
+        rounds,
+    )
+    events = trials.transitions.events
+    to_numpy = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
+    return Recording(
+        to_numpy(params),
+        to_numpy(events["state"]),
+        np.asarray(trials.returns, float),
+        np.asarray(trials.lengths),
+    )
+
+
+@eqx.filter_jit
+def _play(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    params: Params,
+    context: Context,
+    key: PRNGKeyArray,
+    rounds: int,
+) -> Any:
+    return play(agent, family, params, context, key, rounds, task_batch=1)

@@ -1,0 +1,175 @@
+"""What a report tells, as plain data: gathered here, laid out in `page.py`.
+
+Everything a reader sees comes from one dictionary, which the page also carries as JSON.
+"""
+
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..core import AbstractAgent, Params, Problem, count
+from ..evaluate import Evaluation
+from .record import record
+from .scene import scene
+from .svg import number
+
+SHOWN_TASKS = 3
+MOST_COLUMNS = 6
+MOST_POINTS = 100
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One learner in a report: how it learned, and how it fares on held-out tasks."""
+
+    label: str
+    evaluation: Evaluation
+    learning: Sequence[dict[str, Any]] = ()
+    """Curves over environment steps: `label`, `held_out`, `steps`, `mean`, `low`, `high`."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """As in `config.json`; empty for a comparison that was not trained."""
+    settings: Sequence[dict[str, Any]] = ()
+    """The hyper-parameters: `name`, `value`, `default`, `meaning`."""
+    note: str = ""
+    """A sentence on what this is, where the label does not say it all."""
+
+
+def tell(
+    title: str, subjects: Sequence[Subject], tasks: Params, versions: dict[str, str]
+) -> dict[str, Any]:
+    """The story of these subjects; the first is the one that the report is about.
+
+    `tasks` are the parameters of the evaluated tasks, `[tasks, …]`.
+    """
+    names, values = columns(tasks)
+    return {
+        "title": title,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {**versions, "python": platform.python_version()},
+        "parameters": names,
+        "tasks": values.tolist(),
+        "subjects": [
+            {
+                "label": one.label,
+                "note": one.note,
+                "evaluation": one.evaluation.as_dict(),
+                "learning": [dict(curve) for curve in one.learning],
+                "config": one.config,
+                "settings": [dict(setting) for setting in one.settings],
+            }
+            for one in subjects
+        ],
+    }
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The learning curves in the rows of `metrics.jsonl`: the mean over seeds, and the lowest and
+    the highest seed. Several updates are averaged into one of about a hundred points."""
+    updates = [row for row in rows if row["kind"] == "update"]
+    held_out = [row for row in rows if row["kind"] == "evaluation"]
+    adapts = bool(updates) and updates[-1].get("return/after") is not None
+    wanted = (
+        [("return/after", "After adaptation"), ("return/before", "Before adaptation")]
+        if adapts
+        else [("return", "Training tasks")]
+    )
+    found = [_curve(updates, name, label, False) for name, label in wanted]
+    found.append(_curve(held_out, "score", "Held-out tasks, after adaptation", True))
+    return [curve for curve in found if curve is not None]
+
+
+def _curve(
+    rows: list[dict[str, Any]], name: str, label: str, held_out: bool
+) -> dict[str, Any] | None:
+    by_steps: dict[int, list[float]] = {}
+    for row in rows:
+        value = row.get(name)
+        if value is not None and np.isfinite(value):
+            by_steps.setdefault(int(row["steps"]), []).append(float(value))
+    if not by_steps:
+        return None
+    steps = sorted(by_steps)
+    table = [(np.mean(by_steps[s]), min(by_steps[s]), max(by_steps[s])) for s in steps]
+    several = max(map(len, by_steps.values())) > 1
+    parts = np.array_split(np.arange(len(steps)), min(len(steps), MOST_POINTS))
+    points = [(steps[part[-1]], *np.mean([table[i] for i in part], axis=0)) for part in parts]
+    lists = [[float(value) for value in column] for column in zip(*points, strict=True)]
+    curve: dict[str, Any] = dict(zip(("steps", "mean", "low", "high"), lists, strict=True))
+    if not several:
+        curve["low"] = curve["high"] = []
+    return {"label": label, "held_out": held_out, **curve}
+
+
+def columns(tasks: Params) -> tuple[list[str], np.ndarray]:
+    """The tasks' parameters as a table: names, and values `[tasks, names]`. Constant ones and
+    those beyond the first few are left out."""
+    names, parts = [], []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tasks)[0]:
+        rows = np.asarray(leaf, float).reshape(count(tasks), -1)
+        name = jax.tree_util.keystr(path, simple=True, separator=" ") or "parameter"
+        for index in range(rows.shape[1]):
+            if count(tasks) > 1 and np.ptp(rows[:, index]) == 0:
+                continue
+            names.append(name if rows.shape[1] == 1 else f"{name} {index + 1}")
+            parts.append(rows[:, index])
+    if not parts:
+        return ["task"], np.arange(count(tasks), dtype=float)[:, None]
+    return names[:MOST_COLUMNS], np.stack(parts[:MOST_COLUMNS], axis=1).round(4)
+
+
+def shows(
+    agent: AbstractAgent, problem: Problem, tasks: Params, rounds: int, *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """A few of the tasks before and after adaptation, side by side: for each a `label` and two
+    `panels`, as the page's player takes them. Empty where the family cannot be drawn."""
+    chosen = spread(tasks, SHOWN_TASKS)
+    some = jax.tree.map(lambda x: x[chosen], tasks)
+    recording = record(agent, problem, some, rounds, seed=seed)
+    if recording is None:
+        return []
+    shown = []
+    for index in range(len(chosen)):
+        panels: list[dict[str, Any]] = []
+        scenes = []
+        for round, title in ((0, "Before adaptation"), (rounds - 1, after(agent, rounds - 1))):
+            params, states, score = recording.episode(index, round)
+            drawn = scene(problem.target, params, states)
+            if drawn is None:
+                return []
+            scenes.append(drawn)
+            panels.append({"title": title, "note": f"return {number(score)}"})
+        # To one scale, so that the two can be compared by eye.
+        window = (max(s.window[0] for s in scenes), max(s.window[1] for s in scenes))
+        for panel, drawn in zip(panels, scenes, strict=True):
+            panel["scene"] = drawn.seen_in(window).as_dict()
+        shown.append({"label": label(tasks, int(chosen[index])), "panels": panels})
+    return shown
+
+
+def after(agent: AbstractAgent, rounds: int) -> str:
+    """`After 20 episodes`."""
+    episodes = agent.width * rounds
+    return f"After {episodes} episode{'' if episodes == 1 else 's'}"
+
+
+def label(tasks: Params, index: int) -> str:
+    """A task's parameters in words: `speed 1.25`."""
+    names, values = columns(tasks)
+    return ", ".join(
+        f"{name} {value:.2f}".replace("-", "−")
+        for name, value in zip(names[:3], values[index], strict=False)
+    )
+
+
+def spread(tasks: Params, n: int) -> np.ndarray:
+    """Indices of `n` tasks (fewer if there are fewer) that differ most in their first parameter:
+    evenly over its ranks, both ends left out where there are enough."""
+    _, values = columns(tasks)
+    order = np.argsort(values[:, 0], kind="stable")
+    n = min(n, len(order))
+    return order[((np.arange(n) + 0.5) / n * len(order)).astype(int)]
