@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stemrl.core import UserError
-from stemrl.physics.parameters import KINDS, ModelParameters, Parameter, addresses
+from stemrl.physics.parameters import KINDS, ModelParameters, Parameter, addresses, limbs
 
 ASSETS = gymnasium.envs.mujoco.__path__[0] + "/assets/"
 MODELS = ("hopper", "walker2d_v5", "humanoid")
@@ -42,13 +42,7 @@ def everything(model: mujoco.MjModel) -> ModelParameters:
     for kind in KINDS:
         if not kind.startswith("limb"):
             names += addresses(model, kind)
-    for kind in ("limb_length", "limb_radius"):
-        for address in [f"{kind}:{model.body(body).name}" for body in range(1, model.nbody)]:
-            try:
-                ModelParameters((address,)).check(model)
-            except UserError:
-                continue
-            names.append(address)
+    names += limbs(model)
     return ModelParameters(tuple(names))
 
 

@@ -98,6 +98,10 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.physics.randomised:HumanoidParams",
         "A humanoid with masses, inertias, damping and friction of its own",
     ),
+    "gymnasium": Entry(
+        "stemrl.tasks.gymnasium:GymnasiumFamily",
+        "Any Gymnasium environment with some of its attributes drawn from ranges (on the host)",
+    ),
     "gymnax": Entry(
         "stemrl.tasks.gymnax:GymnaxFamily",
         "Any gymnax environment with some of its parameters drawn from ranges (extra: gymnax)",

@@ -8,6 +8,9 @@ where the limbs meet, and a robot that does not float freely is put at its nomin
 ground.
 """
 
+# MuJoCo's bindings carry no types.
+# pyright: reportAttributeAccessIssue=false
+
 import copy
 import functools
 

@@ -6,6 +6,9 @@ the task before, so randomisation cannot drift, and factors of 1 give the nomina
 What MuJoCo derives from masses and lengths (inverse weights, subtree masses, …) is derived anew.
 """
 
+# MuJoCo's bindings carry no types.
+# pyright: reportAttributeAccessIssue=false
+
 import functools
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -147,6 +150,19 @@ def addresses(nominal: mujoco.MjModel, kind: str, *, by_axis: bool = False) -> t
             fields = _touched(nominal, Parameter(kind, name, axis))
             if any(np.any(_flat(nominal, field)[index] != 0) for field, index in fields):
                 found.append(address)
+    return tuple(found)
+
+
+def limbs(nominal: mujoco.MjModel) -> tuple[str, ...]:
+    """The address of every limb length and limb radius that the model can change."""
+    found = []
+    for kind in ("limb_length", "limb_radius"):
+        for name in _names(nominal, "body")[1:]:
+            try:
+                ModelParameters((f"{kind}:{name}",)).check(nominal)
+            except UserError:
+                continue
+            found.append(f"{kind}:{name}")
     return tuple(found)
 
 

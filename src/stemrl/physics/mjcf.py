@@ -1,0 +1,164 @@
+"""A family of one's own from an MJCF file: its tasks are factors on named model parameters.
+
+A subclass names the file, the ranges and the reward; see `docs/own-mjcf.md`.
+"""
+
+import abc
+import inspect
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from ..core import AbstractFamily, Box, EnvState, Info, Obs, Params, Space, Split, UserError
+from ..tasks.ranges import draw, parse
+from .engine import State
+from .mujoco_env import Forward, MujocoEnv, Robot
+from .parameters import ModelParameters
+
+
+class AbstractMjcfFamily(AbstractFamily):
+    """A model in a file, a reward, and which of the model's parameters differ from task to task.
+
+    Define `name`, the fields below, and `reward`; `terminated`, `start` and `observe` where the
+    defaults do not fit. Raise `version` whenever you change one of them. Params:
+    `{"values": [P]}`, factors on the nominal values; a file's contents are part of the identity.
+    """
+
+    stepping: ClassVar[Literal["jax", "callback", "host"]] = "callback"
+
+    file: eqx.AbstractVar[str]
+    """The MJCF file; relative to the Python file of the class, or else to where you are."""
+    ranges: eqx.AbstractVar[str]
+    """Factors on the nominal model by address, `body_mass:torso=0.5:2,gravity=0.8:1.2` (see
+    `stemrl.physics.parameters.KINDS`), drawn log-uniformly. Empty: one task."""
+    frame_skip: eqx.AbstractVar[int]
+    """Simulator steps in a control step."""
+
+    @abc.abstractmethod
+    def reward(
+        self,
+        qpos: Float[Array, " nq"],
+        qvel: Float[Array, " nv"],
+        action: Float[Array, " nu"],
+        next_qpos: Float[Array, " nq"],
+        next_qvel: Float[Array, " nv"],
+    ) -> Float[Array, ""]:
+        """What a control step is worth."""
+
+    def terminated(self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Bool[Array, ""]:
+        """Whether the state after a step ends the episode. Never, by default."""
+        return jnp.asarray(False)
+
+    def start(
+        self, key: PRNGKeyArray, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
+    ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
+        """The first state, given the model's own: both within ±0.01 of it, by default."""
+        noise = 0.01 * jax.random.uniform(key, (len(qpos) + len(qvel),), minval=-1.0, maxval=1.0)
+        return qpos + noise[: len(qpos)], qvel + noise[len(qpos) :]
+
+    def observe(
+        self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
+    ) -> Float[Array, " observation"]:
+        """The observation: positions and velocities, by default."""
+        return jnp.concatenate([qpos, qvel])
+
+    @property
+    def factors(self) -> dict[str, tuple[float, float]]:
+        """The ranges by address. Raises `UserError` where they cannot be read."""
+        ranges = parse(self.ranges)
+        for address, (low, _) in ranges.items():
+            if low <= 0.0:
+                raise UserError(f"'{address}' is a factor; its range must be above 0, not {low:g}")
+        return ranges
+
+    @property
+    def robot(self) -> MujocoEnv:
+        """The model as an environment that nobody plays: its spaces, its parts, its simulator."""
+        path = Path(self.file).expanduser()
+        beside = Path(inspect.getfile(type(self))).resolve().parent / path
+        parameters = ModelParameters(tuple(self.factors))
+        robot = Robot(str(beside if beside.is_file() else path.resolve()), self.frame_skip)
+        return MujocoEnv(robot, Forward(), parameters if self.factors else None)
+
+    @property
+    def env(self) -> "MjcfEnv":
+        return MjcfEnv(self)
+
+    @property
+    def identity(self) -> str:
+        return f"{super().identity[:-1]},model={self.robot.engine.digest})"
+
+    def __check_init__(self):
+        robot = self.robot
+        if robot.apply is not None:
+            robot.apply.check(robot.engine.nominal)  # pyright: ignore[reportFunctionMemberAccess]
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Factors log-uniform in their ranges; `ood`: in a shell around them, half as wide again,
+        so that at least one factor is outside its range."""
+        logs = np.array([[math.log(low), math.log(high)] for low, high in self.factors.values()])
+        logs = logs.reshape(-1, 2)
+        middle, half = logs.mean(axis=1), (logs[:, 1] - logs[:, 0]) / 2
+        place = draw(key, split, len(logs), 1.5) if len(logs) else jnp.zeros(0)
+        return {"values": jnp.exp(jnp.asarray(middle, jnp.float32) + place * half)}
+
+    def context(self, params: Params) -> Float[Array, " P"]:
+        """The logarithms of the factors."""
+        return jnp.log(params["values"])
+
+
+class MjcfState(eqx.Module):
+    """The simulator's state, and what a reward sees of it."""
+
+    physics: State
+    qpos: Float[Array, " nq"]
+    qvel: Float[Array, " nv"]
+
+
+class MjcfEnv(eqx.Module):
+    """The family's model with the family's reward."""
+
+    family: AbstractMjcfFamily
+
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, MjcfState]:
+        engine = self.family.robot.engine
+        model = engine.nominal
+        qpos, qvel = self.family.start(
+            key, jnp.asarray(model.qpos0, jnp.float32), jnp.zeros(model.nv)
+        )
+        return self.family.observe(qpos, qvel), MjcfState(engine.start(qpos, qvel), qpos, qvel)
+
+    def step(
+        self, key: PRNGKeyArray, state: MjcfState, action: Array, params: Params
+    ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
+        robot = self.family.robot
+        values = None if robot.apply is None else params["values"]
+        physics, motion = robot.engine.step(state.physics, action, values)
+        reward = self.family.reward(state.qpos, state.qvel, action, motion.qpos, motion.qvel)
+        terminated = self.family.terminated(motion.qpos, motion.qvel) | motion.diverged
+        obs = self.family.observe(motion.qpos, motion.qvel)
+        after = MjcfState(physics, motion.qpos, motion.qvel)
+        events = {"diverged": motion.diverged}
+        return obs, after, jnp.asarray(reward), terminated, jnp.asarray(False), events
+
+    def observation_space(self, params: Params | None = None) -> Box:
+        model = self.family.robot.engine.nominal
+        shape = jax.eval_shape(self.family.observe, jnp.zeros(model.nq), jnp.zeros(model.nv)).shape
+        return Box(tuple(shape))
+
+    def action_space(self, params: Params | None = None) -> Space:
+        return self.family.robot.action_space()
+
+    def poses(self, params: Params, states: MjcfState) -> np.ndarray:
+        """See `MujocoEnv.poses`."""
+        return self.family.robot.poses(params, states.physics)
+
+    def skeleton(self, params: Params) -> Any:
+        """See `MujocoEnv.skeleton`."""
+        return self.family.robot.skeleton(params)
