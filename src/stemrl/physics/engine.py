@@ -107,9 +107,10 @@ class Engine:
         if frame_skip < 1:
             raise UserError(f"frame_skip must be at least 1, not {frame_skip}")
         engine = cls(str(path), digest, frame_skip, track, apply)
+        nominal = engine.nominal  # now: the file may change
         if track not in ("", CENTRE_OF_MASS):
             try:
-                engine.nominal.body(track)
+                nominal.body(track)
             except KeyError:
                 raise UserError(f"the model {path} has no body '{track}' to track") from None
         return engine

@@ -148,6 +148,7 @@ class MujocoEnv(eqx.Module):
         return self.robot.engine(self.apply)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, State]:
+        """An episode's start, near the model's own position and at rest, but for noise."""
         model = self.engine.nominal
         noise, position_key, velocity_key = self.robot.reset_noise, *jax.random.split(key)
         shift = jax.random.uniform(position_key, (model.nq,), minval=-noise, maxval=noise)
@@ -159,6 +160,7 @@ class MujocoEnv(eqx.Module):
         return self.observe(qpos, qvel), self.engine.start(qpos, qvel)
 
     def step(self, key: PRNGKeyArray, state: State, action: Array, params: Params):
+        """One control step; no randomness in it."""
         values = None if self.apply is None else params["values"]
         state, motion = self.engine.step(state, action, values)
         reward, terminated, events = self.objective(self.robot, motion, params)
@@ -173,10 +175,12 @@ class MujocoEnv(eqx.Module):
         return jnp.concatenate([qpos[self.robot.hidden :], qvel])
 
     def observation_space(self, params: Params | None = None) -> Box:
+        """Unbounded, `[nq − hidden + nv]`."""
         model = self.engine.nominal
         return Box((model.nq - self.robot.hidden + model.nv,))
 
     def action_space(self, params: Params | None = None) -> Box:
+        """The actuators' control ranges, `[nu]`."""
         model = self.engine.nominal
         limited = np.asarray(model.actuator_ctrllimited, bool)[:, None]
         low, high = np.where(limited, model.actuator_ctrlrange, (-np.inf, np.inf)).T.tolist()
