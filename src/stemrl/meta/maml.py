@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractLearner, Context, Problem, UserError
 from ..networks import Activation
@@ -204,7 +204,7 @@ class Maml(AbstractLearner):
         self, problem: Problem, state: MamlState, experience: Trials
     ) -> tuple[MamlState, dict[str, Array]]:
         agent = self.agent(problem, state)
-        tasks = self._prepare(agent, experience)
+        tasks = self.prepare(agent, experience)
         step = self._trpo if self.outer == "trpo" else self._ppo
         initialisation, adam, metrics = step(agent, state, tasks)
         normaliser = state.normaliser
@@ -227,7 +227,7 @@ class Maml(AbstractLearner):
 
     # --- The outer step -----------------------------------------------------------------------
 
-    def _prepare(self, agent: MamlAgent, experience: Trials) -> Tasks:
+    def prepare(self, agent: MamlAgent, experience: Trials) -> Tasks:
         """Everything of the experience that does not depend on θ, once per update."""
         batches = jax.vmap(jax.vmap(agent.prepare))(experience.transitions)
         return Tasks(
@@ -244,21 +244,24 @@ class Maml(AbstractLearner):
             memory = agent.step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
         return memory.policy
 
+    def objective(
+        self, agent: MamlAgent, initialisation: Initialisation, task: Tasks
+    ) -> tuple[Float[Array, ""], Distribution]:
+        """mean(ρ A) of one task's outer round, importance-weighted from the adapted policy that
+        acted to the one that θ now adapts to; and that one's distributions over actions."""
+        policy = self._adapted(agent, initialisation, task)
+        outer = task.outer
+        new = policy(outer.seen, task.context)
+        log_ratio = jnp.where(outer.weight > 0, new.log_prob(outer.action) - outer.log_prob, 0.0)
+        return jnp.sum(outer.weight * jnp.exp(log_ratio) * outer.advantage), new
+
     def _trpo(self, agent: MamlAgent, state: MamlState, tasks: Tasks):
-        """Maximise mean(ρ A) after adaptation within `max_kl` of the adapted policies that acted."""
+        """Ascend the objective within `max_kl` of the adapted policies that acted."""
         start, unflatten = ravel_pytree(state.initialisation)
         number = self.meta_batch_size
 
-        def distribution(theta: Vector, task: Tasks) -> Distribution:
-            policy = self._adapted(agent, unflatten(theta), task)
-            return policy(task.outer.seen, task.context)
-
         def surrogate(theta: Vector, task: Tasks):
-            new, outer = distribution(theta, task), task.outer
-            log_ratio = jnp.where(
-                outer.weight > 0, new.log_prob(outer.action) - outer.log_prob, 0.0
-            )
-            return jnp.sum(outer.weight * jnp.exp(log_ratio) * outer.advantage), new
+            return self.objective(agent, unflatten(theta), task)
 
         def accumulate(total, task: Tasks):
             (value, old), gradient = jax.value_and_grad(surrogate, has_aux=True)(start, task)
@@ -277,7 +280,7 @@ class Maml(AbstractLearner):
             return jnp.mean(values), jnp.mean(kls)
 
         def fisher(task: Tasks) -> FisherMatrix:
-            return FisherMatrix.of(lambda v: distribution(v, task), start, task.outer.weight)
+            return FisherMatrix.of(lambda v: surrogate(v, task)[1], start, task.outer.weight)
 
         matrices = lax.map(fisher, self._thinned(tasks))
 
