@@ -114,6 +114,8 @@ class AbstractHostFamily(AbstractFamily):
     """A family whose worlds are Python objects, stepped on the host."""
 
     stepping: ClassVar[Stepping] = "host"
+    success_key: ClassVar[str] = ""
+    """Entry of `info` that says whether the task is solved; none if empty."""
 
     @abc.abstractmethod
     def make(self, params: Params) -> Any:

@@ -1,0 +1,391 @@
+"""Playing in worlds that are Python objects: `play`, `enter` and `stream` for host families.
+
+The agent's part (`start`, `begin`, `act`, `observe`, `adapt`) is compiled once and batched over all
+episodes, as everywhere; the stepping is Python, one `gymnasium.Env` an episode. Keys are split as
+in the compiled players, so the same world written both ways gives the same experience.
+
+A world cannot be saved (see `worlds.py`). Where a state meets a process that does not know its
+world, or knows it at another step (a run was resumed, or an old state was gone back to), that lane
+starts a new trial: a resumed run is sound, but not bit-identical to the uninterrupted one.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from ..core import (
+    AbstractAgent,
+    AbstractFamily,
+    Carry,
+    Context,
+    Memory,
+    Obs,
+    Params,
+    Problem,
+    Transition,
+    count,
+    to_world,
+)
+from .play import Trials, like, over, select, strong
+from .stream import Live, Stream
+from .worlds import World, WorldState, drop, open_worlds, world_of
+
+# ---- the compiled part: every function takes the agent as an argument and is compiled once -----
+
+
+@eqx.filter_jit
+def _start(agent: AbstractAgent, context: Context, keys: PRNGKeyArray) -> Memory:
+    return strong(jax.vmap(agent.start)(context, keys))
+
+
+@eqx.filter_jit
+def _begin(agent: AbstractAgent, memory: Memory, keys: PRNGKeyArray) -> Carry:
+    return strong(over(agent.begin, "t-", memory, keys))
+
+
+@eqx.filter_jit
+def _act(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    memory: Memory,
+    carry: Carry,
+    obs: Obs,
+    key: PRNGKeyArray,
+):
+    """Actions of the agent and of the world, the carries after acting and what `act` noted. Leaves
+    of carry and observation are `[tasks, width, …]`."""
+    keys = jax.random.split(key, (2, *jax.tree.leaves(obs)[0].shape[:2]))[0]
+    action, acted, info = over(agent.act, "teee", memory, carry, obs, keys)
+    return action, to_world(family.action_space, action), acted, info
+
+
+@eqx.filter_jit
+def _observe(
+    agent: AbstractAgent, memory: Memory, acted: Carry, old: Carry, transition: Transition
+) -> Carry:
+    """Carries after the step; those of ended episodes stay as they were."""
+    observed = like(over(agent.observe, "tee", memory, acted, transition), old)
+    return select(transition.valid, observed, old)
+
+
+@eqx.filter_jit
+def _adapt(
+    agent: AbstractAgent, memory: Memory, carries: Carry, episodes: Any, keys: PRNGKeyArray
+) -> Memory:
+    return like(jax.vmap(agent.adapt)(memory, carries, episodes, keys), memory)
+
+
+def _seeds(keys: PRNGKeyArray) -> Int[Array, "..."]:
+    """A seed from each key, 0 to 2³¹ − 1."""
+    return (jax.random.bits(keys, dtype=jnp.uint32) >> 1).astype(jnp.int32)
+
+
+_seeds_of = jax.jit(lambda keys: jax.vmap(_seeds)(keys.reshape(-1)).reshape(keys.shape))
+
+
+# ---- whole rounds ------------------------------------------------------------------------------
+
+
+def play_on_host(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    params: Params,
+    context: Context,
+    key: PRNGKeyArray,
+    rounds: int,
+    *,
+    adapt_last: bool = False,
+) -> Trials:
+    """`play` for a host family; it opens `tasks × width` worlds at once, and closes them."""
+    tasks, width = count(params), agent.width
+    start_key, rounds_key = jax.random.split(key)
+    memory = _start(agent, context, jax.random.split(start_key, tasks))
+    tables = jax.device_get(params)
+    worlds: list[World] = []
+    played = []
+    try:
+        for task in range(tasks):
+            one = jax.tree.map(lambda x, task=task: x[task], tables)
+            worlds += [World(family, one) for _ in range(width)]
+        for index, round_key in enumerate(jax.random.split(rounds_key, rounds)):
+            episodes_key, adapt_key = jax.random.split(round_key)
+            carries, episodes = _play_episodes(agent, family, memory, worlds, episodes_key)
+            if adapt_last or index < rounds - 1:
+                keys = jax.random.split(adapt_key, tasks)
+                memory = _adapt(agent, memory, carries, episodes, keys)
+            played.append((carries, episodes))
+    finally:
+        for world in worlds:
+            world.close()
+    carries, episodes = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *played)
+    return Trials(episodes, carries, memory)
+
+
+def _play_episodes(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    memory: Memory,
+    worlds: list[World],
+    key: PRNGKeyArray,
+) -> tuple[Carry, Transition]:
+    """One round of every task, shapes as in `play_episodes`."""
+    horizon, width = family.horizon, agent.width
+    batch = (len(worlds) // width, width)
+    begin_key, reset_key, steps_key = jax.random.split(key, 3)
+    carry = _begin(agent, memory, jax.random.split(begin_key, batch))
+    seeds = np.asarray(_seeds_of(jax.random.split(reset_key, batch))).ravel()
+    obs = np.stack([w.reset(int(s)) for w, s in zip(worlds, seeds, strict=True)])
+    alive = np.ones(len(worlds), bool)
+    rows: list[Transition] = []
+    for time, step_key in enumerate(jax.random.split(steps_key, horizon)):
+        if not alive.any():
+            break
+        shaped = obs.reshape(*batch, *obs.shape[1:])
+        action, taken, acted, info = _act(agent, family, memory, carry, shaped, step_key)
+        action, info = jax.device_get((action, info))
+        stepped = _step(
+            worlds, np.asarray(taken).reshape(len(worlds), *taken.shape[2:]), obs, alive
+        )
+        transition = _transition(obs, stepped, alive, time == horizon - 1)
+        transition = jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), transition)
+        transition = transition._replace(action=action, info=info)
+        carry = _observe(agent, memory, acted, carry, transition)
+        obs = np.where(_wide(alive, obs), stepped.next_obs, obs)
+        alive = alive & ~transition.ended.ravel()
+        rows.append(transition)
+    episodes = jax.tree.map(lambda *r: _padded(r, horizon), *rows)
+    return carry, episodes
+
+
+def _padded(rows: tuple[np.ndarray, ...], horizon: int) -> Array:
+    """Rows `[tasks, width, …]` as `[tasks, width, horizon, …]`, zero after the last."""
+    stacked = np.stack(rows, axis=2)
+    missing = [(0, 0)] * stacked.ndim
+    missing[2] = (0, horizon - len(rows))
+    return jnp.asarray(np.pad(stacked, missing))
+
+
+class _Stepped(NamedTuple):
+    """What the worlds answered, every leaf a NumPy array `[worlds, …]`."""
+
+    next_obs: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    events: dict[str, Any]
+
+
+def _step(worlds: list[World], actions: np.ndarray, obs: np.ndarray, alive: np.ndarray) -> _Stepped:
+    """Step the worlds whose episode is alive; the others answer nothing."""
+    success = bool(worlds[0].family.success_key)
+    idle = (0.0, False, False, {"success": False} if success else {})
+    answers = [
+        world.step(action) if on else (seen, *idle)
+        for world, action, seen, on in zip(worlds, actions, obs, alive, strict=True)
+    ]
+    next_obs, reward, terminated, truncated, events = zip(*answers, strict=True)
+    return _Stepped(
+        np.stack(next_obs),
+        np.asarray(reward, np.float32),
+        np.asarray(terminated, bool),
+        np.asarray(truncated, bool),
+        {name: np.asarray([event[name] for event in events]) for name in events[0]},
+    )
+
+
+def _transition(obs: Any, stepped: _Stepped, alive: Any, late: Any) -> Transition:
+    """The transition but for `action` and `info`; `late` where the horizon is reached."""
+    cut = alive & ~stepped.terminated & (stepped.truncated | late)
+    return Transition(
+        obs=obs,
+        action=None,  # pyright: ignore[reportArgumentType]
+        reward=stepped.reward,
+        terminated=stepped.terminated,
+        truncated=cut,
+        next_obs=stepped.next_obs,
+        valid=alive,
+        info={},
+        events=stepped.events,
+    )
+
+
+def _wide(mask: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """`mask` with as many dimensions as `of`."""
+    return mask.reshape(mask.shape + (1,) * (of.ndim - mask.ndim))
+
+
+# ---- packed lanes ------------------------------------------------------------------------------
+
+
+def enter_on_host(
+    agent: AbstractAgent,
+    problem: Problem,
+    family: AbstractFamily,
+    key: PRNGKeyArray,
+    lanes: int,
+) -> Live:
+    """`enter` for a host family. It makes no world yet (`stream_on_host` does), so it may be
+    traced; until then `Live.obs` is zero."""
+    return _new_trials(agent, problem, family, jax.random.split(key, lanes))
+
+
+@eqx.filter_jit
+def _new_trials(
+    agent: AbstractAgent, problem: Problem, family: AbstractFamily, keys: PRNGKeyArray
+) -> Live:
+    """New tasks for as many lanes as there are keys, in worlds yet to be made."""
+    space = family.observation_space
+
+    def one(key: PRNGKeyArray) -> Live:
+        task_key, start_key, begin_key, reset_key = jax.random.split(key, 4)
+        params = strong(family.sample(task_key, "train"))
+        context = problem.context(family, params)
+        memory = agent.start(context, start_key)
+        zero = jnp.zeros((), jnp.int32)
+        return strong(
+            Live(
+                params=params,
+                context=context,
+                memory=memory,
+                carry=agent.begin(memory, begin_key),
+                obs=jnp.zeros(space.shape, space.dtype),
+                state=WorldState(zero, zero, _seeds(reset_key)),
+                elapsed=zero,
+                episode=zero,
+                score=jnp.zeros(()),
+                fresh=jnp.ones((), bool),
+            )
+        )
+
+    return jax.vmap(one)(keys)
+
+
+@eqx.filter_jit
+def _new_episodes(
+    agent: AbstractAgent, live: Live, keys: PRNGKeyArray
+) -> tuple[Memory, Carry, Int[Array, " lanes"]]:
+    """Memory and carry of the same tasks' next episodes, and seeds to reset with."""
+
+    def one(lane: Live, key: PRNGKeyArray):
+        adapt_key, begin_key, reset_key = jax.random.split(key, 3)
+        carries = jax.tree.map(lambda x: x[None], lane.carry)
+        memory = like(agent.adapt(lane.memory, carries, None, adapt_key), lane.memory)
+        return memory, like(agent.begin(memory, begin_key), lane.carry), _seeds(reset_key)
+
+    return jax.vmap(one)(live, keys)
+
+
+_select = jax.jit(select)
+
+
+def _renewed(
+    agent: AbstractAgent,
+    problem: Problem,
+    family: AbstractFamily,
+    live: Live,
+    mask: Any,
+    keys: PRNGKeyArray,
+) -> Live:
+    """A new trial in the lanes of `mask`, in worlds yet to be made."""
+    return _select(jnp.asarray(mask), _new_trials(agent, problem, family, keys), live)
+
+
+def stream_on_host(
+    agent: AbstractAgent,
+    problem: Problem,
+    family: AbstractFamily,
+    live: Live,
+    key: PRNGKeyArray,
+    steps: int,
+    episodes: int = 1,
+) -> tuple[Live, Stream]:
+    """`stream` for a host family."""
+    lanes, horizon = live.elapsed.shape[0], family.horizon
+    numbers = np.asarray(live.state.number)
+    lost = np.array([numbers[i] > 0 and world_of(live, i) is None for i in range(lanes)])
+    if lost.any():
+        lost_key, key = jax.random.split(key)
+        live = _renewed(agent, problem, family, live, lost, jax.random.split(lost_key, lanes))
+    worlds, live = open_worlds(family, live)
+    host = live._replace(
+        elapsed=np.array(live.elapsed),
+        episode=np.array(live.episode),
+        score=np.array(live.score),
+        fresh=np.array(live.fresh),
+    )
+    everyone = np.ones(lanes, bool)
+    rows: list[Stream] = []
+    for keys in jax.random.split(key, steps):
+        step_key, renew_key = jax.random.split(keys)
+        host, row = _step_lanes(agent, family, host, worlds, step_key, everyone, horizon, episodes)
+        ended = row.transitions.ended
+        if ended.any():
+            trial_end = row.trial_end
+            episode_keys, trial_keys = jax.random.split(renew_key, (2, lanes))
+            again = ended & ~trial_end
+            if again.any():
+                host = _next_episodes(agent, host, worlds, again, episode_keys)
+            if trial_end.any():
+                for number in host.state.number[trial_end]:
+                    drop(int(number))
+                live = _renewed(agent, problem, family, host, trial_end, trial_keys)
+                worlds, live = open_worlds(family, live)
+                host = jax.tree.map(np.array, live)
+        rows.append(row)
+    experience = jax.tree.map(lambda *r: jnp.asarray(np.stack(r)), *rows)
+    return strong(host), experience
+
+
+def _step_lanes(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    live: Live,
+    worlds: list[World],
+    key: PRNGKeyArray,
+    everyone: np.ndarray,
+    horizon: int,
+    episodes: int,
+) -> tuple[Live, Stream]:
+    """One step in every lane, before anything that ended is renewed. NumPy leaves."""
+    carry = jax.tree.map(lambda x: x[:, None], live.carry)
+    action, taken, acted, info = _act(agent, family, live.memory, carry, live.obs[:, None], key)
+    action, info, taken = jax.tree.map(lambda x: x[:, 0], jax.device_get((action, info, taken)))
+    stepped = _step(worlds, taken, live.obs, everyone)
+    transition = _transition(live.obs, stepped, everyone, live.elapsed + 1 >= horizon)
+    transition = transition._replace(action=action, info=info)
+    one = jax.tree.map(lambda x: x[:, None], transition)
+    observed = _observe(agent, live.memory, acted, carry, one)
+    score = live.score + transition.reward
+    trial_end = transition.ended & (live.episode + 1 >= episodes)
+    row = Stream(transition, live.fresh, trial_end, live.episode, score)
+    return live._replace(
+        carry=jax.tree.map(lambda x: x[:, 0], observed),
+        obs=stepped.next_obs,
+        state=live.state._replace(steps=live.state.steps + 1),
+        elapsed=live.elapsed + 1,
+        score=score,
+        fresh=np.zeros_like(live.fresh),
+    ), row
+
+
+def _next_episodes(
+    agent: AbstractAgent, live: Live, worlds: list[World], mask: Any, keys: PRNGKeyArray
+) -> Live:
+    """The same task's next episode in the lanes of `mask`."""
+    memory, carry, seeds = _new_episodes(agent, live, keys)
+    memory, carry = _select(jnp.asarray(mask), (memory, carry), (live.memory, live.carry))
+    obs, seeds = live.obs.copy(), np.asarray(seeds)
+    for lane in np.flatnonzero(mask):
+        obs[lane] = worlds[lane].reset(int(seeds[lane]))
+    return live._replace(
+        memory=memory,
+        carry=carry,
+        obs=obs,
+        elapsed=np.where(mask, np.int32(0), live.elapsed),
+        episode=np.where(mask, live.episode + 1, live.episode),
+        score=np.where(mask, np.float32(0), live.score),
+    )

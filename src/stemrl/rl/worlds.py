@@ -1,0 +1,120 @@
+"""Python environments as worlds: what they answer, and which lane is in which.
+
+A world cannot be saved. `Live.state` holds the number of the world that a lane is in and how often
+it has been stepped; the worlds themselves are kept here, for the life of the process.
+"""
+
+import secrets
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+from ..core import AbstractFamily, AbstractHostFamily, Params, UserError
+from .stream import Live
+
+
+class WorldState(NamedTuple):
+    """Which world a lane is in, every leaf `[lanes]`."""
+
+    number: Int[Array, " lanes"]
+    """0: none yet; one is to be made for the lane's task."""
+    steps: Int[Array, " lanes"]
+    """How often the world has been stepped in its life."""
+    seed: Int[Array, " lanes"]
+    """Of the reset that a new world begins with."""
+
+
+class World:
+    """One Python environment, and how often it has been stepped."""
+
+    def __init__(self, family: AbstractFamily, params: Params):
+        """**Arguments:** a host family, and the parameters of one task (NumPy leaves)."""
+        if not isinstance(family, AbstractHostFamily):
+            raise TypeError(f"'{family.name}' is stepped on the host but is no AbstractHostFamily")
+        self.family = family
+        self.params = params
+        self.steps = 0
+        self.discrete = family.action_space.shape == ()
+        self.env = self._try("make", lambda: family.make(params))
+
+    def reset(self, seed: int) -> np.ndarray:
+        """The first observation of a new episode."""
+        return self._observation(self._try("reset", lambda: self.env.reset(seed=seed))[0])
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
+        """`(next_obs, reward, terminated, truncated, events)`; `action` in the world's units."""
+        taken = int(action) if self.discrete else action.astype(self.env.action_space.dtype)
+        obs, reward, terminated, truncated, info = self._try(
+            f"step {self.steps + 1}", lambda: self.env.step(taken)
+        )
+        self.steps += 1
+        key = self.family.success_key
+        events = {"success": bool(info.get(key, False))} if key else {}
+        return self._observation(obs), float(reward), bool(terminated), bool(truncated), events
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self.env.close()
+
+    def _observation(self, obs: Any) -> np.ndarray:
+        space = self.family.observation_space
+        array = np.asarray(obs, space.dtype)
+        if array.shape != space.shape:
+            raise RuntimeError(
+                f"'{self.family.name}' gave an observation of shape {array.shape},"
+                f" not {space.shape} as its space says; its task was {self.params}"
+            )
+        return array
+
+    def _try(self, what: str, call: Any) -> Any:
+        try:
+            return call()
+        except UserError:
+            raise
+        except Exception as error:
+            raise RuntimeError(
+                f"'{self.family.name}' failed in {what}: {type(error).__name__}: {error};"
+                f" its task was {self.params}"
+            ) from error
+
+
+# The live worlds of this process's lanes, by number. Numbers are random, so that one out of a
+# checkpoint does not name another run's world.
+_worlds: dict[int, World] = {}
+
+
+def keep(world: World) -> int:
+    """Keep a world; the number it is known by."""
+    number = 1 + secrets.randbelow(2**31 - 1)
+    while number in _worlds:
+        number = 1 + secrets.randbelow(2**31 - 1)
+    _worlds[number] = world
+    return number
+
+
+def drop(number: int) -> None:
+    """Close a world and forget it."""
+    if number in _worlds:
+        _worlds.pop(number).close()
+
+
+def world_of(live: Live, lane: int) -> World | None:
+    """The world that a lane is in, if this process has it, at that very step."""
+    world = _worlds.get(int(live.state.number[lane]))
+    return world if world is not None and world.steps == int(live.state.steps[lane]) else None
+
+
+def open_worlds(family: AbstractFamily, live: Live) -> tuple[list[World], Live]:
+    """Every lane's world; those yet to be made are made and reset."""
+    state = jax.tree.map(np.array, live.state)
+    obs = np.array(live.obs)
+    new = np.flatnonzero(state.number == 0)
+    params = jax.device_get(live.params) if len(new) else None
+    for lane in new:
+        world = World(family, jax.tree.map(lambda x, lane=lane: x[lane], params))
+        obs[lane] = world.reset(int(state.seed[lane]))
+        state.number[lane], state.steps[lane] = keep(world), 0
+    worlds = [_worlds[int(number)] for number in state.number]
+    return worlds, live._replace(obs=obs, state=state)
