@@ -87,5 +87,5 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         shown = [_short(one) for one in value[:6]]
-        return f"[{', '.join(shown)}{', …' if len(value) > 6 else ''}]"
+        return f"{','.join(shown)}{',…' if len(value) > 6 else ''}"
     return number(float(value))

@@ -65,7 +65,7 @@ def _train(method: str, family: str, file: str | None, options: Any) -> dict[str
                 raise UserError(
                     f"{file} is a run of the {what} '{getattr(config, what)}', not '{name}'"
                 )
-    config = _changed(config, options, changes)
+    config = _changed(config, options, changes).resolved()
     enable_compilation_cache()
     out = getattr(options, "out", None)
     if out is None:
