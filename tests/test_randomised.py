@@ -110,6 +110,9 @@ def test_every_episode_of_a_randomised_family_is_another_task():
     far = family.sample(jax.random.key(0), "ood")
     _, state = resets(keys, far)
     assert np.all(np.max(np.abs(state.params["goal"]), axis=1) >= 0.4999)
+    assert registry.make("families", "randomised", family="point-2d").identity == family.identity
+    with pytest.raises(UserError, match="did you mean 'point-2d'"):
+        Randomised("point-d2")
     with pytest.raises(UserError, match="no context"):
         family.context(params)
 

@@ -102,6 +102,10 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.tasks.gymnasium:GymnasiumFamily",
         "Any Gymnasium environment with some of its attributes drawn from ranges (on the host)",
     ),
+    "randomised": Entry(
+        "stemrl.tasks.transforms:Randomised",
+        "Another family's tasks, a new one for every episode (domain randomisation)",
+    ),
     "gymnax": Entry(
         "stemrl.tasks.gymnax:GymnaxFamily",
         "Any gymnax environment with some of its parameters drawn from ranges (extra: gymnax)",

@@ -13,6 +13,7 @@ from .locomotion import (
     HalfCheetahVelPearl,
     HumanoidDir,
 )
+from .mjcf import AbstractMjcfFamily
 from .mujoco_env import (
     ANT,
     HALF_CHEETAH,
@@ -29,6 +30,8 @@ from .mujoco_env import (
     Robot,
     Walker2dEnv,
 )
+from .parameters import KINDS, ModelParameters
+from .randomised import AbstractParamsFamily, HopperParams, HumanoidParams, WalkerParams
 
 __all__ = [
     "ANT",
@@ -36,7 +39,10 @@ __all__ = [
     "HALF_CHEETAH",
     "HOPPER",
     "HUMANOID",
+    "KINDS",
     "WALKER_2D",
+    "AbstractMjcfFamily",
+    "AbstractParamsFamily",
     "AntDir",
     "AntEnv",
     "AntForwardBackward",
@@ -51,12 +57,16 @@ __all__ = [
     "HalfCheetahVelMaml",
     "HalfCheetahVelPearl",
     "HopperEnv",
+    "HopperParams",
     "HumanoidDir",
     "HumanoidEnv",
+    "HumanoidParams",
+    "ModelParameters",
     "Motion",
     "MujocoEnv",
     "Objective",
     "Robot",
     "Skeleton",
     "Walker2dEnv",
+    "WalkerParams",
 ]

@@ -8,6 +8,7 @@ tasks to one that stays, give a problem the transformed family as its source and
 its target.
 """
 
+import functools
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from .. import registry
 from ..core import (
     SPLITS,
     AbstractFamily,
@@ -41,7 +43,7 @@ class RandomisedEnv(eqx.Module):
     Params: `{"split": int32}`, the split of the family to draw from, in the order of `SPLITS`.
     """
 
-    family: AbstractFamily
+    family: AbstractFamily = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, RandomisedState]:
         draw_key, reset_key = jax.random.split(key)
@@ -78,42 +80,55 @@ class Randomised(AbstractFamily):
 
     name: ClassVar[str] = "randomised"
 
-    family: AbstractFamily
-    """What is randomised. Not one that is stepped on the host."""
+    family: str | AbstractFamily = eqx.field(static=True, default="hopper-params")
+    """What is randomised: a family's name or, in Python, a family. Not one stepped on the host."""
 
     def __check_init__(self):
-        if self.family.stepping == "host":
+        if self.inner.stepping == "host":
             raise UserError(
-                f"'{self.family.name}' is stepped on the host and cannot be randomised per episode"
+                f"'{self.inner.name}' is stepped on the host and cannot be randomised per episode"
             )
+
+    @property
+    def inner(self) -> AbstractFamily:
+        """What is randomised."""
+        return _made(self.family) if isinstance(self.family, str) else self.family
 
     @property
     def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As the family's own."""
-        return self.family.stepping
+        return self.inner.stepping
 
     @property
     def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As the family's own."""
-        return self.family.finite
+        return self.inner.finite
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """As the family's own."""
-        return self.family.horizon
+        return self.inner.horizon
 
     @property
     def identity(self) -> str:
-        return f"{self.name}@{self.version}({self.family.identity})"
+        return f"{self.name}@{self.version}({self.inner.identity})"
 
     @property
     def env(self) -> RandomisedEnv:
-        return RandomisedEnv(self.family)
+        return RandomisedEnv(self.inner)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """The one task that a split is: the distribution that its episodes draw from."""
-        jax.eval_shape(lambda k: self.family.sample(k, split), key)
+        jax.eval_shape(lambda k: self.inner.sample(k, split), key)
         return {"split": jnp.asarray(SPLITS.index(split), jnp.int32)}
+
+
+@functools.cache
+def _made(name: str) -> AbstractFamily:
+    family = registry.make("families", name)
+    if not isinstance(family, AbstractFamily):
+        raise UserError(f"'{name}' is a {type(family).__name__}, not a family")
+    return family
 
 
 def _has(family: AbstractFamily, split: Any) -> bool:
