@@ -10,7 +10,7 @@ from typing import Any
 from .. import registry
 from ..core import AbstractFamily, AbstractLearner, Problem, Reveal
 from ..errors import UserError, nearest
-from .fields import checked, coerce, field_kinds, plain
+from .fields import checked, coerce, field_kinds, hashable, plain
 
 SCHEMA = 1
 """To be raised when a field changes its meaning."""
@@ -64,6 +64,7 @@ class RunConfig:
             if kind == dict[str, Any]:
                 if not isinstance(value, dict):
                     raise UserError(f"{name} must be names with values, not {value!r}")
+                object.__setattr__(self, name, {k: hashable(v) for k, v in value.items()})
             else:
                 object.__setattr__(self, name, coerce(value, kind, name))
         smallest = {
@@ -102,11 +103,14 @@ class RunConfig:
         return family
 
     def resolved(self) -> "RunConfig":
-        """The same with every hyper-parameter and setting written out, so that a default that
-        changes later does not change the run."""
+        """The same with every hyper-parameter and setting written out, so that neither a default
+        that changes later nor another working directory changes the run."""
         problem = self.problem()
         return dataclasses.replace(
             self,
+            method=_anywhere(self.method),
+            family=_anywhere(self.family),
+            target=self.target and _anywhere(self.target),
             settings=_fields(self.learner()),
             family_settings=_fields(problem.source),
             target_settings={} if self.target is None else _fields(problem.target),
@@ -221,6 +225,12 @@ def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
     if isinstance(made, type):
         settings = checked(made, {**entry.preset, **settings}, name)
     return made(**settings)
+
+
+def _anywhere(name: str) -> str:
+    """A name as it is; `file.py:Class` with the whole path of the file."""
+    file, colon, thing = name.rpartition(":")
+    return f"{Path(file).resolve()}:{thing}" if colon and file.endswith(".py") else name
 
 
 def _fields(module: Any) -> dict[str, Any]:

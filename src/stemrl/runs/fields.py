@@ -89,14 +89,14 @@ def _fit(value: Any, kind: Any) -> Any:
         return float(value)
     if kind in (int, bool, str):
         return value if type(value) is kind else _MISFIT
-    return _untyped(value)
+    return hashable(value)
 
 
 def _fit_tuple(value: Any, inner: tuple[Any, ...]) -> Any:
     if not isinstance(value, list | tuple):
         return _MISFIT
     if not inner:
-        return _untyped(value)
+        return hashable(value)
     kinds = inner
     if len(inner) == 2 and inner[1] is Ellipsis:
         kinds = (inner[0],) * len(value)
@@ -106,9 +106,9 @@ def _fit_tuple(value: Any, inner: tuple[Any, ...]) -> Any:
     return _MISFIT if any(f is _MISFIT for f in fitted) else fitted
 
 
-def _untyped(value: Any) -> Any:
-    """A value whose kind says nothing: as it is, lists as tuples (fields must be hashable)."""
-    return tuple(map(_untyped, value)) if isinstance(value, list | tuple) else value
+def hashable(value: Any) -> Any:
+    """A value of whatever kind, with JSON's lists as tuples, as fields must have them."""
+    return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,371 @@
+"""The run loop: what it writes, and that nothing it does besides learning changes what is learned."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from stemrl.errors import UserError
+from stemrl.runs import Interrupted, NonFinite, Run, RunConfig, loop, resume, train
+
+HERE = Path(__file__).parent
+TINY, CALLBACK = f"{HERE / 'tiny.py'}:Tiny", f"{HERE / 'tiny.py'}:CallbackPoint"
+UPDATE = 3 * 2 * 5
+"""Environment steps of one of `Tiny`'s updates."""
+
+
+def tiny(updates: int = 12, **changes: Any) -> RunConfig:
+    """A run of that many updates of a few milliseconds each."""
+    fields: dict[str, Any] = {
+        "method": TINY,
+        "family": "point-2d",
+        "family_settings": {"horizon": 5},
+        "steps": updates * UPDATE,
+        "evaluate_every": 5 * UPDATE,
+        "evaluate_tasks": 2,
+    }
+    if changes.get("family") == CALLBACK:
+        fields["family_settings"] = {}
+    return RunConfig(**fields | changes)
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    """The metrics that must repeat."""
+    return [{k: v for k, v in row.items() if not k.startswith("wall/")} for row in run.metrics()]
+
+
+def files(run: Run) -> dict[str, bytes]:
+    """The arrays of every checkpoint."""
+    folder = run.path / "checkpoints"
+    return {p.name: (p / "state.safetensors").read_bytes() for p in sorted(folder.iterdir())}
+
+
+class StopAt(Exception):
+    """The test's own end of a run."""
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, update: int, how: str) -> None:
+    """Make the next training stop once `update` is done: `crash`, or `signal` and a clean end."""
+    record = loop._Training._record
+
+    def stop(self: Any, *args: Any) -> None:
+        record(self, *args)
+        if self.update >= update:
+            monkeypatch.undo()
+            if how == "crash":
+                raise StopAt
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.2)  # the thread that listens has its turn
+
+    monkeypatch.setattr(loop._Training, "_record", stop)
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[list[str]]:
+    """The names of the run's programs, each time that one is compiled."""
+    names: list[str] = []
+
+    class Names(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if found := re.match(
+                r"Compiling jit\(_?(begin|advance|collect|learn)\)", record.msg % record.args
+            ):
+                names.append(found[1])
+
+    handler, logger = Names(), logging.getLogger("jax")
+    logger.addHandler(handler)
+    with jax.log_compiles():
+        yield names
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[str]]:
+    """A run from beginning to end, and what was compiled for it."""
+    with compiling() as names:
+        run = train(tiny(), tmp_path_factory.mktemp("whole") / "run", progress=False)
+    return run, names
+
+
+@pytest.fixture(scope="module")
+def whole(undisturbed: tuple[Run, list[str]]) -> Run:
+    """A run that nothing disturbed."""
+    return undisturbed[0]
+
+
+def test_a_run_leaves_what_it_promises(whole: Run):
+    found = Run.open(whole.path)
+    assert found.config == whole.config.resolved()
+    updates = [row for row in found.metrics() if row["kind"] == "update"]
+    assert [row["update"] for row in updates] == list(range(1, 13))
+    assert [row["steps"] for row in updates] == [UPDATE * i for i in range(1, 13)]
+    assert all(np.isfinite(row["return"]) and row["undefined"] is None for row in updates)
+    evaluations = [row for row in found.metrics() if row["kind"] == "evaluation"]
+    assert [row["update"] for row in evaluations] == [5, 10, 12]
+    assert evaluations[0]["points"][0]["episodes_used"] == 0
+    assert evaluations[0]["score"] == evaluations[0]["points"][-1]["mean"]
+    assert int(found.state().updates) == 12
+    best = max(evaluations, key=lambda row: row["score"])
+    assert int(found.state("best").updates) == best["update"]
+    agent = found.agent()
+    np.testing.assert_array_equal(agent.weight, found.state().weight)
+    assert found.summary["updates"] == 12 and found.summary["best_score"] == best["score"]
+
+
+@pytest.mark.parametrize("how", ["crash", "signal"])
+@pytest.mark.parametrize("update", [1, 5, 8, 11])
+def test_a_resumed_run_is_the_uninterrupted_one(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, update: int
+):
+    stopping(monkeypatch, update, how)
+    with pytest.raises(StopAt if how == "crash" else Interrupted) as stopped:
+        train(tiny(), tmp_path / "run", progress=False)
+    if how == "signal":
+        assert stopped.value.exit_status == 143 and "--resume" in str(stopped.value)
+    again = resume(tmp_path / "run", progress=False)
+    assert rows(again) == rows(whole)
+    assert files(again)["000000000360"] == files(whole)["000000000360"]
+
+
+def test_a_callback_family_resumes_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = tiny(6, family=CALLBACK)
+    with compiling() as names:
+        undisturbed = train(config, tmp_path / "whole", progress=False)
+    assert names == ["begin", "collect", "learn"]
+    stopping(monkeypatch, 3, "signal")
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", progress=False)
+    again = resume(tmp_path / "run", progress=False)
+    assert rows(again) == rows(undisturbed)
+    assert files(again) == files(undisturbed)
+
+
+def test_chunks_evaluations_and_kept_checkpoints_change_nothing(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = tiny(evaluate_every=0, keep_every=4 * UPDATE)
+    other = train(config, tmp_path / "a", progress=False)
+    assert files(other)["000000000360"] == files(whole)["000000000360"]
+    assert sorted(map(int, files(other))) == [120, 240, 360]
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    other = train(config, tmp_path / "b", progress=False)
+    assert files(other)["000000000360"] == files(whole)["000000000360"]
+
+
+def test_more_steps_go_on_from_the_last(whole: Run, tmp_path: Path):
+    train(tiny(7, evaluate_every=0), tmp_path / "run", progress=False)
+    longer = resume(tmp_path / "run", progress=False, steps=12 * UPDATE)
+    assert files(longer)["000000000360"] == files(whole)["000000000360"]
+    assert Run.open(longer.path).config.steps == 12 * UPDATE
+
+
+def test_nothing_compiles_after_the_first_update(undisturbed: tuple[Run, list[str]]):
+    assert undisturbed[1] == ["begin", "advance"]
+
+
+def test_seeds_at_once_are_the_seeds_one_by_one(tmp_path: Path):
+    config = tiny(4, seeds=2, seed=3, evaluate_every=4 * UPDATE)
+    both = train(config, tmp_path / "both", progress=False)
+    for index, seed in enumerate((3, 4)):
+        config = tiny(4, seed=seed, evaluate_every=4 * UPDATE)
+        alone = train(config, tmp_path / str(seed), progress=False)
+        ours, theirs = both.agent("last", index), alone.agent()
+        np.testing.assert_allclose(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
+        of_seed = [row for row in rows(both) if row["seed"] == seed]
+        for mine, other in zip(of_seed, rows(alone), strict=True):
+            assert mine["update"] == other["update"] and mine["kind"] == other["kind"]
+            name = "return" if mine["kind"] == "update" else "score"
+            np.testing.assert_allclose(mine[name], other[name], rtol=1e-4)
+    with pytest.raises(UserError, match="counted from 0; there is no 2"):
+        both.agent("last", 2)
+    with pytest.raises(UserError, match=r"pure JAX.*one after another"):
+        train(tiny(family=CALLBACK, seeds=2), tmp_path / "callback")
+
+
+@pytest.mark.parametrize(("family", "poison"), [("point-2d", "loss"), (CALLBACK, "parameter")])
+def test_what_is_not_finite_stops_the_run(tmp_path: Path, family: str, poison: str):
+    settings = {"poison": poison, "poison_at": 8}
+    config = tiny(family=family, settings=settings)
+    name = {"loss": "loss/policy", "parameter": "weight"}[poison]
+    with pytest.raises(NonFinite, match=f"update 8: '{name}' is not finite.*000000000150"):
+        train(config, tmp_path / "run", progress=False)
+    run = Run.open(tmp_path / "run")
+    assert int(run.state().updates) == 5
+    assert np.isfinite(run.state().weight).all()
+
+
+def test_two_processes_cannot_write_one_run(whole: Run, tmp_path: Path):
+    script = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX);"
+        " f.write('process 7'); f.flush(); print('locked', flush=True); time.sleep(60)"
+    )
+    path = tmp_path / "run"
+    train(tiny(2), path, progress=False)
+    (path / ".lock").write_text("")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, path / ".lock"], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        with pytest.raises(UserError, match=r"another process \(process 7\) is writing"):
+            resume(path, progress=False)
+        other.kill()
+    resume(path, progress=False)  # a lock file that was left behind locks nothing
+
+
+def test_a_run_is_never_overwritten(whole: Run, tmp_path: Path):
+    before = files(whole), rows(whole)
+    with pytest.raises(UserError, match="already holds a run; go on with it"):
+        train(tiny(), whole.path)
+    assert (files(whole), rows(whole)) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="already holds files; empty it"):
+        train(tiny(), tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        train(tiny(), tmp_path / "notes.txt")
+    with pytest.raises(UserError, match="no run in"):
+        train(tiny(), tmp_path / "nowhere", resume=True)
+
+
+def test_resuming_with_other_settings_is_refused(whole: Run):
+    for changes, message in [
+        ({"seed": 1}, r"another seed \(0 before, 1 now\)"),
+        ({"settings": {"learning_rate": 1.0}}, r"another learning_rate \(0.1 before, 1.0 now\)"),
+        ({"family_settings": {"horizon": 6}}, "another horizon"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            train(tiny(**changes), whole.path, resume=True)
+
+
+def test_the_budget_in_the_target_is_never_exceeded(tmp_path: Path):
+    settings = {"target_steps_taken": 10}
+    config = tiny(12, settings=settings, budget=119)
+    learner, problem = config.learner(), config.problem()
+    with pytest.raises(UserError, match=r"12 updates would take 120 steps .* lower steps to 330"):
+        train(config, tmp_path / "run")
+    assert loop._updates(dataclasses.replace(config, steps=330), learner, problem) == 11
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_last_good_checkpoint_is_used(
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = train(tiny(), tmp_path / "run", progress=False)
+    names = sorted(files(run))
+    damage(run.path / "checkpoints" / names[-1] / "state.safetensors")
+    assert int(run.state().updates) == int(names[-2]) // UPDATE
+    again = resume(run.path, progress=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"warning: checkpoint {names[-1]} is damaged" in said
+    assert rows(again) == rows(whole)
+    state = (run.path / "checkpoints" / names[-1] / "state.safetensors").read_bytes()
+    assert state == files(whole)[names[-1]]
+    for path in (run.path / "checkpoints").glob("0*"):
+        damage(path / "manifest.json")
+    with pytest.raises(UserError, match=r"no checkpoint of .* can be read"):
+        run.state()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    blocked = tmp_path / "file" / "run"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*run"):
+        train(tiny(), blocked)
+
+    def read_only(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(UserError, match=r"cannot write .*run: Permission denied"):
+        train(tiny(), tmp_path / "run")
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+from test_runs import tiny
+from stemrl.runs import Interrupted, train
+try:
+    train(tiny(200_000, evaluate_every=0), sys.argv[1])
+except Interrupted as stop:
+    sys.exit(stop.exit_status)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_stopped_or_killed_can_be_resumed(
+    whole: Run, tmp_path: Path, how: signal.Signals
+):
+    path = tmp_path / "run"
+    script = SCRIPT.format(here=str(HERE)).replace("evaluate_every=0", "evaluate_every=30_000")
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, path], stderr=subprocess.PIPE, text=True
+    )
+    checkpoints = path / "checkpoints"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(checkpoints.glob("0*/manifest.json")):
+        time.sleep(0.05)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    if how == signal.SIGTERM:
+        assert process.returncode == 143, said
+        assert "finishing the chunk" in said and "--resume" in said
+        updates = Run.open(path).summary["updates"]
+        assert int(Run.open(path).state().updates) == updates
+    reached = int(Run.open(path).state().updates)
+    again = resume(path, progress=False, steps=(reached + 3) * UPDATE)
+    assert int(again.state().updates) == reached + 3
+    ours = [row for row in rows(again) if row["kind"] == "update"][:12]
+    assert ours == [row for row in rows(whole) if row["kind"] == "update"]
+
+
+def test_a_second_signal_ends_the_process():
+    script = """
+import os, signal, time
+from stemrl.runs.signals import StopSignals
+with StopSignals(lambda s: print("first", flush=True)) as stop:
+    os.kill(os.getpid(), signal.SIGINT)
+    while stop.received is None: time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert done.returncode == 130 and done.stdout == b"first\n"
+
+
+def test_handlers_are_as_they_were(whole: Run):
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    resume(whole.path, progress=False)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_metrics_that_were_cut_short_are_mended(tmp_path: Path):
+    run = train(tiny(3), tmp_path / "run", progress=False)
+    before = rows(run)
+    with open(run.path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "update", "upd')
+    assert rows(run) == before
+    resume(run.path, progress=False)
+    assert rows(run) == before
+    (run.path / "metrics.jsonl").write_text("nonsense\n" + json.dumps(before[0]) + "\n")
+    with pytest.raises(UserError, match="damaged in line 1"):
+        run.metrics()
