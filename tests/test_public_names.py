@@ -6,6 +6,7 @@ import pkgutil
 from pathlib import Path
 
 import pytest
+
 import stemrl
 
 DOCS = Path(__file__).parent.parent / "docs" / "api"

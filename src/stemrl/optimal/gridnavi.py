@@ -1,0 +1,185 @@
+"""The exact Bayes-optimal player of `gridnavi`.
+
+Until the goal is found nothing is learned but where it is not, so the best player follows one fixed
+path of cells; when it steps on the goal it stays, and in later episodes it walks there straight.
+What a path earns is a sum over goals of what finding each at its time is worth, so the best path
+follows by dynamic programming over (goals not yet ruled out, cell), forward in time.
+"""
+
+import functools
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from ..core import AbstractAgent, Context, Transition, UserError
+from ..tasks.gridnavi import MOVES, GridNavi
+
+
+class Knowledge(eqx.Module):
+    """What the player knows of the trial."""
+
+    goal: Int[Array, "2"]
+    """−1 until found."""
+    time: Int[Array, ""]
+    """Steps taken in the trial."""
+
+
+class BayesOptimalSearcher(AbstractAgent):
+    """Follows the best path until it has found the goal, then always walks straight to it."""
+
+    path: Int[Array, " trial_steps"]
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def of(cls, family: GridNavi, episodes: int = 4) -> "BayesOptimalSearcher":
+        """The best player of trials of `episodes` episodes."""
+        search = best_search(family.size, family.horizon, episodes)
+        return cls(path=jnp.asarray(search.path))
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Knowledge:
+        return Knowledge(jnp.full(2, -1, jnp.int32), jnp.zeros((), jnp.int32))
+
+    def begin(self, memory: Knowledge, key: PRNGKeyArray) -> Knowledge:
+        return memory
+
+    def act(self, memory: Knowledge, carry: Knowledge, obs: Array, key: PRNGKeyArray):
+        moves = jnp.asarray(MOVES, jnp.int32)
+        here = obs.astype(jnp.int32)
+        distance = jnp.sum(jnp.abs(here + moves - carry.goal), axis=1)
+        straight = jnp.argmin(distance).astype(jnp.int32)
+        searching = self.path[jnp.minimum(carry.time, self.path.shape[0] - 1)]
+        return jnp.where(carry.goal[0] >= 0, straight, searching), carry, {}
+
+    def observe(self, memory: Knowledge, carry: Knowledge, transition: Transition) -> Knowledge:
+        found = transition.reward > 0
+        goal = jnp.where(found, transition.next_obs.astype(jnp.int32), carry.goal)
+        return Knowledge(goal, carry.time + 1)
+
+    def adapt(
+        self, memory: Knowledge, carries: Knowledge, episodes: Transition | None, key: PRNGKeyArray
+    ):
+        return Knowledge(carries.goal[-1], carries.time[-1])
+
+
+class Search(NamedTuple):
+    """The best search of a trial."""
+
+    value: float
+    """Expected total return of the trial."""
+    path: np.ndarray
+    """Actions until the goal is found, `[episodes · horizon]` (int32)."""
+
+
+def goal_known_return(size: int = 5, horizon: int = 15) -> float:
+    """Mean return of an episode for a player that knows the goal: −0.1 until it is reached."""
+    return float(np.mean(_Grid(size, horizon, 1).known))
+
+
+@functools.lru_cache(maxsize=8)
+def best_search(size: int = 5, horizon: int = 15, episodes: int = 4) -> Search:
+    """The best search path of a trial of `episodes` episodes, and what it earns."""
+    if size > 5:
+        raise UserError(f"gridnavi is solved exactly up to size 5, not {size}")
+    grid = _Grid(size, horizon, episodes)
+    everything = (1 << len(grid.goals)) - 1
+    total, actions = grid.solve(everything, 0)
+    path = np.zeros(episodes * horizon, np.int32)
+    path[: len(actions)] = actions
+    return Search(total / len(grid.goals), path)
+
+
+class _Grid:
+    """The grid in numbers: cells, goals as bits, and what finding a goal when is worth."""
+
+    def __init__(self, size: int, horizon: int, episodes: int):
+        cells = [(x, y) for x in range(size) for y in range(size)]
+        self.goals = [cell for cell in cells if max(cell) >= 2]
+        number = {cell: i for i, cell in enumerate(cells)}
+        top = size - 1
+        self.moved = np.array(
+            [
+                [number[(min(max(x + dx, 0), top), min(max(y + dy, 0), top))] for dx, dy in MOVES]
+                for x, y in cells
+            ]
+        )
+        self.bit = np.zeros(len(cells), np.int64)
+        for i, cell in enumerate(self.goals):
+            self.bit[number[cell]] = 1 << i
+        self.distance = np.array([x + y for x, y in self.goals])
+        self.known = (horizon + 1 - self.distance) - 0.1 * (self.distance - 1)
+        self.horizon, self.episodes = horizon, episodes
+        self.solved: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
+
+    def worth(self, goal: np.ndarray, episode: int, step: int) -> np.ndarray:
+        """The trial's return if `goal` is first stepped on at `step` (from 1) of `episode`."""
+        before = -0.1 * (self.horizon * episode + step - 1)
+        later = (self.episodes - episode - 1) * self.known[goal]
+        return before + (self.horizon + 1 - step) + later
+
+    def best_case(self, mask: int, episode: int) -> float:
+        """No search from `mask` at the start of `episode` earns more: every goal at once."""
+        goals = np.array([i for i in range(len(self.goals)) if mask >> i & 1], int)
+        if episode == self.episodes:
+            return -0.1 * self.horizon * self.episodes * len(goals)
+        found = [self.worth(np.array(g), episode, int(self.distance[g])) for g in goals]
+        return float(np.sum(found))
+
+    def solve(self, mask: int, episode: int) -> tuple[float, tuple[int, ...]]:
+        """Σ over the goals in `mask` of what the best search from the start of `episode` earns
+        when that is the goal, and the search's actions."""
+        if mask == 0 or episode == self.episodes:
+            return self.best_case(mask, episode), ()
+        if (mask, episode) in self.solved:
+            return self.solved[mask, episode]
+        layers = self.walk(mask, episode)
+        codes, earned, _, _ = layers[-1]
+        left = codes >> 5
+        # The most promising ends first; stop when none that is left can beat the best.
+        masks, inverse = np.unique(left, return_inverse=True)
+        bound = np.array([self.best_case(int(m), episode + 1) for m in masks])[inverse] + earned
+        best, best_end, best_rest = -np.inf, 0, ()
+        for end in np.argsort(-bound):
+            if bound[end] <= best:
+                break
+            rest, actions = self.solve(int(left[end]), episode + 1)
+            if earned[end] + rest > best:
+                best, best_end, best_rest = float(earned[end] + rest), int(end), actions
+        actions = []
+        at = best_end
+        for _, _, parent, action in reversed(layers):
+            actions.append(int(action[at]))
+            at = int(parent[at])
+        result = best, (*reversed(actions), *best_rest)
+        self.solved[mask, episode] = result
+        return result
+
+    def walk(self, mask: int, episode: int) -> list[tuple[np.ndarray, ...]]:
+        """All that an episode's search can reach from `mask`, step by step: code (mask · 32 +
+        cell), most earned on the goals found, index of the code before, action."""
+        codes, earned = np.array([mask << 5]), np.zeros(1)
+        layers = []
+        for step in range(1, self.horizon + 1):
+            reached, gains, parents, actions = [], [], [], []
+            for action in range(1, len(MOVES)):  # staying finds nothing
+                cell = self.moved[codes & 31, action]
+                new = (codes >> 5) & self.bit[cell]
+                goal = np.where(new > 0, np.log2(np.maximum(new, 1)).astype(int), 0)
+                gain = np.where(new > 0, self.worth(goal, episode, step), 0.0)
+                reached.append(((codes >> 5) & ~new) * 32 + cell)
+                gains.append(earned + gain)
+                parents.append(np.arange(len(codes)))
+                actions.append(np.full(len(codes), action))
+            code, gain = np.concatenate(reached), np.concatenate(gains)
+            order = np.lexsort((-gain, code))
+            first = np.ones(len(order), bool)
+            first[1:] = code[order][1:] != code[order][:-1]
+            keep = order[first]
+            codes, earned = code[keep], gain[keep]
+            layers.append(
+                (codes, earned, np.concatenate(parents)[keep], np.concatenate(actions)[keep])
+            )
+        return layers

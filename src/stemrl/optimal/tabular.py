@@ -1,0 +1,114 @@
+"""Players of tabular processes: the optimum of a known one, and PSRL, which learns it.
+
+PSRL (Osband 1306.0940) draws one process from the posterior at the start of every episode and
+plays its optimum.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import AbstractAgent, Context, Transition
+
+
+def optimal_action_values(
+    transition: Float[Array, "states actions states"],
+    reward: Float[Array, "states actions"],
+    horizon: int,
+) -> Float[Array, "horizon states actions"]:
+    """Q*ₜ(s, a) = r(s, a) + Σ P(s′|s, a) max Q*ₜ₊₁(s′, ·), undiscounted, `horizon` steps."""
+
+    def step(value: Float[Array, " states"], _):
+        q = reward + transition @ value
+        return jnp.max(q, axis=1), q
+
+    zero = jnp.zeros(reward.shape[0])
+    return jax.lax.scan(step, zero, length=horizon, xs=None, reverse=True)[1]
+
+
+class Plan(eqx.Module):
+    """What to do in this episode, and how far it is."""
+
+    values: Float[Array, "horizon states actions"]
+    time: Int[Array, ""]
+
+
+class KnownProcess(AbstractAgent):
+    """Plays the optimum of the process that its context (a `random-mdp`'s) reveals."""
+
+    states: int = eqx.field(static=True)
+    actions: int = eqx.field(static=True)
+    horizon: int = eqx.field(static=True)
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=True)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Float[Array, "horizon s a"]:
+        cut = self.states * self.actions * self.states
+        transition = context[:cut].reshape(self.states, self.actions, self.states)
+        reward = context[cut:].reshape(self.states, self.actions)
+        return optimal_action_values(transition, reward, self.horizon)
+
+    def begin(self, memory: Array, key: PRNGKeyArray) -> Plan:
+        return Plan(memory, jnp.zeros((), jnp.int32))
+
+    def act(self, memory: Array, carry: Plan, obs: Array, key: PRNGKeyArray):
+        action = jnp.argmax(carry.values[carry.time, obs]).astype(jnp.int32)
+        return action, Plan(carry.values, jnp.minimum(carry.time + 1, self.horizon - 1)), {}
+
+
+class Experience(eqx.Module):
+    """Sufficient statistics of a process."""
+
+    visits: Float[Array, "states actions states"]
+    reward_sum: Float[Array, "states actions"]
+
+
+class PosteriorSampling(AbstractAgent):
+    """PSRL with the true prior: transitions Dirichlet(1), mean rewards N(`prior_mean`, 1) under
+    unit noise. (The table published with RL² used a prior mean of 0 where the truth is 1.)"""
+
+    states: int = eqx.field(static=True)
+    actions: int = eqx.field(static=True)
+    horizon: int = eqx.field(static=True)
+    prior_mean: float = 1.0
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Experience:
+        shape = (self.states, self.actions)
+        return Experience(jnp.zeros((*shape, self.states)), jnp.zeros(shape))
+
+    def begin(self, memory: Experience, key: PRNGKeyArray) -> tuple[Plan, Experience]:
+        transition_key, reward_key = jax.random.split(key)
+        transition = jax.random.dirichlet(transition_key, 1.0 + memory.visits)
+        n = jnp.sum(memory.visits, axis=-1)
+        mean = (self.prior_mean + memory.reward_sum) / (1.0 + n)
+        reward = mean + jax.random.normal(reward_key, mean.shape) / jnp.sqrt(1.0 + n)
+        values = optimal_action_values(transition, reward, self.horizon)
+        return Plan(values, jnp.zeros((), jnp.int32)), memory
+
+    def act(
+        self, memory: Experience, carry: tuple[Plan, Experience], obs: Array, key: PRNGKeyArray
+    ):
+        plan, seen = carry
+        action = jnp.argmax(plan.values[plan.time, obs]).astype(jnp.int32)
+        later = jnp.minimum(plan.time + 1, self.horizon - 1)
+        return action, (Plan(plan.values, later), seen), {}
+
+    def observe(
+        self, memory: Experience, carry: tuple[Plan, Experience], transition: Transition
+    ) -> tuple[Plan, Experience]:
+        plan, seen = carry
+        where = (transition.obs, transition.action)
+        visits = seen.visits.at[(*where, transition.next_obs)].add(1.0)
+        return plan, Experience(visits, seen.reward_sum.at[where].add(transition.reward))
+
+    def adapt(
+        self,
+        memory: Experience,
+        carries: tuple[Plan, Experience],
+        episodes: Transition | None,
+        key: PRNGKeyArray,
+    ) -> Experience:
+        return jax.tree.map(lambda x: x[-1], carries[1])
