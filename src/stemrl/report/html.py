@@ -12,7 +12,7 @@ from ..core import AbstractAgent, UserError
 from ..evaluate import Evaluation, draw_tasks, evaluate
 from ..runs import Run
 from ..runs.config import versions
-from ..runs.files import write_whole
+from ..runs.files import write_whole, writing
 from ..runs.run import Which
 from ..settings import settings_of
 from .page import page
@@ -47,6 +47,42 @@ def report(
 
     Returns the file's path. Raises `UserError` for runs that cannot be compared.
     """
+    story, shown = gather(
+        runs,
+        split=split,
+        tasks=tasks,
+        episodes=episodes,
+        seed=seed,
+        most_likely=most_likely,
+        which=which,
+        comparisons=comparisons,
+        title=title,
+    )
+    path = runs[0].path / "report.html" if out is None else Path(out)
+    return write(path, story, shown)
+
+
+def write(path: Path, story: dict[str, Any], shown: list[dict[str, Any]]) -> Path:
+    """The page of a story, at `path`, whole or not at all."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page(story, shown).encode())
+    return path
+
+
+def gather(
+    runs: Sequence[Run],
+    *,
+    split: str = "test",
+    tasks: int = 40,
+    episodes: int | None = None,
+    seed: int = 0,
+    most_likely: bool = False,
+    which: Which = "last",
+    comparisons: Sequence[Subject] | None = None,
+    title: str | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `report` writes, as plain data: the story and the animations (see `tell`, `shows`)."""
     if not runs:
         raise UserError("a report needs at least one run")
     first = runs[0]
@@ -85,19 +121,11 @@ def report(
         ]
     family = first.problem.target
     evaluated, _ = draw_tasks(family, split, tasks, seed)
-    story = tell(
-        title or f"{first.config.method} on {family.name}",
-        [*subjects, *comparisons],
-        evaluated,
-        versions(),
-    )
+    title = title or f"{first.config.method} on {family.name}"
+    story = tell(title, [*subjects, *comparisons], evaluated, versions())
     agent = dataclasses.replace(first.agent(which), greedy=most_likely)
-    rounds = subjects[0].evaluation.scores.shape[1]
-    path = first.path / "report.html" if out is None else Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shown = shows(agent, first.problem, evaluated, rounds, seed=seed)
-    write_whole(path, page(story, shown).encode())
-    return path
+    rounds = len(subjects[0].evaluation.points)
+    return story, shows(agent, first.problem, evaluated, rounds, seed=seed)
 
 
 def untrained(run: Run) -> AbstractAgent:

@@ -7,8 +7,6 @@ from typing import Any
 
 from .svg import Series, chart, legend, number, short
 
-BASELINE_STYLE = 1
-
 
 def page(story: dict[str, Any], shows: list[dict[str, Any]]) -> str:
     """The whole page. `story` comes from `tell`, `shows` from `shows`."""
@@ -136,21 +134,32 @@ def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
     )
 
 
-def _adaptation(story: dict[str, Any]) -> str:
-    series = []
-    for style, subject in enumerate(story["subjects"]):
-        points = subject["evaluation"]["episodes"]
-        series.append(
-            Series(
-                subject["label"],
-                *([p[k] for p in points] for k in ("episodes_used", "iqm", "low", "high")),
-                style=style,
-            )
-        )
+def adaptation_chart(story: dict[str, Any]) -> tuple[str, list[tuple[int, str]]]:
+    """The return while adapting as an `<svg>`, and the style and name of each line in it."""
+    series = _adaptation_series(story)
     described = f"Return by target episodes used. {finding(story)}"
+    drawing = chart(series, "Target episodes used", "Return", described, x_zero=True)
+    return drawing, [(one.style, one.label) for one in series]
+
+
+def _adaptation_series(story: dict[str, Any]) -> list[Series]:
+    return [
+        Series(
+            subject["label"],
+            *(
+                [point[name] for point in subject["evaluation"]["episodes"]]
+                for name in ("episodes_used", "iqm", "low", "high")
+            ),
+            style=style,
+        )
+        for style, subject in enumerate(story["subjects"])
+    ]
+
+
+def _adaptation(story: dict[str, Any]) -> str:
     return _figure(
         "Return while adapting",
-        legend(series) + chart(series, "Target episodes used", "Return", described, x_zero=True),
+        legend(_adaptation_series(story)) + adaptation_chart(story)[0],
         "Interquartile mean of the return over tasks and episodes, with its 95% stratified"
         " bootstrap interval over tasks. Target episodes are real ones, counted alike for all.",
     )
