@@ -93,11 +93,12 @@ def test_names_and_hyper_parameters_as_keywords(run: stemrl.Run, tmp_path, monke
 
 
 def test_adapt_to_a_given_task(run: stemrl.Run):
-    params, returns = stemrl.adapt(run, {"goal": [0.25, 0.5]}, episodes=4)
-    np.testing.assert_allclose(params["goal"], [[0.25, 0.5]])
-    assert returns.shape == (1, 3, 2)
-    params, _ = stemrl.adapt(run, tasks=3, episodes=0)
-    assert len(np.unique(np.asarray(params["goal"]), axis=0)) == 3
+    few = {"tasks": 4, "episodes": 2}
+    params, returns = stemrl.adapt(run, {"goal": [0.25, 0.5]}, **few)
+    np.testing.assert_allclose(params["goal"], 4 * [[0.25, 0.5]])
+    assert returns.shape == (4, 2, 2)
+    params, _ = stemrl.adapt(run, **few)
+    assert len(np.unique(np.asarray(params["goal"]), axis=0)) == 4
 
 
 def test_where_ones_own_classes_are_found_again():

@@ -29,16 +29,21 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """`one`, `other` (another seed), `longer` (another horizon), `two` (two seeds)."""
+    """`one`, `other` (another seed), `two` (two seeds), `longer` (`one`, as if its episodes were
+    longer)."""
     folder = tmp_path_factory.mktemp("runs")
     for name, flags in (
         ("one", []),
         ("other", ["--seed", "3"]),
-        ("longer", ["--family.horizon", "6"]),
         ("two", ["--seeds", "2"]),
     ):
         words = ["train", TINY, "point-2d", "--out", str(folder / name), *SMALL, *flags]
         assert main(words) == 0
+    shutil.copytree(folder / "one", folder / "longer")
+    content = json.loads((folder / "one" / "config.json").read_text())
+    content["family_settings"]["horizon"] = 6
+    del content["identity"], content["target_identity"]
+    (folder / "longer" / "config.json").write_text(json.dumps(content))
     return folder
 
 
@@ -326,14 +331,13 @@ def test_evaluate_all_seeds_of_a_run_together(runs: Path, capsys):
     assert [point["steps_used"] for point in result["episodes"]] == [0, 10]
 
 
-def test_a_finite_family_is_noted(tmp_path, capsys):
-    out = str(tmp_path / "run")
-    flags = ["--lanes", "2", "--steps-per-update", "4", "--minibatches", "1", "--steps", "8"]
-    assert main(["train", "ppo", "gridnavi", "--out", out, *flags, "--evaluate-every", "0"]) == 0
-    capsys.readouterr()
-    assert main(["evaluate", out, "--tasks", "3", "--episodes", "0"]) == 0
+def test_a_finite_family_is_noted(runs: Path, capsys, monkeypatch):
+    from stemrl.tasks.point import Point2D
+
+    monkeypatch.setattr(Point2D, "finite", True)
+    assert main(["evaluate", str(runs / "one"), *FEW]) == 0
     assert "its test tasks are its training tasks" in capsys.readouterr().err
-    assert main(["evaluate", out, "--tasks", "3", "--episodes", "0", "--json"]) == 0
+    assert main(["evaluate", str(runs / "one"), *FEW, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["train_is_test"] is True
 
 
@@ -356,14 +360,14 @@ def test_compare(runs: Path, capsys):
 
 def test_adapt(runs: Path, capsys):
     one = str(runs / "one")
-    assert main(["adapt", one, "--task", "goal=0.25,-0.5", "--episodes", "4", "--json"]) == 0
+    assert main(["adapt", one, "--task", "goal=0.25,-0.5", *FEW, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    (task,) = result["tasks"]
-    assert task["parameters"] == {"goal": [0.25, -0.5]}
-    assert [r["episodes_used"] for r in task["rounds"]] == [0, 2, 4]
-    assert main(["adapt", one, "--tasks", "2", "--episodes", "2"]) == 0
+    assert [task["parameters"] for task in result["tasks"]] == 6 * [{"goal": [0.25, -0.5]}]
+    assert [row["episodes_used"] for row in result["tasks"][0]["rounds"]] == [0, 2]
+    assert len(result["tasks"][0]["rounds"][0]["returns"]) == 2
+    assert main(["adapt", one, *FEW]) == 0
     text = capsys.readouterr().out
-    assert text.count("task goal=") == 2 and "mean return" in text
+    assert text.count("task goal=") == 6 and "mean return" in text
 
 
 def test_doctor(monkeypatch, capsys):
