@@ -46,6 +46,10 @@ METHODS: dict[str, Entry] = {
         "stemrl.rl.ppo:Ppo",
         "Proximal policy optimisation; contextual where the context is revealed",
     ),
+    "sac": Entry(
+        "stemrl.rl.sac:Sac",
+        "Soft actor-critic with replay; contextual where the context is revealed",
+    ),
 }
 
 FAMILIES: dict[str, Entry] = {

@@ -98,9 +98,15 @@ class TanhGaussian(AbstractDistribution):
         self, key: PRNGKeyArray
     ) -> tuple[Float[Array, "... n"], Float[Array, "..."]]:
         """An action and its log-density, without inverting the tanh."""
-        base = DiagonalGaussian(self.mean, self.log_std)
-        raw = base.sample(key)
-        return jnp.tanh(raw), base.log_prob(raw) - _log_slope(raw)
+        return self.from_noise(jax.random.normal(key, self.mean.shape, self.mean.dtype))
+
+    def from_noise(
+        self, noise: Float[Array, "... n"]
+    ) -> tuple[Float[Array, "... n"], Float[Array, "..."]]:
+        """The same from standard normal noise that was drawn before."""
+        raw = self.mean + jnp.exp(self.log_std) * noise
+        density = -jnp.sum(0.5 * noise**2 + self.log_std + 0.5 * math.log(2 * math.pi), axis=-1)
+        return jnp.tanh(raw), density - _log_slope(raw)
 
     def mode(self) -> Float[Array, "... n"]:
         """tanh of the mean: the median, which stands for the mode as is usual."""

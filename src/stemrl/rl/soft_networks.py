@@ -1,0 +1,151 @@
+"""The networks of soft actor-critic: a policy with a deviation of its own, and two critics."""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import Box, Context, Discrete, Problem
+from ..networks import MLP, ConvEncoder
+from .distributions import Categorical, TanhGaussian, outputs_for
+from .policy import Network, context_size, is_image, observation_size
+
+
+class SoftPolicy(eqx.Module):
+    """A tanh Gaussian whose deviation depends on the state, or a categorical."""
+
+    network: Network
+    continuous: bool = eqx.field(static=True)
+
+    def __init__(self, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray):
+        """Fresh, for the spaces of `problem`."""
+        space = problem.source.action_space
+        self.continuous = isinstance(space, Box)
+        self.network = Network(
+            problem.source.observation_space,
+            context_size(problem),
+            outputs_for(space) * (2 if self.continuous else 1),
+            hidden,
+            "relu",
+            final_scale=0.01,
+            key=key,
+        )
+
+    def __call__(self, seen: Array, context: Context = None) -> TanhGaussian | Categorical:
+        """The distribution over actions."""
+        out = self.network(seen, context)
+        if not self.continuous:
+            return Categorical(out)
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return TanhGaussian(mean, jnp.clip(log_std, -20.0, 2.0))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _twin_affine(
+    x: Float[Array, "*twins rows inputs"],
+    weight: Float[Array, "twins inputs outputs"],
+    bias: Float[Array, "twins 1 outputs"],
+    learning: int,
+) -> Float[Array, "twins rows outputs"]:
+    """x W + b for both critics, whose weights learn from the first `learning` rows only; `x` gets
+    the gradient of all."""
+    return x @ weight + bias
+
+
+def _affine_forward(x: Array, weight: Array, bias: Array, learning: int):
+    return x @ weight + bias, (x, weight)
+
+
+def _affine_backward(learning: int, saved: tuple[Array, Array], g: Array):
+    x, weight = saved
+    taught, seen = g[:, :learning], x[..., :learning, :]
+    seen = jnp.broadcast_to(seen, (weight.shape[0], *seen.shape[-2:]))
+    dx = g @ jnp.swapaxes(weight, -1, -2)
+    return (
+        dx if x.ndim == 3 else jnp.sum(dx, axis=0),
+        jnp.swapaxes(seen, -1, -2) @ taught,
+        jnp.sum(taught, axis=1, keepdims=True),
+    )
+
+
+_twin_affine.defvjp(_affine_forward, _affine_backward)
+_affine: Callable[[Array, Array, Array, int], Array] = _twin_affine  # pyright: ignore
+
+
+class Critics(eqx.Module):
+    """Two action values in one stack of matrices.
+
+    The first layer is split in two, for what is observed and for the action, so that two actions
+    of one observation share its larger half, and no gradient of the observation is taken.
+    """
+
+    encoder: ConvEncoder | None
+    """For images; the critics share it."""
+    observed: Float[Array, "2 inputs hidden"]
+    acted: Float[Array, "2 actions hidden"] | None
+    """`None` where the critics give one value for each of a few discrete actions."""
+    weights: tuple[Float[Array, "2 inputs outputs"], ...]
+    """Of the layers behind the first."""
+    biases: tuple[Float[Array, "2 1 outputs"], ...]
+    """Of all layers."""
+
+    def __init__(self, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray):
+        """Fresh, for the spaces of `problem`."""
+        encoder_key, body_key = jax.random.split(key)
+        observations, space = problem.source.observation_space, problem.source.action_space
+        inputs = observation_size(observations)
+        self.encoder = None
+        if is_image(observations):
+            inputs = 128
+            height, width, channels = observations.shape
+            self.encoder = ConvEncoder((height, width, channels), inputs, key=encoder_key)
+        inputs += context_size(problem)
+        discrete = isinstance(space, Discrete)
+        actions, outputs = (0, space.n) if discrete else (outputs_for(space), 1)
+        twins = [
+            MLP(inputs + actions, outputs, hidden, "relu", key=k)
+            for k in jax.random.split(body_key)
+        ]
+        first, *rest = zip(*(twin.layers for twin in twins), strict=True)
+        weight = jnp.stack([layer.weight for layer in first])
+        self.observed = weight[:, :inputs]
+        self.acted = None if discrete else weight[:, inputs:]
+        self.weights = tuple(jnp.stack([layer.weight for layer in pair]) for pair in rest)
+        self.biases = tuple(
+            jnp.stack([layer.bias for layer in pair])[:, None] for pair in (first, *rest)
+        )
+
+    def __call__(
+        self, seen: Array, context: Context, *actions: Float[Array, "batch actions"]
+    ) -> Float[Array, "2 rows outputs"]:
+        """Q of each of `actions` in turn (`rows` = batch × how many; outputs 1), or without any, Q
+        of every discrete action (rows = batch).
+
+        The critics' parameters learn from the first of the actions only.
+        """
+        features = seen if self.encoder is None else self.encoder(seen)
+        if context is not None:
+            features = jnp.concatenate([features, context], axis=-1)
+        batch = features.shape[0]
+        x = _affine(features, self.observed, self.biases[0], batch)
+        if self.acted is not None:
+            # What the later actions share is not learned from.
+            x = jnp.concatenate([x] + [lax.stop_gradient(x)] * (len(actions) - 1), axis=1)
+            x = x + _affine(
+                jnp.concatenate(actions), self.acted, jnp.zeros_like(self.biases[0]), batch
+            )
+        for weight, bias in zip(self.weights, self.biases[1:], strict=True):
+            x = _affine(jax.nn.relu(x), weight, bias, batch)
+        return x
+
+
+class Networks(eqx.Module):
+    """All that gradients move."""
+
+    policy: SoftPolicy
+    critics: Critics
+    log_temperature: Float[Array, ""]
