@@ -385,6 +385,14 @@ def test_doctor(monkeypatch, capsys):
     assert "steps/s" in capsys.readouterr().out
 
 
+def test_report(runs: Path, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    words = ["report", str(runs / "one"), str(runs / "other"), "--out", str(page), *FEW]
+    assert main([*words, "--title", "Two <seeds>", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(page)}
+    assert "Two &lt;seeds&gt;" in page.read_text()
+
+
 def test_every_command_has_help(capsys):
     for command in cli.COMMANDS:
         with pytest.raises(SystemExit) as end:

@@ -22,10 +22,9 @@ def run(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of the task, say velocity=1.5 or goal=0.3,-0.1; those not given are drawn",
+        help="a parameter of the task, say goal=0.3,-0.1; those not given are drawn",
     )
-    add_evaluation_flags(parser)
-    parser.set_defaults(tasks=None)
+    add_evaluation_flags(parser, tasks=3)
     parser.add_whole("--member", 0, 0, "which of a run's seeds, counted from 0")
     parser.add_switch("--json", "print an object")
     options = parser.parse(arguments)
@@ -39,7 +38,6 @@ def run(arguments: list[str]) -> int:
         enable_compilation_cache()
         opened = load(options.run)
         wanted = evaluation_options(options)
-        wanted["tasks"] = options.tasks or (1 if task else 3)
         params, returns = adapt(opened, task, member=options.member, **wanted)
         family = opened.problem.target
         leaves = {name: np.asarray(leaf) for name, leaf in named_parameters(params).items()}

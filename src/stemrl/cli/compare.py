@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .evaluate import add_evaluation_flags, evaluation_options, finite_note, interval
+from .evaluate import add_evaluation_flags, evaluation_options, finite_note, interval, short_name
 from .output import as_json, number, only_answers, remark, table
 from .parser import Parser
 
@@ -132,7 +132,7 @@ def _table(
             rows.append(
                 (
                     str(run.path) if first else "",
-                    result.method if first else "",
+                    short_name(result.method) if first else "",
                     str(point["episodes_used"]),
                     number(point["steps_used"]),
                     number(point["mean"]),

@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
     if result.train_is_test:
         remark(finite_note(result.family))
     print(
-        f"{result.method} on {result.tasks} {result.split} tasks of {result.family},"
+        f"{short_name(result.method)} on {result.tasks} {result.split} tasks of {result.family},"
         f" {result.actions} actions"
         + (f", {result.agents} training seeds" if result.agents > 1 else "")
     )
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def add_evaluation_flags(parser: Parser) -> None:
+def add_evaluation_flags(parser: Parser, tasks: int = 100) -> None:
     """The flags that say on what, and how, runs are evaluated."""
     parser.add_argument(
         "--split",
@@ -52,14 +52,9 @@ def add_evaluation_flags(parser: Parser) -> None:
         default="test",
         help="tasks to draw: train, test or ood (default: test)",
     )
-    parser.add_whole("--tasks", 100, 1, "how many tasks")
-    parser.add_argument(
-        "--episodes",
-        type=_episodes,
-        default=None,
-        metavar="INT",
-        help="real episodes of the target to adapt on (default: what the method adapts in)",
-    )
+    parser.add_whole("--tasks", tasks, 1, "how many tasks")
+    what = "real episodes of the target to adapt on"
+    parser.add_whole("--episodes", None, 0, what, "what the method adapts in")
     parser.add_whole("--seed", 0, 0, "of the tasks and of playing them")
     parser.add_switch("--most-likely", "take the most likely actions, not sampled ones")
     parser.add_argument(
@@ -102,17 +97,11 @@ def interval(point: dict[str, float]) -> str:
     return f"[{number(point['low'])}, {number(point['high'])}]"
 
 
+def short_name(method: str) -> str:
+    """A method's name; of one's own, `file.py:Class`, the class."""
+    return method.rpartition(":")[2]
+
+
 def finite_note(family: str) -> str:
     """What must be said of every result on a finite family."""
     return f"note: {family} is finite, its test tasks are its training tasks"
-
-
-def _episodes(text: str) -> int:
-    import argparse
-
-    from ..settings import read
-
-    value = read(text, int)
-    if not isinstance(value, int) or value < 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, not '{text}'")
-    return value

@@ -45,8 +45,11 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown flag '{word}'" + (close if "did you mean" in close else ""))
         return known
 
-    def add_whole(self, flag: str, default: int, least: int, help: str) -> None:
-        """A flag that takes a whole number of at least `least`."""
+    def add_whole(
+        self, flag: str, default: int | None, least: int, help: str, instead: str = ""
+    ) -> None:
+        """A flag that takes a whole number of at least `least`; `instead` says what it means where
+        there is no default."""
 
         def whole(text: str) -> int:
             value = read(text, int)
@@ -56,9 +59,8 @@ class Parser(argparse.ArgumentParser):
                 )
             return value
 
-        self.add_argument(
-            flag, type=whole, default=default, metavar="INT", help=f"{help} (default: {default})"
-        )
+        told = f"{help} (default: {instead or default})"
+        self.add_argument(flag, type=whole, default=default, metavar="INT", help=told)
 
     def add_switch(self, flag: str, help: str) -> None:
         """A flag without a value."""
