@@ -50,6 +50,9 @@ METHODS: dict[str, Entry] = {
         "stemrl.rl.sac:Sac",
         "Soft actor-critic with replay; contextual where the context is revealed",
     ),
+    "finetune": Entry(
+        "stemrl.transfer.finetune:FineTune", "PPO on the training tasks, then PPO on the task met"
+    ),
 }
 
 FAMILIES: dict[str, Entry] = {

@@ -71,8 +71,10 @@ class RewardScaler(eqx.Module):
         reward: Float[Array, "time lanes"],
         ended: Bool[Array, "time lanes"],
         discount: float | Array,
+        valid: Bool[Array, "time lanes"] | None = None,
     ) -> "RewardScaler":
-        """With a chunk of rewards; `ended` sets a lane's discounted sum back to 0 after its step."""
+        """With a chunk of rewards, those that are not padding; `ended` sets a lane's discounted sum
+        back to 0 after its step."""
 
         def step(running: Array, row: tuple[Array, Array]):
             r, end = row
@@ -80,7 +82,7 @@ class RewardScaler(eqx.Module):
             return jnp.where(end, 0.0, running), running
 
         running, sums = jax.lax.scan(step, self.running, (reward, ended))
-        return RewardScaler(running, self.statistics.update(sums[..., None]))
+        return RewardScaler(running, self.statistics.update(sums[..., None], valid))
 
     def __call__(self, reward: Float[Array, "..."]) -> Float[Array, "..."]:
         """Reward over scale, clipped to ±10."""

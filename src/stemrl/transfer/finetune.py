@@ -1,0 +1,263 @@
+"""Fine-tuning: the plainest transfer there is, and what every meta-learner must beat.
+
+The problem: a new task, a few episodes. The idea: carry over everything that was learned on the
+training tasks (policy, value function, optimiser, normalisers) and simply go on learning by PPO
+(Schulman et al. 2017, 1707.06347) on the episodes of the task at hand. Nothing was optimised to be
+adapted from, which is what sets it apart from MAML. The same agent with fresh networks is training
+from scratch on the same budget.
+"""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import (
+    AbstractAgent,
+    AbstractLearner,
+    Action,
+    Carry,
+    Context,
+    Info,
+    Obs,
+    Problem,
+    Space,
+    Transition,
+)
+from ..networks import Activation
+from ..rl.agent import PolicyAgent
+from ..rl.fitting import fit, optimiser, require_positive
+from ..rl.normalise import Normaliser, RewardScaler
+from ..rl.policy import flatten, is_image, observation_size
+from ..rl.ppo import ActorCritic, Ppo, PpoState, ppo_loss, rows_of
+from ..rl.stream import Stream
+
+
+class Learning(eqx.Module):
+    """The fine-tuner's memory: everything that its learning has moved."""
+
+    networks: ActorCritic
+    optimiser: optax.OptState
+    normaliser: Normaliser
+    scaler: RewardScaler
+    context: Context
+
+
+class FineTuner(AbstractAgent):
+    """Goes on learning on the task at hand: each adaptation is PPO on a round of episodes."""
+
+    networks: ActorCritic
+    optimiser: optax.OptState
+    normaliser: Normaliser
+    scaler: RewardScaler
+    """Of one lane for each of the round's episodes."""
+    learning_rate: Float[Array, ""]
+    discount: Float[Array, ""]
+    trace: Float[Array, ""]
+    clip: Float[Array, ""]
+    value_weight: Float[Array, ""]
+    entropy_weight: Float[Array, ""]
+    max_gradient_norm: Float[Array, ""]
+    epochs: int = eqx.field(static=True)
+    minibatches: int = eqx.field(static=True)
+    normalise: tuple[bool, bool] = eqx.field(static=True)
+    """Whether observations' and rewards' statistics move."""
+    space: Space = eqx.field(static=True)
+    """The observation space."""
+    width: int = eqx.field(static=True)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Learning:
+        return Learning(self.networks, self.optimiser, self.normaliser, self.scaler, context)
+
+    def begin(self, memory: Learning, key: PRNGKeyArray) -> Carry:
+        return ()
+
+    def act(
+        self, memory: Learning, carry: Carry, obs: Obs, key: PRNGKeyArray
+    ) -> tuple[Action, Carry, Info]:
+        policy = PolicyAgent(
+            policy=memory.networks.policy,
+            normaliser=memory.normaliser,
+            space=self.space,
+            greedy=self.greedy,
+        )
+        action, _, info = policy.act(memory.context, (), obs, key)
+        return action, carry, info
+
+    def adapt(
+        self, memory: Learning, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
+    ) -> Learning:
+        """A few epochs of PPO on `episodes`, `[width, time, …]`."""
+        if episodes is None:
+            raise ValueError("fine-tuning learns from whole episodes; play it with `play`")
+        normalise_observations, normalise_rewards = self.normalise
+        reward, scaler = episodes.reward, memory.scaler
+        if normalise_rewards:
+            scaler = scaler.update(reward.T, episodes.ended.T, self.discount, episodes.valid.T)
+            reward = scaler(reward)
+        rows, _ = rows_of(
+            memory.networks,
+            memory.normaliser,
+            self.space,
+            episodes,
+            reward,
+            self.discount,
+            self.trace,
+        )
+        networks, optimiser_state, _ = fit(
+            lambda networks, rows: ppo_loss(
+                networks, rows, self.clip, self.value_weight, self.entropy_weight
+            ),
+            memory.networks,
+            memory.optimiser,
+            rows,
+            key,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+        normaliser = memory.normaliser
+        if normalise_observations and not is_image(self.space):
+            normaliser = normaliser.update(flatten(self.space, episodes.obs), episodes.valid)
+        return Learning(networks, optimiser_state, normaliser, scaler, memory.context)
+
+
+class FineTune(AbstractLearner):
+    """PPO over the training tasks; the agent starts from what it learned and goes on."""
+
+    name: ClassVar[str] = "finetune"
+
+    width: int = eqx.field(static=True, default=20)
+    """Episodes of the new task between two adaptations."""
+    adapt_epochs: int = eqx.field(static=True, default=8)
+    """Passes over a round's steps in an adaptation."""
+    adapt_minibatches: int = eqx.field(static=True, default=8)
+    """Gradient steps a pass in an adaptation."""
+    adapt_learning_rate: float = 1e-3
+    """Adam's step size in an adaptation."""
+    reset_optimiser: bool = eqx.field(static=True, default=True)
+    """Whether Adam starts afresh on a new task instead of with the moments of pretraining."""
+    lanes: int = eqx.field(static=True, default=32)
+    """Pretraining: worlds played side by side."""
+    steps_per_update: int = eqx.field(static=True, default=128)
+    """Pretraining: steps in each lane between two updates."""
+    epochs: int = eqx.field(static=True, default=8)
+    """Pretraining: passes over the steps of an update."""
+    minibatches: int = eqx.field(static=True, default=16)
+    """Pretraining: gradient steps a pass."""
+    learning_rate: float = 3e-4
+    """Pretraining: Adam's step size."""
+    discount: float = 0.99
+    """Discount factor γ."""
+    trace: float = 0.95
+    """λ of generalised advantage estimation."""
+    clip: float = 0.2
+    """How far a probability ratio may move before it stops counting, ε."""
+    value_weight: float = 0.5
+    """Weight of the value's loss."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus."""
+    max_gradient_norm: float = 0.5
+    """Bound on the gradient's global norm."""
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(64, 64))
+    """Hidden layers of policy and value."""
+    activation: Activation = eqx.field(static=True, default="tanh")
+    """Their activation: tanh, relu, elu, silu or gelu."""
+    initial_std: float = 1.0
+    """First standard deviation of continuous actions, whose range is [−1, 1]."""
+    normalise_observations: bool = eqx.field(static=True, default=True)
+    """Whether networks see observations by their running mean and deviation."""
+    normalise_rewards: bool = eqx.field(static=True, default=True)
+    """Whether rewards are divided by the deviation of the running discounted return."""
+
+    def __check_init__(self):
+        require_positive(self, "width", "adapt_epochs", "adapt_minibatches")
+        _ = self.pretraining
+
+    @property
+    def pretraining(self) -> Ppo:
+        """The learner of the training tasks."""
+        return Ppo(
+            lanes=self.lanes,
+            steps_per_update=self.steps_per_update,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            learning_rate=self.learning_rate,
+            discount=self.discount,
+            trace=self.trace,
+            clip=self.clip,
+            value_weight=self.value_weight,
+            entropy_weight=self.entropy_weight,
+            max_gradient_norm=self.max_gradient_norm,
+            hidden=self.hidden,
+            activation=self.activation,
+            initial_std=self.initial_std,
+            normalise_observations=self.normalise_observations,
+            normalise_rewards=self.normalise_rewards,
+        )
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> PpoState:
+        return self.pretraining.init(problem, key)
+
+    def collect(self, problem: Problem, state: PpoState) -> tuple[PpoState, Stream]:
+        return self.pretraining.collect(problem, state)
+
+    def learn(
+        self, problem: Problem, state: PpoState, experience: Stream
+    ) -> tuple[PpoState, dict[str, Array]]:
+        return self.pretraining.learn(problem, state, experience)
+
+    def steps(self, problem: Problem) -> int:
+        return self.pretraining.steps(problem)
+
+    def agent(self, problem: Problem, state: PpoState) -> FineTuner:
+        moments = state.optimiser
+        if self.reset_optimiser:
+            moments = optimiser(self.max_gradient_norm).init(state.networks)  # pyright: ignore
+        scaler = RewardScaler(jnp.zeros(self.width), state.scaler.statistics)
+        return self._agent(problem, state.networks, moments, state.normaliser, scaler)
+
+    def from_scratch(self, problem: Problem, key: PRNGKeyArray) -> FineTuner:
+        """The same agent before any pretraining: training from scratch on the target alone, the
+        baseline of every adaptation curve."""
+        networks = ActorCritic.of(
+            problem, self.hidden, self.activation, initial_std=self.initial_std, key=key
+        )
+        return self._agent(
+            problem,
+            networks,
+            optimiser(self.max_gradient_norm).init(networks),  # pyright: ignore
+            Normaliser.of(observation_size(problem.source.observation_space)),
+            RewardScaler.of(self.width),
+        )
+
+    def _agent(
+        self,
+        problem: Problem,
+        networks: ActorCritic,
+        moments: optax.OptState,
+        normaliser: Normaliser,
+        scaler: RewardScaler,
+    ) -> FineTuner:
+        return FineTuner(
+            networks=networks,
+            optimiser=moments,
+            normaliser=normaliser,
+            scaler=scaler,
+            learning_rate=jnp.asarray(self.adapt_learning_rate),
+            discount=jnp.asarray(self.discount),
+            trace=jnp.asarray(self.trace),
+            clip=jnp.asarray(self.clip),
+            value_weight=jnp.asarray(self.value_weight),
+            entropy_weight=jnp.asarray(self.entropy_weight),
+            max_gradient_norm=jnp.asarray(self.max_gradient_norm),
+            epochs=self.adapt_epochs,
+            minibatches=self.adapt_minibatches,
+            normalise=(self.normalise_observations, self.normalise_rewards),
+            space=problem.source.observation_space,
+            width=self.width,
+        )
