@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluate import evaluate
 from ..runs import Run, RunConfig, enable_compilation_cache, train
-from .html import gather, untrained, write
-from .story import Subject
+from .html import gather, write
 from .svg import number
 
 FAMILY, METHOD = "half-cheetah-vel", "maml"
@@ -27,11 +25,6 @@ QUICK_SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 QUICK_FAMILY_SETTINGS: dict[str, Any] = {"horizon": 10}
 QUICK_UPDATES, QUICK_TASKS = 2, 4
-
-SCRATCH_NOTE = (
-    "a newly initialised policy of the same shape, trained on each task by the same rule and on the"
-    " same number of episodes"
-)
 
 
 @dataclass(frozen=True)
@@ -81,17 +74,10 @@ def demo(
     _say(progress, f"meta-training {METHOD} on {FAMILY} in {out}" + (", going on" if began else ""))
     run = train(config, out, resume=began, progress=progress)
     _say(progress, "adapting to held-out speeds, and training from scratch on the same episodes")
-    tasks = QUICK_TASKS if quick else TASKS
-    episodes = ROUNDS * run.agent().width
-    scratch = evaluate(
-        untrained(run), run.problem, tasks=tasks, episodes=episodes, method="from scratch"
-    )
-    comparison = Subject("from scratch", scratch, note=SCRATCH_NOTE)
     story, shown = gather(
         [run],
-        tasks=tasks,
-        episodes=episodes,
-        comparisons=[comparison],
+        tasks=QUICK_TASKS if quick else TASKS,
+        episodes=ROUNDS * run.agent().width,
         title="A half-cheetah adapts to speeds that it never saw",
     )
     return Demo(run, story, shown, write(out / "report.html", story, shown))

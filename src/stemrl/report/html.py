@@ -15,8 +15,14 @@ from ..runs.config import versions
 from ..runs.files import write_whole, writing
 from ..runs.run import Which
 from ..settings import settings_of
+from ..transfer.finetune import FineTune
 from .page import page
 from .story import Subject, curves, shows, tell
+
+SCRATCH = (
+    "PPO from newly initialised networks, on each task alone: on the same episodes, as many at a"
+    " time"
+)
 
 
 def report(
@@ -41,8 +47,8 @@ def report(
     - `out`: the file; by default `report.html` in the first run's folder.
     - `split`, `tasks`, `episodes`, `seed`, `most_likely`: of the evaluation, see `evaluate`.
     - `which`: the `last` checkpoint or the `best`.
-    - `comparisons`: what to set beside the runs; by default the first run's own method, untrained,
-      on the same episodes.
+    - `comparisons`: what to set beside the runs; by default PPO from scratch on the same number
+      of episodes.
     - `title`: by default method and family.
 
     Returns the file's path. Raises `UserError` for runs that cannot be compared.
@@ -91,7 +97,7 @@ def gather(
         if ours != theirs:
             raise UserError(f"{first.path} and {run.path} differ in their family: {ours}, {theirs}")
 
-    def judge(run: Run, agent: AbstractAgent) -> Evaluation:
+    def judge(run: Run, agent: AbstractAgent, method: str) -> Evaluation:
         return evaluate(
             agent,
             run.problem,
@@ -100,12 +106,13 @@ def gather(
             episodes=episodes,
             seed=seed,
             most_likely=most_likely,
-            method=run.config.method,
+            method=method,
         )
 
     def judge_all(run: Run) -> Evaluation:
         """All of a run's seeds, on the same tasks."""
-        parts = [judge(run, run.agent(which, index)) for index in range(run.config.seeds)]
+        agents = [run.agent(which, index) for index in range(run.config.seeds)]
+        parts = [judge(run, agent, run.config.method) for agent in agents]
         return Evaluation.together(parts) if len(parts) > 1 else parts[0]
 
     subjects = [
@@ -113,11 +120,7 @@ def gather(
     ]
     if comparisons is None:
         comparisons = [
-            Subject(
-                f"{first.config.method} untrained",
-                judge(first, untrained(first)),
-                note=f"a newly initialised {first.config.method}, given the same episodes",
-            )
+            Subject("from scratch", judge(first, from_scratch(first), "from scratch"), note=SCRATCH)
         ]
     family = first.problem.target
     evaluated, _ = draw_tasks(family, split, tasks, seed)
@@ -128,11 +131,11 @@ def gather(
     return story, shows(agent, first.problem, evaluated, rounds, seed=seed)
 
 
-def untrained(run: Run) -> AbstractAgent:
-    """The run's method as it was before its first update."""
-    return run.learner.agent(
-        run.problem, run.learner.init(run.problem, jax.random.key(run.config.seed))
-    )
+def from_scratch(run: Run) -> AbstractAgent:
+    """What knows nothing of the run's tasks, and learns by PPO on as many episodes at a time as the
+    run's own agent adapts on."""
+    learner = FineTune(width=run.agent().width)
+    return learner.from_scratch(run.problem, jax.random.key(run.config.seed))
 
 
 def subject(run: Run, evaluation: Evaluation, label: str | None = None, note: str = "") -> Subject:

@@ -3,6 +3,7 @@
 Both take what `shows` gives: the same scenes as the page's.
 """
 
+import math
 import re
 from html import escape
 from importlib.resources import files
@@ -13,9 +14,10 @@ from PIL import Image, ImageDraw
 
 from .page import adaptation_chart, finding
 
-# The page's light colours, and the GIF's drawing at twice its size, for smooth edges.
-FINE = 2
+# The page's light colours, and the GIF's drawing at three times its size, for smooth edges.
+FINE = 3
 GAP, TITLE = 12, 26
+LEAST_METRES = 6.0
 
 
 def colours() -> dict[str, str]:
@@ -55,6 +57,8 @@ def _panel(panel: dict[str, Any], time: float, width: int) -> Image.Image:
     image = Image.new("RGB", (FINE * width, FINE * (height + TITLE)), named["panel"])
     picture = Image.new("RGB", (FINE * width, FINE * height), named["sky"])
     draw = ImageDraw.Draw(picture)
+    # Pillow's own font lacks the true minus sign.
+    note = panel["note"].replace("−", "-")
     frame = min(int(time / scene["seconds"]), scene["frames"] - 1)
     scale = FINE * width / scene["window"][0]
     camera = _at(scene["camera"], 2, frame)
@@ -70,21 +74,26 @@ def _panel(panel: dict[str, Any], time: float, width: int) -> Image.Image:
         first = int(camera[0] - scene["window"][0] / 2) - 1
         for metre in range(first, first + int(scene["window"][0]) + 4):
             x = place(metre, 0.0)[0]
-            draw.line((x, level, x, level + 14), fill=named["soft"], width=FINE)
-            draw.text((x + 4, level + 10), f"{metre} m", fill=named["soft"], font_size=10 * FINE)
+            draw.line((x, level, x, level + 6 * FINE), fill=named["soft"], width=FINE)
+            draw.text(
+                (x + 2 * FINE, level + 4 * FINE),
+                f"{metre} m",
+                fill=named["soft"],
+                font_size=10 * FINE,
+            )
     for shape in scene["shapes"]:
         _paint(draw, shape, frame, place, scale, named)
     image.paste(picture, (0, FINE * TITLE))
     words = ImageDraw.Draw(image)
-    words.text((2, 4), panel["title"], fill=named["text"], font_size=14 * FINE)
-    at = FINE * width - 2
-    words.text((at, 6), panel["note"], fill=named["soft"], font_size=13 * FINE, anchor="ra")
+    words.text((FINE, 2 * FINE), panel["title"], fill=named["text"], font_size=14 * FINE)
+    at = FINE * (width - 1)
+    words.text((at, 3 * FINE), note, fill=named["soft"], font_size=13 * FINE, anchor="ra")
     if scene["gauge"] is not None:
         gauge = scene["gauge"]
         value = _at(gauge["values"], 1, frame)[0]
         asked = "" if gauge["target"] is None else f"   target {gauge['target']:.2f}"
         text = f"{gauge['label']} {value:.2f}{gauge['unit']}{asked}"
-        words.text((12, FINE * TITLE + 10), text, fill=named["text"], font_size=12 * FINE)
+        words.text((6 * FINE, FINE * (TITLE + 5)), text, fill=named["text"], font_size=12 * FINE)
     return image.resize((width, height + TITLE), Image.Resampling.LANCZOS)
 
 
@@ -103,7 +112,11 @@ def _paint(draw: Any, shape: dict[str, Any], frame: int, place: Any, scale: floa
         draw.rectangle((a[0] - size, a[1] - size, a[0] + size, a[1] + size), fill=colour)
         return
     pole = kind == "capsule" and shape["role"] == "goal"
-    edges = [(colour, 0.0)] if kind == "band" or pole else [(named["outline"], 2.0), (colour, 0.0)]
+    edges = (
+        [(colour, 0.0)]
+        if kind == "band" or pole
+        else [(named["outline"], 1.0 * FINE), (colour, 0.0)]
+    )
     for fill, more in edges:
         radius = max(size, FINE / 2) + more
         draw.line((*a, *b), fill=fill, width=round(2 * radius))
@@ -122,6 +135,8 @@ def still(story: dict[str, Any], show: dict[str, Any], *, every: float = 1.0) ->
     scenes = [panel["scene"] for panel in show["panels"]]
     low = min(min(scene["camera"][::2]) for scene in scenes) - 0.9
     high = max(max(scene["camera"][::2]) for scene in scenes) + 0.9
+    spare = max(0.0, LEAST_METRES - (high - low)) / 2
+    low, high = low - spare, high + spare
     scale = wide / (high - low)
     tall = scale * max(scene["window"][1] for scene in scenes) * 0.8
     for panel in show["panels"]:
@@ -147,7 +162,7 @@ def still(story: dict[str, Any], show: dict[str, Any], *, every: float = 1.0) ->
         f"</title><style>{escape(_svg_rules(style))}</style>"
         f'<rect class="paper" width="1000" height="{height:.0f}" rx="10"/>'
         f'<text class="label strong" x="{left}" y="26">{escape(story["title"])},'
-        f" {escape(show['label'])}: a pose each {every:g} s</text>{''.join(rows)}"
+        f" {escape(show['label'])}</text>{''.join(rows)}"
         f"{swatches}{curve}</svg>"
     )
 
@@ -170,7 +185,7 @@ def _poses(
         f'<line class="axis" x1="{left}" x2="{left + (high - low) * scale:.1f}"'
         f' y1="{level:.1f}" y2="{level:.1f}"/>'
     ]
-    for metre in range(int(low), int(high) + 1):
+    for metre in range(math.ceil(low), math.ceil(high - 0.2)):
         x = left + (metre - low) * scale
         parts.append(
             f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{level:.1f}" y2="{level + 5:.1f}"/>'
