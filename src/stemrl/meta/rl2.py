@@ -17,7 +17,7 @@ The unit is the trial: an episode's end inside a trial cuts neither the return n
 trial's end is terminal; where a chunk ends in the middle of a trial, the value stands in.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..core import AbstractLearner, Context, Problem
+from ..core import AbstractLearner, Context, Problem, UserError
 from ..networks import Cell, MemoryState
 from ..rl import (
     Live,
@@ -189,6 +189,10 @@ class Rl2(AbstractLearner):
 
     def __check_init__(self):
         require_positive(self, "hidden_size", "trials", "batch_steps", "epochs", "minibatches")
+        if self.episodes < 0:
+            raise UserError(f"episodes must be 0 (as the family says) or more, not {self.episodes}")
+        if self.cell not in get_args(Cell):
+            raise UserError(f"cell must be one of {', '.join(get_args(Cell))}, not {self.cell!r}")
 
     def trial_episodes(self, problem: Problem) -> int:
         """Episodes a trial."""
@@ -233,10 +237,8 @@ class Rl2(AbstractLearner):
             steps,
             self.trial_episodes(problem),
         )
-        _, _, info = jax.vmap(agent.act)(
-            live.memory, live.carry, live.obs, jax.random.split(value_key, lanes)
-        )
-        chunk = Chunk(experience, state.live.carry.hidden, info["value"])
+        last_value = value_of(agent, live, jax.random.split(value_key, lanes))
+        chunk = Chunk(experience, state.live.carry.hidden, last_value)
         return eqx.tree_at(lambda s: (s.live, s.key), state, (live, key)), chunk
 
     def learn(
@@ -331,6 +333,12 @@ class Rl2(AbstractLearner):
     def steps(self, problem: Problem) -> int:
         steps, lanes = self.shape(problem)
         return steps * lanes
+
+
+@eqx.filter_jit
+def value_of(agent: HistoryAgent, live: Live, keys: PRNGKeyArray) -> Float[Array, " lanes"]:
+    """The value of what follows in every lane. (Compiled here for worlds stepped on the host.)"""
+    return jax.vmap(agent.act)(live.memory, live.carry, live.obs, keys)[2]["value"]
 
 
 def by_episode(stream: Stream, episodes: int) -> dict[str, Array]:

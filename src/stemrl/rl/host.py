@@ -32,7 +32,7 @@ from ..core import (
 )
 from .play import Trials, like, over, select, strong
 from .stream import Live, Stream
-from .worlds import World, WorldState, drop, open_worlds, world_of
+from .worlds import World, WorldState, drop, lost, open_worlds
 
 # ---- the compiled part: every function takes the agent as an argument and is compiled once -----
 
@@ -54,10 +54,13 @@ def _act(
     memory: Memory,
     carry: Carry,
     obs: Obs,
-    key: PRNGKeyArray,
+    keys: PRNGKeyArray,
+    time: np.int32,
+    renewing: bool,
 ):
     """Actions of the agent and of the world, the carries after acting and what `act` noted. Leaves
-    of carry and observation are `[tasks, width, …]`."""
+    of carry and observation are `[tasks, width, …]`; `keys` are the steps'."""
+    key = jax.random.split(keys[time])[0] if renewing else keys[time]
     keys = jax.random.split(key, (2, *jax.tree.leaves(obs)[0].shape[:2]))[0]
     action, acted, info = over(agent.act, "teee", memory, carry, obs, keys)
     return action, to_world(family.action_space, action), acted, info
@@ -141,11 +144,14 @@ def _play_episodes(
     obs = np.stack([w.reset(int(s)) for w, s in zip(worlds, seeds, strict=True)])
     alive = np.ones(len(worlds), bool)
     rows: list[Transition] = []
-    for time, step_key in enumerate(jax.random.split(steps_key, horizon)):
+    keys = jax.random.split(steps_key, horizon)
+    for time in range(horizon):
         if not alive.any():
             break
         shaped = obs.reshape(*batch, *obs.shape[1:])
-        action, taken, acted, info = _act(agent, family, memory, carry, shaped, step_key)
+        action, taken, acted, info = _act(
+            agent, family, memory, carry, shaped, keys, np.int32(time), False
+        )
         action, info = jax.device_get((action, info))
         stepped = _step(
             worlds, np.asarray(taken).reshape(len(worlds), *taken.shape[2:]), obs, alive
@@ -282,6 +288,15 @@ def _new_episodes(
 _select = jax.jit(select)
 
 
+@eqx.filter_jit
+def _renewal_keys(
+    keys: PRNGKeyArray, time: np.int32, lanes: int
+) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Keys of a step's new episodes and new trials."""
+    episode_keys, trial_keys = jax.random.split(jax.random.split(keys[time])[1], (2, lanes))
+    return episode_keys, trial_keys
+
+
 def _renewed(
     agent: AbstractAgent,
     problem: Problem,
@@ -304,12 +319,11 @@ def stream_on_host(
     episodes: int = 1,
 ) -> tuple[Live, Stream]:
     """`stream` for a host family."""
-    lanes, horizon = live.elapsed.shape[0], family.horizon
-    numbers = np.asarray(live.state.number)
-    lost = np.array([numbers[i] > 0 and world_of(live, i) is None for i in range(lanes)])
-    if lost.any():
-        lost_key, key = jax.random.split(key)
-        live = _renewed(agent, problem, family, live, lost, jax.random.split(lost_key, lanes))
+    lanes = live.elapsed.shape[0]
+    gone = lost(live)
+    if gone.any():
+        gone_key, key = jax.random.split(key)
+        live = _renewed(agent, problem, family, live, gone, jax.random.split(gone_key, lanes))
     worlds, live = open_worlds(family, live)
     host = live._replace(
         elapsed=np.array(live.elapsed),
@@ -319,13 +333,13 @@ def stream_on_host(
     )
     everyone = np.ones(lanes, bool)
     rows: list[Stream] = []
-    for keys in jax.random.split(key, steps):
-        step_key, renew_key = jax.random.split(keys)
-        host, row = _step_lanes(agent, family, host, worlds, step_key, everyone, horizon, episodes)
+    keys = jax.random.split(key, steps)
+    for time in range(steps):
+        host, row = _step_lanes(agent, family, host, worlds, keys, time, everyone, episodes)
         ended = row.transitions.ended
         if ended.any():
             trial_end = row.trial_end
-            episode_keys, trial_keys = jax.random.split(renew_key, (2, lanes))
+            episode_keys, trial_keys = _renewal_keys(keys, np.int32(time), lanes)
             again = ended & ~trial_end
             if again.any():
                 host = _next_episodes(agent, host, worlds, again, episode_keys)
@@ -345,17 +359,19 @@ def _step_lanes(
     family: AbstractFamily,
     live: Live,
     worlds: list[World],
-    key: PRNGKeyArray,
+    keys: PRNGKeyArray,
+    time: int,
     everyone: np.ndarray,
-    horizon: int,
     episodes: int,
 ) -> tuple[Live, Stream]:
     """One step in every lane, before anything that ended is renewed. NumPy leaves."""
     carry = jax.tree.map(lambda x: x[:, None], live.carry)
-    action, taken, acted, info = _act(agent, family, live.memory, carry, live.obs[:, None], key)
+    action, taken, acted, info = _act(
+        agent, family, live.memory, carry, live.obs[:, None], keys, np.int32(time), True
+    )
     action, info, taken = jax.tree.map(lambda x: x[:, 0], jax.device_get((action, info, taken)))
     stepped = _step(worlds, taken, live.obs, everyone)
-    transition = _transition(live.obs, stepped, everyone, live.elapsed + 1 >= horizon)
+    transition = _transition(live.obs, stepped, everyone, live.elapsed + 1 >= family.horizon)
     transition = transition._replace(action=action, info=info)
     one = jax.tree.map(lambda x: x[:, None], transition)
     observed = _observe(agent, live.memory, acted, carry, one)

@@ -36,6 +36,7 @@ class World:
         self.family = family
         self.params = params
         self.steps = 0
+        self.space = family.observation_space
         self.discrete = family.action_space.shape == ()
         self.env = self._try("make", lambda: family.make(params))
 
@@ -59,12 +60,11 @@ class World:
         self.env.close()
 
     def _observation(self, obs: Any) -> np.ndarray:
-        space = self.family.observation_space
-        array = np.asarray(obs, space.dtype)
-        if array.shape != space.shape:
+        array = np.asarray(obs, self.space.dtype)
+        if array.shape != self.space.shape:
             raise RuntimeError(
                 f"'{self.family.name}' gave an observation of shape {array.shape},"
-                f" not {space.shape} as its space says; its task was {self.params}"
+                f" not {self.space.shape} as its space says; its task was {self.params}"
             )
         return array
 
@@ -100,10 +100,12 @@ def drop(number: int) -> None:
         _worlds.pop(number).close()
 
 
-def world_of(live: Live, lane: int) -> World | None:
-    """The world that a lane is in, if this process has it, at that very step."""
-    world = _worlds.get(int(live.state.number[lane]))
-    return world if world is not None and world.steps == int(live.state.steps[lane]) else None
+def lost(live: Live) -> np.ndarray:
+    """Which lanes are in a world that this process does not have, at that very step: `[lanes]`."""
+    numbers, steps = np.asarray(live.state.number), np.asarray(live.state.steps)
+    found = [_worlds.get(int(number)) for number in numbers]
+    here = [w is not None and w.steps == at for w, at in zip(found, steps, strict=True)]
+    return (numbers > 0) & ~np.array(here)
 
 
 def open_worlds(family: AbstractFamily, live: Live) -> tuple[list[World], Live]:
