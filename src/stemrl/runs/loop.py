@@ -8,6 +8,7 @@ Neither evaluating nor saving, stopping or resuming changes a bit of what is lea
 import contextlib
 import dataclasses
 import functools
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -160,7 +161,7 @@ class _Training:
         if stop.received and not finished:
             message = (
                 f"stopped by {stop.received.name} after {self.steps} steps, saved; go on with:"
-                f" stemrl train --config {self.out / CONFIG} --out {self.out} --resume"
+                f" stemrl train --resume --out {shlex.quote(str(self.out))}"
             )
             self.display.warn(message)
             raise Interrupted(self.run, stop.received, message)
