@@ -1,1 +1,5 @@
-"""To be written."""
+"""Transfer: what was learned in one place, used in another."""
+
+from .finetune import FineTune, FineTuner, Learning
+
+__all__ = ["FineTune", "FineTuner", "Learning"]
