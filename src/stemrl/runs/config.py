@@ -224,7 +224,17 @@ def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
     made = entry.load()
     if isinstance(made, type):
         settings = checked(made, {**entry.preset, **settings}, name)
+        for required in _required(made):
+            if required not in settings:
+                raise UserError(f"'{name}' needs a value for its setting '{required}'")
     return made(**settings)
+
+
+def _required(cls: type) -> list[str]:
+    """The fields that a class has no defaults for."""
+    none = dataclasses.MISSING
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return [f.name for f in fields if f.init and f.default is none and f.default_factory is none]
 
 
 def _anywhere(name: str) -> str:
