@@ -6,18 +6,21 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from stemrl.core import AbstractAgent, Problem
 from stemrl.drawing import Gauge, Scene, Shape
 from stemrl.evaluate import draw_tasks, evaluate
-from stemrl.registry import make
+from stemrl.registry import FAMILIES, METHODS, make
 from stemrl.report.page import page
+from stemrl.report.picture import gif, still
 from stemrl.report.record import record
 from stemrl.report.scene import scene
 from stemrl.report.story import Subject, columns, curves, shows, spread, tell
@@ -261,3 +264,20 @@ def test_a_browser_shows_it(told, tmp_path, width):
     assert result["colours"] > 3
     assert result["wide"] <= result["inner"]
     assert re.fullmatch(r"[\d.]+ of [\d.]+ s", result["clock"])
+
+
+def test_a_still_and_a_gif_show_the_same_scenes(told, tmp_path):
+    story, shown, *_ = told
+    picture = ElementTree.fromstring(still(story, shown[0], every=0.5))
+    assert picture.tag.endswith("svg")
+    path = gif(shown[0], tmp_path / "new" / "a.gif", width=80, rate=5)
+    with Image.open(path) as image:
+        assert image.n_frames > 3  # pyright: ignore[reportAttributeAccessIssue]
+        assert image.width == 172
+        assert len(image.convert("RGB").getcolors(10_000) or []) > 3
+
+
+def test_the_readme_lists_what_the_registry_knows():
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE))
+    assert rows == {name: entry.summary for name, entry in (METHODS | FAMILIES).items()}
