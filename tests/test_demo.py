@@ -35,7 +35,7 @@ def test_the_report_is_of_this_run(done):
     labels = [curve["label"] for curve in ours["learning"]]
     assert labels == ["After adaptation", "Before adaptation", "Held-out tasks, after adaptation"]
     changed = {s["name"] for s in ours["settings"] if s["value"] != s["default"]}
-    assert {"meta_batch_size", "inner_episodes", "hidden"} <= changed
+    assert {"meta_batch_size", "outer", "hidden"} <= changed
     assert all(s["meaning"] for s in ours["settings"])
     assert len(done.shows) == 3
     for show in done.shows:

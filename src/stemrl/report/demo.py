@@ -8,20 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs import Run, RunConfig, enable_compilation_cache, train
+from ..runs import Interrupted, Run, RunConfig, enable_compilation_cache, train
 from .html import gather, write
 from .svg import number
 
 FAMILY, METHOD = "half-cheetah-vel", "maml"
 
 # Found by measuring (see docs/quick-start.md): what adapts visibly within minutes, not what is best.
-SETTINGS: dict[str, Any] = {"inner_episodes": 10}
+SETTINGS: dict[str, Any] = {
+    "meta_batch_size": 10,
+    "inner_episodes": 10,
+    "outer": "ppo",
+    "learning_rate": 3e-3,
+    "epochs": 8,
+    "surrogate": "likelihood_ratio",
+    "learned_inner_rate": True,
+    "initial_std": 0.5,
+}
 FAMILY_SETTINGS: dict[str, Any] = {"horizon": 100}
-UPDATES, TASKS, ROUNDS = 150, 20, 2
+UPDATES, TASKS, ROUNDS = 400, 20, 2
 
 # Of the same shape, and good for nothing but to see that everything runs.
 QUICK_SETTINGS: dict[str, Any] = {
-    "meta_batch_size": 2, "inner_episodes": 2, "hidden": (8,), "cg_iterations": 2, "backtracks": 1,
+    **SETTINGS, "meta_batch_size": 2, "inner_episodes": 2, "epochs": 1, "hidden": (8,),
 }  # fmt: skip
 QUICK_FAMILY_SETTINGS: dict[str, Any] = {"horizon": 10}
 QUICK_UPDATES, QUICK_TASKS = 2, 4
@@ -72,7 +81,11 @@ def demo(
     config = configuration(quick, seed)
     began = (out / "config.json").exists()
     _say(progress, f"meta-training {METHOD} on {FAMILY} in {out}" + (", going on" if began else ""))
-    run = train(config, out, resume=began, progress=progress)
+    try:
+        run = train(config, out, resume=began, progress=progress)
+    except Interrupted:
+        _say(progress, "or start the demo again: it goes on from there, to the report")
+        raise
     _say(progress, "adapting to held-out speeds, and training from scratch on the same episodes")
     story, shown = gather(
         [run],

@@ -118,8 +118,11 @@ def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
         f'<canvas role="img" width="440" height="180"></canvas></div>'
         for panel in shows[0]["panels"]
     )
+    evaluation = story["subjects"][0]["evaluation"]
+    new = not evaluation["train_is_test"] and evaluation["split"] != "train"
+    title = "Before and after" + (", on tasks that it has not met" if new else "")
     return (
-        '<section id="show" class="show"><h2>Before and after, on tasks it has not met</h2>'
+        f'<section id="show" class="show"><h2>{title}</h2>'
         f'<figure><div class="choices" role="group" aria-label="Task">{choices}</div>'
         f'<div class="panels">{panels}</div>'
         '<div class="controls"><button type="button" class="play">Play</button>'
