@@ -144,7 +144,7 @@ def test_sampled_or_most_likely_is_stated():
 def test_chunks_change_nothing_but_memory(monkeypatch):
     agent, problem = Counter(2), Problem.of(Echo())
     whole = evaluate(agent, problem, tasks=7)
-    monkeypatch.setattr(evaluator, "MEMORY", 3 * evaluator._bytes(Echo(), 6))
+    monkeypatch.setattr(evaluator, "MEMORY", 3 * evaluator._bytes(Echo(), 2))
     chunked = evaluate(agent, problem, tasks=7)
     np.testing.assert_allclose(chunked.scores, whole.scores, rtol=1e-6)
     np.testing.assert_array_equal(chunked.lengths, whole.lengths)

@@ -81,11 +81,8 @@ def _changed(config: "RunConfig", options: Any, changes: dict[str, Any]) -> "Run
         ("target_settings", "target"),
     ):
         changes[field] = {**getattr(config, field), **given(options, group)}
-    if "target" in changes and changes["target"] is not None:
-        if changes["target"] != config.target:
-            changes["target_settings"] = given(options, "target")
-        changes["target"] = _located(changes["target"])
-    changes["method"], changes["family"] = _located(config.method), _located(config.family)
+    if changes.get("target") is not None and _located(changes["target"]) != config.target:
+        changes["target_settings"] = given(options, "target")
     return dataclasses.replace(config, **changes)
 
 
@@ -96,6 +93,7 @@ def _parser(method: str | None, family: str | None, target: str | None) -> Parse
         " hyper-parameter is a flag: name both for the full list.",
         "METHOD FAMILY [--out DIR] [flags]",
     )
+    parser.prog = " ".join(["stemrl train", *(name for name in (method, family) if name)])
     run = parser.add_argument_group("run")
     run.add_argument("--out", metavar="DIR", help="default: runs/METHOD-FAMILY-seedN")
     run.add_argument(

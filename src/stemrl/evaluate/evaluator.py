@@ -231,7 +231,9 @@ def play_tasks(
     # CPU, and far less memory.
     one_by_one = agent.width > 1 and jax.default_backend() == "cpu"
     tasks = count(params)
-    chunks = -(-tasks // max(1, MEMORY // _bytes(family, agent.width * rounds)))
+    # Compiled, only one round's experience is alive at a time: nothing of it leaves the program.
+    episodes = agent.width * (rounds if family.stepping == "host" else 1)
+    chunks = -(-tasks // max(1, MEMORY // _bytes(family, episodes)))
     size = -(-tasks // chunks)
     parts = []
     for index, chunk_key in enumerate(jax.random.split(key, chunks)):
