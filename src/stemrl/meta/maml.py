@@ -362,7 +362,7 @@ class Maml(AbstractLearner):
             shapes = jax.eval_shape(loss, initialisation, first)[1]
             zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, initialisation))
             (metrics, gradient), _ = lax.scan(accumulate, zero, tasks)
-            metrics["gradient_norm"] = optax.global_norm(gradient)
+            metrics["gradient_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
             stepped = descend(transform, gradient, adam, initialisation, self.learning_rate)
             return stepped, metrics
 
