@@ -258,7 +258,7 @@ class Maml(AbstractLearner):
     def _trpo(self, agent: MamlAgent, state: MamlState, tasks: Tasks):
         """Ascend the objective within `max_kl` of the adapted policies that acted."""
         start, unflatten = ravel_pytree(state.initialisation)
-        number = self.meta_batch_size
+        number = tasks.outer.weight.shape[0]
 
         def surrogate(theta: Vector, task: Tasks):
             return self.objective(agent, unflatten(theta), task)
@@ -333,7 +333,7 @@ class Maml(AbstractLearner):
     def _ppo(self, agent: MamlAgent, state: MamlState, tasks: Tasks):
         """Adam on ProMP's clipped surrogate after adaptation, a few steps on the same rounds."""
         transform = optimiser(self.max_gradient_norm)
-        number = self.meta_batch_size
+        number = tasks.outer.weight.shape[0]
 
         def loss(initialisation: Initialisation, task: Tasks):
             policy = self._adapted(agent, initialisation, task)
