@@ -281,3 +281,16 @@ def test_the_readme_lists_what_the_registry_knows():
     text = (Path(__file__).parent.parent / "README.md").read_text()
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE))
     assert rows == {name: entry.summary for name, entry in (METHODS | FAMILIES).items()}
+
+
+@pytest.mark.parametrize("name", ["gridnavi", "point-sparse"])
+def test_points_and_grids_are_drawn(name):
+    family = make("families", name)
+    params = jax.tree.map(np.asarray, family.sample(jax.random.key(0), "train"))
+    _, start = family.env.reset(jax.random.key(1), params)
+    states = jax.tree.map(lambda x: np.stack([np.asarray(x)] * 4), start)
+    drawn = scene(family, params, states)
+    assert drawn is not None
+    (goal,) = (shape for shape in drawn.shapes if shape.role == "goal")
+    np.testing.assert_allclose(goal.points[0, 0], params["goal"])
+    assert sum(shape.role == "cell" for shape in drawn.shapes) == (25 if name == "gridnavi" else 0)
