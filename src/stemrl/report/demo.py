@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "initial_std": 0.5,
 }
 FAMILY_SETTINGS: dict[str, Any] = {"horizon": 100}
-UPDATES, TASKS, ROUNDS = 400, 20, 2
+UPDATES, TASKS, ROUNDS = 400, 40, 2
 
 # Of the same shape, and good for nothing but to see that everything runs.
 QUICK_SETTINGS: dict[str, Any] = {
@@ -110,8 +110,9 @@ def configuration(quick: bool = False, seed: int = 0) -> RunConfig:
         family_settings,
         seed=seed,
         steps=steps,
-        evaluate_every=steps // 5,
-        evaluate_tasks=QUICK_TASKS if quick else 10,
+        evaluate_every=steps // 4,
+        # As many as in the end, so that the evaluator is compiled once.
+        evaluate_tasks=QUICK_TASKS if quick else TASKS,
     )
 
 
