@@ -1,0 +1,77 @@
+"""Fine-tuning: pretraining helps, adapting improves, and neither is the other."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+import probes
+from stemrl.core import AbstractAgent, Problem, UserError
+from stemrl.rl import play
+from stemrl.transfer import FineTune
+
+SMALL: dict[str, Any] = {
+    "width": 64,
+    "adapt_epochs": 4,
+    "adapt_minibatches": 4,
+    "adapt_learning_rate": 1e-2,
+    "lanes": 64,
+    "steps_per_update": 4,
+    "minibatches": 4,
+    "hidden": (16,),
+    "initial_std": 0.3,
+    "learning_rate": 3e-3,
+}
+FAMILY = probes.HiddenNumber(size=0.25)
+PROBLEM = Problem.of(FAMILY)
+TASK = {"task": jnp.array([[0.75], [0.75]])}
+
+
+@eqx.filter_jit
+def scores(agent: AbstractAgent) -> jax.Array:
+    """Mean return of each of 6 rounds on a task far from the training tasks, around 0."""
+    trials = play(agent, FAMILY, TASK, None, jax.random.key(1), 6, task_batch=1)
+    return jnp.mean(trials.returns, axis=(0, 2))
+
+
+def test_adapting_from_pretraining_improves_and_starts_where_pretraining_ended():
+    learner = FineTune(**SMALL)
+    state = eqx.filter_jit(learner.init)(PROBLEM, jax.random.key(0))
+    update = eqx.filter_jit(learner.update)
+    metrics = {}
+    for _ in range(10):
+        state, metrics = update(PROBLEM, state)
+    # The best without knowing the task: mean 0, −size²/3 − σ², σ ≤ 0.3.
+    assert float(metrics["return"]) > -0.15
+
+    adapted = scores(learner.agent(PROBLEM, state))
+    assert float(adapted[0]) == pytest.approx(-(0.75**2), abs=0.15)
+    assert float(adapted[-1]) > float(adapted[0]) + 0.2
+    still = scores(
+        eqx.tree_at(lambda a: a.learning_rate, learner.agent(PROBLEM, state), jnp.zeros(()))
+    )
+    assert float(still[-1]) == pytest.approx(float(adapted[0]), abs=0.1)
+
+    # From scratch is the same program from other networks.
+    scratch = scores(learner.from_scratch(PROBLEM, jax.random.key(2)))
+    assert float(scratch[-1]) > float(scratch[0]) + 0.1
+
+
+def test_the_optimiser_starts_afresh_or_goes_on():
+    def moments(reset: bool):
+        learner = FineTune(**SMALL | {"reset_optimiser": reset})
+        state = learner.init(PROBLEM, jax.random.key(0))
+        worn = jax.tree.map(lambda x: x + 1, state.optimiser)
+        state = eqx.tree_at(lambda s: s.optimiser, state, worn)
+        return jax.tree.leaves(learner.agent(PROBLEM, state).optimiser)
+
+    assert not any(jnp.any(x != 0) for x in moments(reset=True))
+    assert all(jnp.all(x == 1) for x in moments(reset=False))
+
+
+def test_wrong_settings_are_said_in_one_line():
+    for wrong in ({"width": 0}, {"lanes": 0}):
+        with pytest.raises(UserError, match="at least 1"):
+            FineTune(**wrong)

@@ -1,0 +1,256 @@
+"""Returns and advantages by hand, distributions against SciPy, statistics against NumPy, and what
+the two players promise."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import probes
+from stemrl.core import AbstractAgent, Box, Discrete, Problem, Space
+from stemrl.rl import (
+    Categorical,
+    DiagonalGaussian,
+    Normaliser,
+    RewardScaler,
+    TanhGaussian,
+    discounted_returns,
+    enter,
+    generalised_advantages,
+    play,
+    stream,
+)
+
+KEY = jax.random.key(0)
+
+
+class Random(AbstractAgent):
+    """Acts at random and counts its adaptations in its memory."""
+
+    space: Space = eqx.field(static=True)
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context, key):
+        return jnp.zeros(())
+
+    def begin(self, memory, key):
+        return jnp.zeros(())
+
+    def act(self, memory, carry, obs, key):
+        if isinstance(self.space, Discrete):
+            return self.space.sample(key), carry, {"memory": memory, "carry": carry}
+        action = jax.random.uniform(key, self.space.shape, minval=-1.5, maxval=1.5)
+        return action, carry, {"memory": memory, "carry": carry}
+
+    def observe(self, memory, carry, transition):
+        return carry + 1
+
+    def adapt(self, memory, carries, episodes, key):
+        return memory + 1
+
+
+def played(family: Any, tasks: int = 3, rounds: int = 2, width: int = 2):
+    agent = Random(space=family.action_space, width=width)
+    return jax.jit(
+        lambda key: play(agent, family, family.tasks(key, "train", tasks), None, key, rounds)
+    )(KEY)
+
+
+def streamed(family: Any, steps: int = 12, lanes: int = 2, episodes: int = 1, chunks: int = 2):
+    agent, problem = Random(space=family.action_space), Problem.of(family)
+    live = enter(agent, problem, family, KEY, lanes)
+    go = jax.jit(lambda live, key: stream(agent, problem, family, live, key, steps, episodes))
+    parts = []
+    for key in jax.random.split(jax.random.key(1), chunks):
+        live, part = go(live, key)
+        parts.append(part)
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+
+# ---- returns ----
+
+
+def test_discounted_returns_by_hand():
+    assert discounted_returns(jnp.array([1.0, 2.0, 3.0]), 0.5).tolist() == [2.75, 3.5, 3.0]
+
+
+def test_advantages_by_hand():
+    """Four steps: one inside, a truncation, a termination, and one that the batch cuts off."""
+    reward = np.array([1.0, 2.0, 3.0, 4.0])
+    value = np.array([0.5, 1.0, 1.5, 2.0])
+    next_value = np.array([1.0, 7.0, 9.0, 3.0])
+    bootstrap, carry_on = [True, True, False, True], [True, False, False, True]
+    d0 = 1.0 + 0.9 * 1.0 - 0.5
+    d1 = 2.0 + 0.9 * 7.0 - 1.0  # cut by time: the next observation counts
+    d2 = 3.0 - 1.5  # ended: it does not
+    d3 = 4.0 + 0.9 * 3.0 - 2.0
+    got = generalised_advantages(
+        *map(jnp.asarray, (reward, value, next_value, bootstrap, carry_on)), 0.9, 0.8
+    )
+    np.testing.assert_allclose(got, [d0 + 0.72 * d1, d1, d2, d3], rtol=1e-6)
+
+
+def test_with_a_trace_of_one_advantages_are_returns_minus_values():
+    reward, value = jax.random.normal(KEY, (2, 7))
+    carry_on = jnp.arange(7) < 6
+    got = generalised_advantages(
+        reward, value, jnp.append(value[1:], 0.0), carry_on, carry_on, 0.9, 1.0
+    )
+    np.testing.assert_allclose(got, discounted_returns(reward, 0.9) - value, rtol=1e-4, atol=1e-5)
+
+
+# ---- distributions ----
+
+
+def test_a_categorical_agrees_with_scipy():
+    logits = jnp.array([[0.3, -1.2, 2.0], [0.0, 0.0, 0.0]])
+    p = np.asarray(jax.nn.softmax(logits))
+    ours, other = Categorical(logits), Categorical(jnp.zeros((2, 3)))
+    np.testing.assert_allclose(ours.entropy(), stats.entropy(p, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        ours.kl(other), stats.entropy(p, np.full((2, 3), 1 / 3), axis=1), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        ours.log_prob(jnp.array([2, 1])), np.log([p[0, 2], p[1, 1]]), rtol=1e-5
+    )
+    assert ours.mode().tolist()[0] == 2
+    drawn = jax.vmap(ours.sample)(jax.random.split(KEY, 4000))
+    assert float(jnp.mean(drawn[:, 0] == 2)) == pytest.approx(p[0, 2], abs=0.03)
+
+
+def test_a_gaussian_agrees_with_scipy():
+    mean, log_std = jnp.array([0.5, -1.0]), jnp.array([0.2, -0.7])
+    theirs = stats.multivariate_normal(np.asarray(mean), np.diag(np.exp(2 * np.asarray(log_std))))
+    ours = DiagonalGaussian(mean, log_std)
+    x = jax.random.normal(KEY, (5, 2))
+    np.testing.assert_allclose(ours.log_prob(x), theirs.logpdf(np.asarray(x)), rtol=1e-5)
+    assert float(ours.entropy()) == pytest.approx(float(theirs.entropy()), rel=1e-5)
+    other = DiagonalGaussian(mean + 0.3, log_std - 0.4)
+    drawn = DiagonalGaussian(*jnp.broadcast_arrays(mean, jnp.zeros((50_000, 2)))).mean
+    drawn = drawn + jnp.exp(log_std) * jax.random.normal(KEY, drawn.shape)
+    sampled = jnp.mean(ours.log_prob(drawn) - other.log_prob(drawn))
+    assert float(ours.kl(other)) == pytest.approx(float(sampled), rel=0.03)
+    assert float(ours.kl(ours)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_squashed_gaussian_is_a_density():
+    ours = TanhGaussian(jnp.array([0.4]), jnp.array([-0.3]))
+    x = np.linspace(-0.9999, 0.9999, 20_001)
+    density = np.exp(np.asarray(jax.vmap(ours.log_prob)(jnp.asarray(x)[:, None])))
+    assert np.trapezoid(density, x) == pytest.approx(1.0, abs=2e-3)
+    action, log_prob = ours.sample_with_log_prob(KEY)
+    assert float(log_prob) == pytest.approx(float(ours.log_prob(action)), rel=1e-4)
+    assert jnp.isfinite(
+        TanhGaussian(jnp.array([40.0]), jnp.array([0.0])).from_noise(jnp.ones(1))[1]
+    )
+
+
+# ---- statistics ----
+
+
+def test_the_normaliser_agrees_with_numpy_over_chunks_and_padding():
+    x = np.asarray(3.0 + 2.0 * jax.random.normal(KEY, (4, 25, 3)))
+    valid = np.asarray(jax.random.bernoulli(KEY, 0.7, (4, 25)))
+    normaliser = Normaliser.of(3)
+    assert (normaliser(jnp.asarray(x[0])) == jnp.clip(x[0], -10, 10)).all()
+    for chunk, mask in zip(x, valid, strict=True):
+        normaliser = normaliser.update(jnp.asarray(chunk), jnp.asarray(mask))
+    kept = x[valid]
+    assert int(normaliser.count) == len(kept)
+    np.testing.assert_allclose(normaliser.mean, kept.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(normaliser.std, kept.std(0), rtol=1e-4)
+
+
+def test_the_reward_scale_is_that_of_discounted_sums():
+    reward = np.asarray(jax.random.normal(KEY, (20, 2)))
+    ended = np.zeros((20, 2), bool)
+    ended[[4, 11], [0, 1]] = True
+    sums, running = [], np.zeros(2)
+    for r, e in zip(reward, ended, strict=True):
+        running = 0.9 * running + r
+        sums.append(running.copy())
+        running[e] = 0.0
+    scaler = RewardScaler.of(2)
+    for part in (slice(0, 7), slice(7, 20)):
+        scaler = scaler.update(jnp.asarray(reward[part]), jnp.asarray(ended[part]), 0.9)
+    np.testing.assert_allclose(scaler.statistics.std[0], np.std(sums), rtol=1e-4)
+    np.testing.assert_allclose(scaler(jnp.asarray(2.0)), 2.0 / np.std(sums), rtol=1e-4)
+
+
+# ---- the players ----
+
+
+def test_rounds_are_padded_and_stand_still_past_the_end():
+    steps = played(probes.Countdown(length=3, horizon=6)).transitions
+    assert steps.reward.shape == (3, 2, 2, 6)
+    np.testing.assert_array_equal(steps.valid[..., :3], True)
+    np.testing.assert_array_equal(steps.valid[..., 3:], False)
+    np.testing.assert_array_equal(steps.reward[..., 3:], 0.0)
+    np.testing.assert_array_equal(steps.terminated[0, 0, 0], np.arange(6) == 2)
+    assert not steps.truncated.any()
+    assert not any(bool(jnp.isnan(x).any()) for x in (steps.reward, steps.next_obs))
+
+
+def test_the_horizon_truncates_and_the_next_observation_is_the_true_one():
+    steps = played(probes.Countdown(length=9, horizon=4)).transitions
+    np.testing.assert_array_equal(steps.truncated[0, 0, 0], np.arange(4) == 3)
+    assert not steps.terminated.any()
+    np.testing.assert_allclose(steps.next_obs[0, 0, 0, :, 0], np.array([8, 7, 6, 5]) / 9, rtol=1e-6)
+
+
+def test_the_agent_adapts_between_rounds_and_observes_inside_them():
+    trials = played(probes.Countdown(length=3, horizon=6))
+    info = trials.transitions.info
+    np.testing.assert_array_equal(info["memory"][:, 0], 0.0)
+    np.testing.assert_array_equal(info["memory"][:, 1, :, :3], 1.0)
+    np.testing.assert_array_equal(info["carry"][0, 0, 0, :3], [0, 1, 2])
+    np.testing.assert_array_equal(trials.carries, 3.0)
+    np.testing.assert_array_equal(trials.returns, 3.0)
+    np.testing.assert_array_equal(trials.lengths, 3)
+
+
+def test_a_stream_is_packed_and_goes_on_over_chunks():
+    part = streamed(probes.Countdown(length=5, horizon=9), steps=7)
+    steps = part.transitions
+    np.testing.assert_array_equal(steps.terminated[:, 0], np.arange(14) % 5 == 4)
+    np.testing.assert_array_equal(part.trial_start[:, 0], np.arange(14) % 5 == 0)
+    np.testing.assert_allclose(part.score[:, 0], np.arange(14) % 5 + 1)
+    # The true next observation, also where the next row is another episode's first.
+    np.testing.assert_allclose(steps.next_obs[4, 0], [0.0])
+    np.testing.assert_allclose(steps.obs[5, 0], [1.0])
+    inside = ~np.asarray(steps.ended[:-1])
+    np.testing.assert_allclose(steps.obs[1:][inside], steps.next_obs[:-1][inside])
+
+
+def test_a_stream_truncates_at_the_horizon_and_counts_a_trials_episodes():
+    part = streamed(probes.Forever(horizon=3), steps=9, episodes=2, chunks=1)
+    steps = part.transitions
+    np.testing.assert_array_equal(steps.truncated[:, 0], np.arange(9) % 3 == 2)
+    assert not steps.terminated.any()
+    np.testing.assert_array_equal(part.trial_end[:, 0], np.arange(9) % 6 == 5)
+    np.testing.assert_array_equal(part.episode[:, 0], [0, 0, 0, 1, 1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(steps.info["memory"][:, 0], [0, 0, 0, 1, 1, 1, 0, 0, 0])
+    assert float(part.mean_return()) == 3.0
+
+
+def test_actions_reach_the_world_clipped_and_scaled():
+    steps = played(probes.MatchNumber(), rounds=1, width=20).transitions
+    action, obs, reward = (x[:, 0, :, 0] for x in (steps.action, steps.obs, steps.reward))
+    assert float(jnp.abs(action).max()) > 1.0  # as the agent gave it
+    world = 2.0 * jnp.clip(action[..., 0], -1, 1)
+    np.testing.assert_allclose(reward, -((world - obs[..., 0]) ** 2), rtol=1e-5)
+    assert isinstance(probes.MatchNumber().action_space, Box)
+
+
+def test_no_key_is_used_twice():
+    with jax.debug_key_reuse(True):
+        family = probes.HiddenArm()
+        agent, problem = Random(space=family.action_space, width=1), Problem.of(family)
+        params = family.tasks(jax.random.key(2), "test", 2)
+        jax.jit(lambda key: play(agent, family, params, None, key, 2))(jax.random.key(3))
+        live = enter(agent, problem, family, jax.random.key(4), 2)
+        jax.jit(lambda key: stream(agent, problem, family, live, key, 3, 2))(jax.random.key(5))
