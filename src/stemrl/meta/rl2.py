@@ -150,13 +150,13 @@ class Rl2(AbstractLearner):
 
     cell: Cell = eqx.field(static=True, default="gru")
     """The memory: gru or lstm."""
-    hidden_size: int = eqx.field(static=True, default=128)
-    """Entries of the memory's output."""
+    hidden_size: int = eqx.field(static=True, default=64)
+    """Entries of the memory's output (the authors': 256)."""
     episodes: int = eqx.field(static=True, default=0)
     """Episodes a trial; 0: as many as the family says."""
     trials: int = eqx.field(static=True, default=1)
     """Trials (of full length) that a lane plays between two updates."""
-    batch_steps: int = eqx.field(static=True, default=24_000)
+    batch_steps: int = eqx.field(static=True, default=12_000)
     """About how many environment steps an update takes, shared out to lanes of `trials` trials."""
     epochs: int = eqx.field(static=True, default=8)
     """Passes over the lanes of an update."""
