@@ -1,0 +1,148 @@
+"""SAC on half-cheetah, environment steps a second with one gradient step each, against
+Stable-Baselines3 and SBX.
+
+    python benchmarks/sac.py [--peers PYTHON] [--repeats 5]
+
+All sides: one half-cheetah, twin critics and policy of 256-256, batches of 256, past the random
+beginning. `PYTHON` is an interpreter that has `torch`, `stable-baselines3`, `sbx-rl` and
+`gymnasium[mujoco]`; without it the figures that were once measured on 2 cores stand in.
+
+Besides, the limit: matrix products of 256 × 256 × 256 alone, and what share of their rate the
+gradient step reaches.
+"""
+
+import argparse
+import subprocess
+import time
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+
+from _common import alternate, row, write
+from stemrl.core import Problem
+from stemrl.physics import HalfCheetahVel
+from stemrl.rl import Sac, SacState
+
+FIXED = {"Stable-Baselines3": 66.0, "SBX": 123.0}
+BARS = {"Stable-Baselines3": 3.0, "SBX": 1.5}
+LIBRARIES = {"Stable-Baselines3": "sb3", "SBX": "sbx"}
+STEPS = 256
+"""Environment steps that each side takes in its turn."""
+
+
+def flops(observations: int, actions: int, hidden: int, batch: int) -> float:
+    """Of the matrix products of one gradient step: what is needed at least."""
+    policy_forward = observations * hidden + hidden**2 + hidden * 2 * actions
+    critic_forward = (observations + actions) * hidden + hidden**2 + hidden
+    policy = 2 * policy_forward + policy_forward + hidden**2 + hidden * 2 * actions
+    # Forward in the target, for both losses; weights' gradients once, activations' twice.
+    critics = 2 * (3 * critic_forward + critic_forward + 2 * (hidden**2 + hidden))
+    critics += 2 * actions * hidden
+    return 2.0 * batch * (policy + critics)
+
+
+def ours() -> Callable[[], float]:
+    """Steps a second of `Sac`, collecting and learning, each compiled."""
+    learner, problem = Sac(steps_per_update=64), Problem.of(HalfCheetahVel())
+
+    @eqx.filter_jit(donate="all-except-first")
+    def collect(fixed: tuple, state: SacState):
+        return fixed[0].collect(fixed[1], state)
+
+    @eqx.filter_jit(donate="all-except-first")
+    def learn(fixed: tuple, state: SacState):
+        return fixed[0].learn(fixed[1], state, fixed[2])
+
+    state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps // learner.steps(problem)):
+            state, experience = collect((learner, problem), state)
+            state, _ = learn((learner, problem, experience), state)
+        jax.block_until_ready(state.collected)
+
+    run(1_088)  # over the random beginning, and compiled
+
+    def once() -> float:
+        started = time.perf_counter()
+        run(STEPS)
+        return STEPS / (time.perf_counter() - started)
+
+    return once
+
+
+def products() -> Callable[[], float]:
+    """Floating-point operations a second of 256³ matrix products in a compiled loop."""
+    x, w = jax.random.normal(jax.random.key(0), (2, 256, 256))
+
+    @jax.jit
+    def run(x, w):
+        return jax.lax.scan(lambda x, _: (1e-2 * (x @ w), None), x, None, length=500)[0]
+
+    jax.block_until_ready(run(x, w))
+
+    def once() -> float:
+        started = time.perf_counter()
+        jax.block_until_ready(run(x, w))
+        return 500 * 2 * 256**3 / (time.perf_counter() - started)
+
+    return once
+
+
+def peer(python: str, library: str) -> Callable[[], float]:
+    """Steps a second of another library in a process of its own, idle between its turns."""
+    process = subprocess.Popen(
+        [python, str(__file__).replace("sac.py", "_sac_peer.py"), library],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    questions, answers = process.stdin, process.stdout
+    if answers.readline().strip() != "ready":
+        raise SystemExit(f"{library} did not start in {python}; its message is above")
+
+    def once() -> float:
+        questions.write(f"{STEPS}\n")
+        questions.flush()
+        return STEPS / float(answers.readline())
+
+    return once
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", help="an interpreter that has the other libraries")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+
+    sides = {"stemrl": ours(), "products": products()}
+    if options.peers:
+        sides |= {name: peer(options.peers, library) for name, library in LIBRARIES.items()}
+    speed = alternate(sides, options.repeats)
+    source = "measured in turns with ours" if options.peers else "fixed figures, from 2 cores"
+    rows = [
+        row(f"SAC over {name}", speed["stemrl"], speed.get(name, FIXED[name]), bar)
+        for name, bar in BARS.items()
+    ]
+    needed = flops(17, 6, 256, 256)
+    path = write(
+        "sac",
+        rows,
+        theirs=source,
+        setting={"steps": STEPS, "repeats": options.repeats, "batch": 256, "hidden": [256, 256]},
+        limit={
+            "flop_per_gradient_step": needed,
+            "matrix_products_flop_per_second": speed["products"],
+            "steps_per_second_at_that_rate": speed["products"] / needed,
+            "share_of_the_limit": speed["stemrl"] * needed / speed["products"],
+        },
+    )
+    print(f"theirs: {source}; {speed['stemrl'] * needed / speed['products']:.0%} of the limit")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
