@@ -20,24 +20,22 @@ def drawn(family, split, n):
     return jax.jit(lambda key: family.tasks(key, split, n))(jax.random.key(0))
 
 
-def play(env, params, steps=12, reset_key=None):
+def rollout(env, params, steps=12, reset_key=None):
     """Observations and rewards of one episode under fixed actions, `[steps, …]`."""
     reset_key = jax.random.key(7) if reset_key is None else reset_key
     key = jax.random.key(8)
     size = env.action_space().shape[0]
     actions = jax.random.uniform(key, (steps, size), minval=-1, maxval=1)
 
-    @jax.jit
-    def run(params):
-        _, state = env.reset(reset_key, params)
+    def step(state, action):
+        obs, state, reward, *_ = env.step(key, state, action, params)
+        return state, (obs, reward)
 
-        def step(state, action):
-            obs, state, reward, *_ = env.step(key, state, action, params)
-            return state, (obs, reward)
+    return jax.lax.scan(step, env.reset(reset_key, params)[1], actions)[1]
 
-        return jax.lax.scan(step, state, actions)[1]
 
-    return jax.tree.map(np.asarray, run(params))
+def play(env, params, **options):
+    return jax.tree.map(np.asarray, jax.jit(lambda p: rollout(env, p, **options))(params))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -78,6 +76,15 @@ def test_tasks_move_differently_and_again_the_same():
     assert not np.allclose(first[0], other[0], atol=1e-2)
     assert first[0].tobytes() == again[0].tobytes()
     assert np.all(np.isfinite(first[0])) and np.all(np.isfinite(other[0]))
+
+
+def test_a_batch_of_models_moves_as_each_alone():
+    family = HopperParams(limb_width=0.2)
+    tasks = drawn(family, "train", 3)
+    together = jax.jit(jax.vmap(lambda params: rollout(family.env, params)))(tasks)
+    for i in range(3):
+        alone = play(family.env, jax.tree.map(lambda x, i=i: x[i], tasks))
+        np.testing.assert_allclose(together[0][i], alone[0], rtol=0, atol=1e-5)
 
 
 def test_limbs_are_a_setting():
