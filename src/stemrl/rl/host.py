@@ -160,7 +160,8 @@ def _play_episodes(
         transition = jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), transition)
         transition = transition._replace(action=action, info=info)
         carry = _observe(agent, memory, acted, carry, transition)
-        obs = np.where(_wide(alive, obs), stepped.next_obs, obs)
+        obs = obs.copy()
+        obs[alive] = stepped.next_obs[alive]
         alive = alive & ~transition.ended.ravel()
         rows.append(transition)
     episodes = jax.tree.map(lambda *r: _padded(r, horizon), *rows)
@@ -217,11 +218,6 @@ def _transition(obs: Any, stepped: _Stepped, alive: Any, late: Any) -> Transitio
         info={},
         events=stepped.events,
     )
-
-
-def _wide(mask: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """`mask` with as many dimensions as `of`."""
-    return mask.reshape(mask.shape + (1,) * (of.ndim - mask.ndim))
 
 
 # ---- packed lanes ------------------------------------------------------------------------------
