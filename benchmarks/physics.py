@@ -4,9 +4,9 @@
 
 Ours: `play` of 20 tasks × 20 episodes × 100 steps, compiled, with a 2×100 tanh network of its own
 for every task: networks, sampling, rewards and bookkeeping included. Theirs: a bare loop over
-`mujoco.rollout` with the same batch, frame skip and threads, and random controls drawn beforehand;
-a Gymnasium `AsyncVectorEnv` of 16 worlds and a single Gymnasium world, both with random actions
-drawn beforehand. Only the bare loop sees no policy, no reward and no observation.
+`mujoco.rollout` that replays the very same batch (starts, controls, frame skip, threads); a
+Gymnasium `AsyncVectorEnv` of 16 worlds and a single Gymnasium world, both given the same controls.
+None of theirs has a policy to ask.
 """
 
 import time
@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from _common import alternate, row, write
-from stemrl.core import AbstractAgent
+from stemrl.core import AbstractAgent, Params, to_world
 from stemrl.networks import MLP
 from stemrl.physics import HalfCheetahDir
 from stemrl.physics.engine import FULL, thread_count
@@ -33,13 +33,13 @@ REPEATS = 7
 
 
 class Player(AbstractAgent):
-    """A Gaussian policy whose memory is its network's weights."""
+    """A Gaussian policy whose memory is its network's weights, handed over as the context."""
 
     width: int = eqx.field(static=True, default=EPISODES)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context, key):
-        return MLP(17, 6, (100, 100), "tanh", key=key)
+        return context
 
     def begin(self, memory, key):
         return ()
@@ -51,100 +51,106 @@ class Player(AbstractAgent):
 
 
 def ours():
-    """Steps a second of a compiled `play`."""
+    """Steps a second of a compiled `play`; and the first observations `[n, 17]` and the controls
+    `[n, time, 6]` of what it played."""
     family = HalfCheetahDir(horizon=HORIZON)
     agent = Player()
 
-    @jax.jit
-    def run(key: Array):
-        params = family.tasks(jax.random.key(0), "train", TASKS)
-        return play(agent, family, params, None, key, 1).transitions
+    params = family.tasks(jax.random.key(0), "train", TASKS)
+    keys = jax.random.split(jax.random.key(1), TASKS)
+    weights = jax.vmap(lambda key: MLP(17, 6, (100, 100), "tanh", key=key))(keys)
 
-    jax.block_until_ready(run(jax.random.key(0)))
-    seed = iter(range(1, 1_000))
+    @jax.jit
+    def run(params: Params, weights: MLP, key: Array):
+        return play(agent, family, params, weights, key, 1).transitions
+
+    played = run(params, weights, jax.random.key(0))
+    controls = to_world(family.action_space, played.action)
+    controls = np.asarray(controls, np.float64).reshape(-1, HORIZON, 6)
+    starts = np.asarray(played.obs, np.float64).reshape(-1, HORIZON, 17)[:, 0]
 
     def once() -> float:
         started = time.perf_counter()
-        jax.block_until_ready(run(jax.random.key(next(seed))))
+        jax.block_until_ready(run(params, weights, jax.random.key(0)))
         return TASKS * EPISODES * HORIZON / (time.perf_counter() - started)
 
-    return once
+    return once, starts, controls
 
 
-def bare():
+def bare(starts: np.ndarray, controls: np.ndarray):
     """Steps a second of `mujoco.rollout` on the same batch and threads."""
-    family = HalfCheetahDir()
-    engine = family.env.engine
-    model, n, skip = engine.nominal, TASKS * EPISODES, engine.frame_skip
+    engine = HalfCheetahDir().env.engine
+    model, n, skip = engine.nominal, len(starts), engine.frame_skip
     threads = thread_count()
     data = [mujoco.MjData(model) for _ in range(threads)]
-    keys = jax.random.split(jax.random.key(0), n)
-    _, states = jax.vmap(family.env.reset, in_axes=(0, None))(keys, {})
     size = mujoco.mj_stateSize(model, FULL)
-    start = np.array(states).view(np.float64)[:, :size].copy()
-    rng = np.random.default_rng(0)
-    controls = rng.uniform(-1, 1, (HORIZON, n, 1, model.nu)).repeat(skip, axis=2)
+    # Time, where along the track, then what is observed.
+    start = np.concatenate([np.zeros((n, 2)), starts], 1)
+    held = controls.swapaxes(0, 1)[:, :, None].repeat(skip, axis=2)
     out, sensors = np.empty((n, skip, size)), np.empty((n, skip, 0))
+    pool = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
 
     def once() -> float:
-        with mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0) as pool:
-            state = start.copy()
-            started = time.perf_counter()
-            for control in controls:
-                pool.rollout(
-                    [model] * n,
-                    data,
-                    state,
-                    control,
-                    skip_checks=True,
-                    nstep=skip,
-                    state=out,
-                    sensordata=sensors,
-                )
-                state[:] = out[:, -1]
-            return n * HORIZON / (time.perf_counter() - started)
+        state = start.copy()
+        started = time.perf_counter()
+        for control in held:
+            pool.rollout(
+                [model] * n,
+                data,
+                state,
+                control,
+                skip_checks=True,
+                nstep=skip,
+                state=out,
+                sensordata=sensors,
+            )
+            state[:] = out[:, -1]
+        return n * HORIZON / (time.perf_counter() - started)
 
     return once
 
 
-def asynchronous():
+def asynchronous(worlds: gymnasium.vector.VectorEnv, controls: np.ndarray):
     """Steps a second of Gymnasium's own vector of processes."""
-    worlds = gymnasium.make_vec("HalfCheetah-v5", num_envs=WORLDS, vectorization_mode="async")
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (400, WORLDS, 6)).astype(np.float32)
-    worlds.reset(seed=0)
+    actions = controls[:WORLDS].swapaxes(0, 1).astype(np.float32)
 
     def once() -> float:
+        worlds.reset(seed=0)
         started = time.perf_counter()
         for action in actions:
             worlds.step(action)
-        return WORLDS * len(actions) / (time.perf_counter() - started)
+        return WORLDS * HORIZON / (time.perf_counter() - started)
 
-    return once, worlds
+    return once
 
 
-def single():
+def single(controls: np.ndarray):
     """Steps a second of one Gymnasium world."""
     world = gymnasium.make("HalfCheetah-v5")
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (10_000, 6)).astype(np.float32)
-    world.reset(seed=0)
+    episodes = controls[:50].astype(np.float32)
 
     def once() -> float:
         started = time.perf_counter()
-        for action in actions:
-            *_, truncated, _ = world.step(action)
-            if truncated:
-                world.reset()
-        return len(actions) / (time.perf_counter() - started)
+        for actions in episodes:
+            world.reset(seed=0)
+            for action in actions:
+                world.step(action)
+        return len(episodes) * HORIZON / (time.perf_counter() - started)
 
     return once
 
 
 def main() -> None:
     """Measure, print, write."""
-    vector, worlds = asynchronous()
-    sides = {"ours": ours(), "bare": bare(), "async": vector, "single": single()}
+    # It forks, so before JAX has threads.
+    worlds = gymnasium.make_vec("HalfCheetah-v5", num_envs=WORLDS, vectorization_mode="async")
+    run, starts, controls = ours()
+    sides = {
+        "ours": run,
+        "bare": bare(starts, controls),
+        "async": asynchronous(worlds, controls),
+        "single": single(controls),
+    }
     speed = alternate(sides, REPEATS)
     worlds.close()
     write(

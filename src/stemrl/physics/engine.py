@@ -214,10 +214,11 @@ class _Simulator:
         before = np.array(words).view(np.float64)
         with _LOCK, quiet():
             models = self.models_for(n, values)
-            controllable = np.isfinite(control).all(axis=1)
+            controllable = _finite(control)
             self.reserve(n)
-            held = np.where(controllable.reshape(n, 1), control, 0.0)
-            self.control[:n] = held.reshape(n, 1, -1)
+            if not controllable.all():
+                control = np.where(controllable.reshape(n, 1), control, 0.0)
+            self.control[:n] = control.reshape(n, 1, -1)
             after = np.empty_like(before)
             if self.workers is None:
                 self.rollout(models, before, after)
@@ -226,7 +227,7 @@ class _Simulator:
         # A reset by MuJoCo, or a rollout that it stopped, shows in the clock.
         late = before[:, 0] + self.engine.seconds - after[:, 0]
         good: np.ndarray = controllable & (np.abs(late) < 0.5 * model.opt.timestep)
-        good = good & np.isfinite(after[:, :size]).all(axis=1)
+        good = good & _finite(after[:, :size])
         if not good.all():
             after[~good] = before[~good]
         first, last = 1, 1 + model.nq
@@ -308,6 +309,14 @@ class _Simulator:
             self.control = np.empty((n, skip, model.nu))
             self.states = np.empty((n, skip, self.size))
             self.sensors = np.empty((n, skip, model.nsensordata))
+
+
+def _finite(rows: np.ndarray) -> np.ndarray:
+    """Whether each row is finite all along; quick if all are, as they nearly always are."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if np.isfinite(rows.sum()):
+            return np.ones(len(rows), bool)
+    return np.asarray(np.isfinite(rows).all(axis=1))
 
 
 def thread_count() -> int:
