@@ -50,8 +50,16 @@ METHODS: dict[str, Entry] = {
         "stemrl.rl.sac:Sac",
         "Soft actor-critic with replay; contextual where the context is revealed",
     ),
+    "her": Entry(
+        "stemrl.multitask.her:Her",
+        "Deep Q-learning with hindsight: every episode teaches the goals that it did reach",
+    ),
     "finetune": Entry(
         "stemrl.transfer.finetune:FineTune", "PPO on the training tasks, then PPO on the task met"
+    ),
+    "darc": Entry(
+        "stemrl.transfer.darc:Darc",
+        "Learn in a source as if it were the target: classifiers pay for what both can do",
     ),
 }
 
@@ -63,11 +71,18 @@ FAMILIES: dict[str, Entry] = {
     "gridnavi": Entry(
         "stemrl.tasks.gridnavi:GridNavi", "VariBAD's 5×5 grid with a hidden goal (finite)"
     ),
+    "grid-wall": Entry(
+        "stemrl.tasks.grid_wall:GridWall",
+        "A slippery grid, with or without a wall across the short way: source and target",
+    ),
     "point-2d": Entry(
         "stemrl.tasks.point:Point2D", "MAML's point: find a goal in a square, dense reward"
     ),
     "point-sparse": Entry(
         "stemrl.tasks.point:PointSparse", "PEARL's point: a goal on a half-circle, sparse reward"
+    ),
+    "bit-flip": Entry(
+        "stemrl.tasks.bit_flip:BitFlip", "HER's bits: flip them until they spell a goal one sees"
     ),
     "half-cheetah-vel": Entry(
         "stemrl.physics.locomotion:HalfCheetahVel",

@@ -107,7 +107,8 @@ class AbstractGoalFamily(AbstractFamily):
 
     @abc.abstractmethod
     def reward(self, obs: Obs, action: Array, next_obs: Obs, params: Params) -> tuple[Array, Array]:
-        """`(reward, terminated)` of a stored step under the goal in `params`."""
+        """`(reward, terminated)` of a stored step under the goal in `params`: what `env.step` says
+        of it. `action` is in the environment's units, as `step` is given it."""
 
 
 class AbstractHostFamily(AbstractFamily):

@@ -1,10 +1,26 @@
-"""A replay buffer of single steps, as part of a learner's state."""
+"""A replay buffer, as part of a learner's state, and the steps that go into it."""
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ..core import Context
+
+
+class Row(NamedTuple):
+    """One step in the replay, or with leading dimensions many. Raw."""
+
+    obs: Array
+    context: Context
+    action: Array
+    reward: Float[Array, "..."]
+    carries_on: Float[Array, "..."]
+    """0 after a termination, else 1: a truncation bootstraps."""
+    next_obs: Array
 
 
 class Replay(eqx.Module):

@@ -15,7 +15,8 @@ both Q(s, a) of the replay and Q(s, a) of the policy, and one through Adam moves
 """
 
 import math
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -43,21 +44,9 @@ from .distributions import Categorical, TanhGaussian
 from .fitting import descend, require_positive
 from .normalise import Normaliser
 from .policy import flatten, is_image, observation_size, perceive
-from .replay import Replay
+from .replay import Replay, Row
 from .soft_networks import Critics, Networks, SoftPolicy
 from .stream import Live, Stream, enter, stream
-
-
-class Row(NamedTuple):
-    """One step in the replay, or with leading dimensions many. Raw."""
-
-    obs: Array
-    context: Context
-    action: Array
-    reward: Float[Array, "..."]
-    carries_on: Float[Array, "..."]
-    """0 after a termination, else 1: a truncation bootstraps."""
-    next_obs: Array
 
 
 class SacState(eqx.Module):
@@ -186,8 +175,14 @@ class Sac(AbstractLearner):
         return eqx.tree_at(lambda s: (s.live, s.key), state, (live, key)), experience
 
     def learn(
-        self, problem: Problem, state: SacState, experience: Stream
+        self,
+        problem: Problem,
+        state: SacState,
+        experience: Stream,
+        reward: Callable[[Row], Array] | None = None,
     ) -> tuple[SacState, dict[str, Array]]:
+        """`reward`, if any, says what rows drawn from the replay earn, in place of what they did:
+        for rewards that are themselves being learned, and would be out of date if stored."""
         key, sample_key, noise_key = jax.random.split(state.key, 3)
         space, actions = problem.source.observation_space, problem.source.action_space
         steps = experience.transitions
@@ -208,6 +203,8 @@ class Sac(AbstractLearner):
         # All that the loop needs is drawn at once.
         shape = (self._gradient_steps, self.batch_size)
         batches = replay.sample(sample_key, shape)
+        if reward is not None:
+            batches = batches._replace(reward=reward(batches))
         batches = batches._replace(
             obs=perceive(space, normaliser, batches.obs),
             next_obs=perceive(space, normaliser, batches.next_obs),

@@ -1,0 +1,120 @@
+"""Replay of whole episodes, and goals put in afterwards.
+
+A stored step says nothing of its goal but through the task's parameters, so it serves any goal:
+`with_goal` puts one in, `reward` says what the step would have earned and whether it would have
+ended the episode. All of it happens when a minibatch is drawn, as pure functions of what is stored.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import AbstractGoalFamily, Params, Problem, to_world
+from ..rl.play import Trials, like, select
+from ..rl.replay import Row
+
+Strategy = Literal["final", "future", "episode", "random", "none"]
+
+
+class Episode(NamedTuple):
+    """An episode in the replay, `[time, …]`, or with leading dimensions many. Raw."""
+
+    params: Params
+    """The task that was played, without a time dimension."""
+    obs: Array
+    action: Array
+    """In the agent's units."""
+    next_obs: Array
+    length: Int[Array, "..."]
+    """Its steps; what is beyond them is padding."""
+
+    @classmethod
+    def empty(cls, problem: Problem) -> "Episode":
+        """One of no steps."""
+        family = problem.source
+        params = jax.eval_shape(lambda: family.sample(jax.random.key(0), "train"))
+        params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), params)
+        obs, action = (
+            jnp.zeros((family.horizon, *space.shape), space.dtype)
+            for space in (family.observation_space, family.action_space)
+        )
+        return cls(params, obs, action, obs, jnp.zeros((), jnp.int32))
+
+    @classmethod
+    def played(cls, params: Params, trials: Trials) -> "Episode":
+        """The first episode of every task, `[tasks, …]`."""
+        steps = jax.tree.map(lambda x: x[:, 0, 0], trials.transitions)
+        return cls(params, steps.obs, steps.action, steps.next_obs, trials.lengths[:, 0, 0])
+
+
+def draw_steps(
+    length: Int[Array, " episodes"], key: PRNGKeyArray, n: int
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """Which episode, and which of its steps: `n` draws, every stored step as likely."""
+    ends = jnp.cumsum(length)
+    row = jax.random.randint(key, (n,), 0, ends[-1])
+    episode = jnp.searchsorted(ends, row, side="right")
+    return episode, row - (ends - length)[episode]
+
+
+def hindsight(
+    strategy: Strategy,
+    length: Int[Array, " episodes"],
+    episode: Int[Array, " n"],
+    time: Int[Array, " n"],
+    key: PRNGKeyArray,
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """The stored step whose `next_obs` is to have been the goal of step `time` of `episode` (§4.5).
+
+    `final`: the episode's last; `future`: this one or a later one of the same episode; `episode`:
+    any of the same episode; `random`: any of all.
+    """
+    if strategy == "random":
+        return draw_steps(length, key, episode.shape[0])
+    last = length[episode]
+    if strategy == "final":
+        return episode, last - 1
+    first = time if strategy == "future" else jnp.zeros_like(time)
+    return episode, jax.random.randint(key, time.shape, first, last)
+
+
+def draw_relabelled(
+    problem: Problem,
+    episodes: Episode,
+    key: PRNGKeyArray,
+    n: int,
+    strategy: Strategy,
+    hindsight_goals: int,
+) -> Row:
+    """`n` steps, every one of the stored steps `[episodes, time, …]` as likely. Of `hindsight_goals`
+    + 1 all but one, on average, have a goal put in by `strategy`; rewards, terminations and
+    contexts are those under the goal that the step then has."""
+    family = problem.source
+    assert isinstance(family, AbstractGoalFamily)
+    draw_key, goal_key, choice_key = jax.random.split(key, 3)
+    episode, time = draw_steps(episodes.length, draw_key, n)
+    params = jax.tree.map(lambda x: x[episode], episodes.params)
+    if strategy != "none":
+        goal = jax.vmap(family.achieved)(
+            episodes.next_obs[hindsight(strategy, episodes.length, episode, time, goal_key)]
+        )
+        relabelled = like(jax.vmap(family.with_goal)(params, goal), params)
+        share = hindsight_goals / (hindsight_goals + 1)
+        params = select(jax.random.bernoulli(choice_key, share, (n,)), relabelled, params)
+    obs, action, next_obs = (
+        x[episode, time] for x in (episodes.obs, episodes.action, episodes.next_obs)
+    )
+    reward, carries_on = judge(family, obs, action, next_obs, params)
+    context = jax.vmap(lambda p: problem.context(family, p))(params)
+    return Row(obs, context, action, reward, carries_on, next_obs)
+
+
+def judge(
+    family: AbstractGoalFamily, obs: Array, action: Array, next_obs: Array, params: Params
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The rewards of `n` steps under the goals in `params`, and where the episode carries on."""
+    action = jax.vmap(lambda a: to_world(family.action_space, a))(action)
+    reward, terminated = jax.vmap(family.reward)(obs, action, next_obs, params)
+    return jnp.asarray(reward, jnp.float32), 1.0 - terminated.astype(jnp.float32)
