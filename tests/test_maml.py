@@ -315,3 +315,7 @@ def test_ppo_and_learned_rates_solve_the_hidden_number():
     assert last(history, "return/after", 10) > -0.03
     assert last(history, "return/before", 10) < -0.05
     assert last(history, "inner_rate") > 0.15
+    # An update's epochs end where its policies have moved too far.
+    wild = dataclasses.replace(learner, learning_rate=1.0)
+    state, metrics = eqx.filter_jit(wild.update)(problem, state)
+    assert metrics["epochs"] == 1 and jnp.isfinite(ravel_pytree(state.initialisation)[0]).all()

@@ -33,7 +33,7 @@ from ..networks import Activation
 from ..rl.distributions import Categorical, DiagonalGaussian
 from ..rl.fitting import descend, optimiser, require_positive
 from ..rl.normalise import Normaliser
-from ..rl.play import Trials, play, strong
+from ..rl.play import Trials, play, select, strong
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
 from ..rl.ppo import clipped_policy_loss
 from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
@@ -108,6 +108,9 @@ class Maml(AbstractLearner):
     """PPO: how far a probability ratio may move before it stops counting, ε."""
     max_gradient_norm: float = 1.0
     """PPO: bound on the gradient's global norm."""
+    target_kl: float = 0.03
+    """PPO: an update's epochs end once the adapted policies have moved 1.5 times this (nats): Adam
+    alone steps far over the clipping when the inner step amplifies what it does."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(100, 100))
     """Hidden layers of the policy."""
     activation: Activation = eqx.field(static=True, default="relu")
@@ -350,7 +353,7 @@ class Maml(AbstractLearner):
             return value, {"loss/policy": value, "entropy": entropy, **moved}
 
         def epoch(carry, _):
-            initialisation, adam = carry
+            initialisation, adam, going = carry
 
             def accumulate(total, task: Tasks):
                 (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(
@@ -364,9 +367,11 @@ class Maml(AbstractLearner):
             (metrics, gradient), _ = lax.scan(accumulate, zero, tasks)
             metrics["gradient_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
             stepped = descend(transform, gradient, adam, initialisation, self.learning_rate)
-            return stepped, metrics
+            going = going & (metrics["kl"] <= 1.5 * self.target_kl)
+            kept = select(going, stepped, (initialisation, adam))
+            return (*kept, going), {**metrics, "epochs": going.astype(jnp.float32)}
 
-        (initialisation, adam), metrics = lax.scan(
-            epoch, (state.initialisation, state.optimiser), length=self.epochs
-        )
-        return initialisation, adam, jax.tree.map(jnp.mean, metrics)
+        begin = (state.initialisation, state.optimiser, jnp.ones((), bool))
+        (initialisation, adam, _), metrics = lax.scan(epoch, begin, length=self.epochs)
+        taken = jnp.sum(metrics.pop("epochs"))
+        return initialisation, adam, {**jax.tree.map(jnp.mean, metrics), "epochs": taken}
