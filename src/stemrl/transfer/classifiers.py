@@ -1,0 +1,110 @@
+"""The two classifiers of DARC (Eysenbach et al. 2021, 2006.13916): was this a step of the target?
+
+By Bayes' rule, what they make of a step gives how much likelier its outcome is in the target,
+
+    Δr = log q(target|s, a, s′) − log q(source|s, a, s′)
+         − log q(target|s, a) + log q(source|s, a)
+
+whatever the shares of the two domains, and however often (s, a) is met in each.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ..core import Action, Box, Obs, Problem, Space
+from ..networks import MLP
+from ..rl.normalise import Normaliser
+from ..rl.policy import flatten, observation_size, perceive
+from ..rl.replay import Replay
+
+
+class Step(NamedTuple):
+    """What a classifier is shown of a step. Raw; the action is in an agent's units."""
+
+    obs: Array
+    action: Array
+    next_obs: Array
+
+
+class Classifiers(eqx.Module):
+    """q(target | s, a) and q(target | s, a, s′), as log-odds of target over source.
+
+    As in the authors' code the second only adds an advantage to the first, so that Δr need not be
+    the small difference of two networks which have each learned how often (s, a) is met.
+    """
+
+    state_action: MLP
+    advantage: MLP
+
+    @classmethod
+    def of(cls, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray) -> "Classifiers":
+        """Fresh ones (ReLU), which cannot tell."""
+        first_key, second_key = jax.random.split(key)
+        seen = observation_size(problem.source.observation_space)
+        pair = seen + observation_size(problem.source.action_space)
+        return cls(
+            MLP(pair, 1, hidden, "relu", final_scale=0.01, key=first_key),
+            MLP(pair + seen, 1, hidden, "relu", final_scale=0.01, key=second_key),
+        )
+
+    def __call__(
+        self,
+        pair: Float[Array, "... pair"],
+        next_seen: Float[Array, "... seen"],
+        noise: tuple[Array, Array] | None = None,
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """log q(target|·) − log q(source|·) of (s, a) and of (s, a, s′).
+
+        **Arguments:** `pair` is (s, a) in one vector; `noise`, in training, is added to the input
+        of each network.
+        """
+        whole = jnp.concatenate([pair, next_seen], axis=-1)
+        if noise is not None:
+            pair, whole = pair + noise[0], whole + noise[1]
+        state_action = self.state_action(pair)[..., 0]
+        return state_action, state_action + self.advantage(whole)[..., 0]
+
+
+def classifier_inputs(
+    space: Space, actions: Space, normaliser: Normaliser, obs: Obs, action: Action, next_obs: Obs
+) -> tuple[Float[Array, "... pair"], Float[Array, "... seen"]]:
+    """(s, a) and s′ as the classifiers see them."""
+    seen, next_seen = (perceive(space, normaliser, x) for x in (obs, next_obs))
+    taken = flatten(actions, action)
+    if isinstance(actions, Box):
+        # What the world was given: beyond the bounds there is no difference to learn.
+        taken = jnp.clip(taken, -1.0, 1.0)
+    return jnp.concatenate([seen, taken], axis=-1), next_seen
+
+
+def classifier_loss(
+    classifiers: Classifiers,
+    pair: Float[Array, "batch pair"],
+    next_seen: Float[Array, "batch seen"],
+    is_target: Bool[Array, " batch"],
+    noise: float | Array,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The cross-entropies of both, −E_target[log q(target|·)] − E_source[log q(source|·)]
+    (eq. 4, 5), and how they do."""
+    first, second = jax.random.split(key)
+    noises = (
+        noise * jax.random.normal(first, pair.shape),
+        noise * jax.random.normal(second, (*pair.shape[:-1], pair.shape[-1] + next_seen.shape[-1])),
+    )
+    state_action, whole = classifiers(pair, next_seen, noises)
+    sign = jnp.where(is_target, 1.0, -1.0)
+    loss = -jnp.mean(jax.nn.log_sigmoid(sign * state_action) + jax.nn.log_sigmoid(sign * whole))
+    return loss, {"loss/classifiers": loss, "accuracy": jnp.mean(((whole > 0) == is_target) * 1.0)}
+
+
+def visits(replay: Replay, states: int, actions: int) -> Int[Array, "states actions states"]:
+    """How often each (s, a, s′) is among the steps held."""
+    steps: Any = replay.rows
+    held = (jnp.arange(replay.capacity) < replay.size).astype(jnp.int32)
+    empty = jnp.zeros((states, actions, states), jnp.int32)
+    return empty.at[steps.obs, steps.action, steps.next_obs].add(held)
