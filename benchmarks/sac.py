@@ -3,8 +3,8 @@ Stable-Baselines3 and SBX.
 
     python benchmarks/sac.py [--peers PYTHON] [--repeats 5]
 
-All sides: one half-cheetah, twin critics and policy of 256-256, batches of 256, past the random
-beginning. `PYTHON` is an interpreter that has `torch`, `stable-baselines3`, `sbx-rl` and
+All sides: half-cheetah, twin critics and policy of 256-256, batches of 256, past the random
+beginning, each with its own number of worlds: four for ours, one for the others. `PYTHON` is an interpreter that has `torch`, `stable-baselines3`, `sbx-rl` and
 `gymnasium[mujoco]`; without it the figures that were once measured on 2 cores stand in.
 
 Besides, the limit: matrix products of 256 × 256 × 256 alone, and what share of their rate the
@@ -27,7 +27,7 @@ from stemrl.rl import Sac, SacState
 FIXED = {"Stable-Baselines3": 66.0, "SBX": 123.0}
 BARS = {"Stable-Baselines3": 3.0, "SBX": 1.5}
 LIBRARIES = {"Stable-Baselines3": "sb3", "SBX": "sbx"}
-STEPS = 256
+STEPS = 128
 """Environment steps that each side takes in its turn."""
 
 
@@ -44,7 +44,7 @@ def flops(observations: int, actions: int, hidden: int, batch: int) -> float:
 
 def ours() -> Callable[[], float]:
     """Steps a second of `Sac`, collecting and learning, each compiled."""
-    learner, problem = Sac(steps_per_update=64), Problem.of(HalfCheetahVel())
+    learner, problem = Sac(), Problem.of(HalfCheetahVel())
 
     @eqx.filter_jit(donate="all-except-first")
     def collect(fixed: tuple, state: SacState):
@@ -132,7 +132,13 @@ def main() -> None:
         "sac",
         rows,
         theirs=source,
-        setting={"steps": STEPS, "repeats": options.repeats, "batch": 256, "hidden": [256, 256]},
+        setting={
+            "worlds": Sac().lanes,
+            "steps": STEPS,
+            "repeats": options.repeats,
+            "batch": 256,
+            "hidden": [256, 256],
+        },
         limit={
             "flop_per_gradient_step": needed,
             "matrix_products_flop_per_second": speed["products"],

@@ -96,9 +96,9 @@ class Sac(AbstractLearner):
 
     name: ClassVar[str] = "sac"
 
-    lanes: int = eqx.field(static=True, default=1)
-    """Worlds played side by side."""
-    steps_per_update: int = eqx.field(static=True, default=64)
+    lanes: int = eqx.field(static=True, default=4)
+    """Worlds played side by side; a few cost a simulator hardly more than one."""
+    steps_per_update: int = eqx.field(static=True, default=16)
     """Steps in each lane between two bouts of learning."""
     update_to_data: float = eqx.field(static=True, default=1.0)
     """Gradient steps for each environment step."""
