@@ -138,7 +138,7 @@ def still(story: dict[str, Any], show: dict[str, Any], *, every: float = 1.0) ->
     spare = max(0.0, LEAST_METRES - (high - low)) / 2
     low, high = low - spare, high + spare
     scale = wide / (high - low)
-    tall = scale * max(scene["window"][1] for scene in scenes) * 0.8
+    tall = scale * max(scene["window"][1] for scene in scenes) + 36
     for panel in show["panels"]:
         body = _poses(panel["scene"], every, left, top + 24, tall, low, high, scale)
         rows.append(
@@ -148,7 +148,7 @@ def still(story: dict[str, Any], show: dict[str, Any], *, every: float = 1.0) ->
         )
         top += tall + 44
     curve, names = adaptation_chart(story)
-    height = max(top + 6, 360)
+    height = max(top - 6, 312)
     style = files("stemrl.report").joinpath("assets", "report.css").read_text("utf-8")
     swatches = "".join(
         f'<path class="line s{style}" d="M{600 + 150 * i} 36h26"/>'
