@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import probes
 from stemrl.core import AbstractAgent, Box, Discrete, Problem, Space
