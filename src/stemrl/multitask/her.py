@@ -138,10 +138,11 @@ class Her(AbstractLearner):
         rows = rows._replace(
             obs=perceive(space, None, rows.obs), next_obs=perceive(space, None, rows.next_obs)
         )
-        next_values = state.target(rows.next_obs, rows.context)
-        batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (rows, next_values))
+        batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
+        # Batch by batch, for the layers of all of them together would not fit the cache.
+        next_values = lax.map(lambda b: state.target(b.next_obs, b.context), batches)
         (network, optimiser_state), metrics = lax.scan(
-            self._step, (state.network, state.optimiser), batches
+            self._step, (state.network, state.optimiser), (batches, next_values)
         )
         target = jax.tree.map(
             lambda slow, now: slow + self.target_rate * (now - slow), state.target, network
