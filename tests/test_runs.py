@@ -84,6 +84,7 @@ def compiling() -> Iterator[list[str]]:
             ):
                 names.append(found[1])
 
+    jax.clear_caches()  # other files' tests may have compiled the same, in this very process
     handler, logger = Names(), logging.getLogger("jax")
     logger.addHandler(handler)
     with jax.log_compiles():

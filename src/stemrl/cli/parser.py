@@ -5,6 +5,7 @@ import ast
 import contextlib
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -141,3 +142,7 @@ class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str):
         width = min(shutil.get_terminal_size().columns, 110) - 2
         super().__init__(prog, max_help_position=34, width=width)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # A value such as `state-action` stays in one piece.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
