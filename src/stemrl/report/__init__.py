@@ -1,8 +1,9 @@
 """Reports: what was learned, as one HTML page with curves and animations."""
 
+from .correction_map import correction_map
 from .html import report
 from .record import Recording, record
 from .scene import scene
 from .story import Subject
 
-__all__ = ["Recording", "Subject", "record", "report", "scene"]
+__all__ = ["Recording", "Subject", "correction_map", "record", "report", "scene"]

@@ -51,16 +51,17 @@ class GridWallEnv(eqx.Module):
 
     def reset(self, key: PRNGKeyArray, params: Params):
         # Any number but the goal's, which is size − 1.
-        drawn = jax.random.randint(key, (), 0, self.size**2 - 1)
+        drawn = _one_of(self.size**2 - 1, jax.random.uniform(key))
         drawn = jnp.where(drawn >= self.size - 1, drawn + 1, drawn)
         start = jnp.stack([drawn % self.size, drawn // self.size])
         start = jnp.where(params["anywhere"], start, 0)
         return self.number(start), WalkerState(start)
 
     def step(self, key: PRNGKeyArray, state: WalkerState, action: Array, params: Params):
-        slip_key, move_key = jax.random.split(key)
-        slipped = jax.random.bernoulli(slip_key, self.slip)
-        move = jnp.where(slipped, jax.random.randint(move_key, (), 0, len(MOVES)), action)
+        # One uniform number says both whether to slip and where to: below `slip`, it is uniform too.
+        chance = jax.random.uniform(key)
+        slipped = _one_of(len(MOVES), chance / max(self.slip, 1e-6))
+        move = jnp.where(chance < self.slip, slipped, action)
         position = self.moved(state.position, move, params["wall"])
         found = jnp.all(position == jnp.asarray([self.size - 1, 0]))
         reward = jnp.where(found, 1.0, -0.02)
@@ -159,6 +160,11 @@ class GridWall(AbstractFamily):
         ]
         middle = np.full((1, 2), (size - 1) / 2)
         return Scene(shapes, middle, (size * 1.15, size * 1.15), 0.25, len(position))
+
+
+def _one_of(n: int, uniform: Float[Array, ""]) -> Int[Array, ""]:
+    """0 to n − 1, each as likely, by a number that is uniform in [0, 1)."""
+    return jnp.minimum((uniform * n).astype(jnp.int32), n - 1)
 
 
 def log_ratio(source: GridWall, target: GridWall) -> Float[Array, "cells actions cells"]:

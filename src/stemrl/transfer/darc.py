@@ -45,7 +45,7 @@ from ..rl.normalise import Normaliser
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.replay import Replay, Row
 from ..rl.sac import Sac
-from ..rl.stream import Live, Stream
+from ..rl.stream import Live, Stream, enter
 from ..settings import read, settings_of
 from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss
 
@@ -87,8 +87,8 @@ class Darc(AbstractLearner):
 
     name: ClassVar[str] = "darc"
 
-    learner: str | AbstractLearner = eqx.field(static=True, default="sac")
-    """The method that learns in the source, ppo or sac; in Python, a learner."""
+    learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
+    """The method that learns in the source, ppo or (as in the paper) sac; in Python, a learner."""
     learner_settings: str = eqx.field(static=True, default="")
     """Its hyper-parameters other than their defaults, such as 'lanes=8 hidden=64,64'."""
     correction: Correction = eqx.field(static=True, default="dynamics")
@@ -158,9 +158,11 @@ class Darc(AbstractLearner):
         actions = problem.source.action_space
         row = Step(*(_zero(s) for s in (space, actions, space)))
         source, target = self.steps(problem), self.target_steps(problem)
+        learner = self.inner.init(problem, learner_key)
+        agent = self.inner.agent(problem, learner)
         return DarcState(
-            learner=self.inner.init(problem, learner_key),
-            target_live=self.in_target.init(_swapped(problem), target_key).live,
+            learner=learner,
+            target_live=enter(agent, problem, problem.target, target_key, self.inner.lanes),
             classifiers=classifiers,
             optimiser=optax.scale_by_adam().init(classifiers),  # pyright: ignore
             normaliser=Normaliser.of(observation_size(space)),

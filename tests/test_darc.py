@@ -1,0 +1,321 @@
+"""DARC: Δr is the log-ratio, whatever the policies; it is not capped; the budget holds; the wall is
+walked round."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import probes
+from stemrl.cli import main
+from stemrl.core import Problem, UserError
+from stemrl.report import correction_map
+from stemrl.rl import Ppo, Sac, play
+from stemrl.rl.fitting import descend
+from stemrl.runs import Run, RunConfig, train
+from stemrl.tasks.grid_wall import ACTIONS, GridWall, log_ratio
+from stemrl.transfer import Classifiers, Darc, DarcState, correction_table, visits
+from stemrl.transfer.classifiers import classifier_loss
+
+KEY = jax.random.key(0)
+SOURCE, TARGET = GridWall(size=3, slip=0.6), GridWall(wall=True, size=3, slip=0.6)
+TINY: dict[str, Any] = {"lanes": 4, "steps_per_update": 20, "hidden": (8,)}
+TINY_PPO = Ppo(**TINY, epochs=1, minibatches=2)
+TINY_SAC = Sac(**TINY, batch_size=8, capacity=400, warm_up_steps=80, update_to_data=0.1)
+QUICK: dict[str, Any] = {"warm_up_steps": 0, "classifier_gradient_steps": 2, "capacity": 400}
+
+
+@eqx.filter_jit
+def updates(learner: Any, problem: Problem, state: Any, n: int) -> tuple[Any, dict[str, Any]]:
+    """The state after `n` updates, and the last one's metrics."""
+    state, metrics = jax.lax.scan(lambda s, _: learner.update(problem, s), state, None, length=n)
+    return state, jax.tree.map(lambda x: x[-1], metrics)
+
+
+def begin(learner: Any, problem: Problem) -> Any:
+    return eqx.filter_jit(learner.init)(problem, KEY)
+
+
+# ---- the family ----
+
+
+@pytest.mark.parametrize("family", [SOURCE, TARGET])
+def test_the_stated_probabilities_are_those_of_the_steps(family: GridWall):
+    env, n = family.env, 2000
+    params = family.sample(KEY, "train")
+    cells = [(x, y) for y in range(3) for x in range(3)]
+    start = env.reset(KEY, params)[1]
+
+    def one(key, cell, action):
+        state = eqx.tree_at(lambda s: s.position, start, cell)
+        return env.step(key, state, action, params)[0]
+
+    over = jax.vmap(jax.vmap(jax.vmap(one, (0, None, None)), (None, None, 0)), (None, 0, None))
+    reached = over(jax.random.split(KEY, n), jnp.asarray(cells), jnp.arange(ACTIONS))
+    frequency = np.asarray(jax.nn.one_hot(reached, 9).mean(2))
+    expected = np.asarray(family.transition_probabilities())
+    np.testing.assert_allclose(expected.sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(frequency, expected, atol=5 * 0.5 / np.sqrt(n))
+
+
+def test_only_the_wall_makes_a_difference():
+    ratio = np.asarray(log_ratio(GridWall(), GridWall(wall=True)))
+    right, left = 1, 3
+    # Cell 1 is left of the wall on the bottom row, cell 2 right of it; 21 and 22 are in the gap.
+    assert ratio[1, right, 2] == -np.inf and ratio[2, left, 1] == -np.inf
+    # Staying: 0.75 + 2 · 0.05 against 0.05 to the right; slipping: 2 · 0.05 + 0.05 (the edge).
+    assert ratio[1, right, 1] == pytest.approx(np.log(0.9 / 0.1), rel=1e-4)
+    assert ratio[6, right, 6] == pytest.approx(np.log(0.85 / 0.05), rel=1e-4)
+    assert ratio[21, right, 22] == pytest.approx(0, abs=1e-6)
+    away = ratio[[x + 5 * y for x in (0, 3, 4) for y in range(5)]]
+    assert np.abs(away[np.isfinite(away)]).max() < 1e-6
+
+
+def test_train_starts_anywhere_but_the_goal_and_tests_in_the_corner():
+    env, keys = GridWall().env, jax.random.split(KEY, 2000)
+    starts = {
+        split: set(
+            np.asarray(jax.vmap(env.reset, (0, None))(keys, GridWall().sample(KEY, split))[0])
+        )
+        for split in ("train", "test")
+    }
+    assert starts == {"train": set(range(25)) - {4}, "test": {0}}
+    with pytest.raises(UserError, match="no split 'ood'"):
+        GridWall().sample(KEY, "ood")
+
+
+# ---- Δr ----
+
+
+@pytest.fixture(scope="module")
+def surveyed() -> tuple[Darc, Problem, DarcState]:
+    """Classifiers after a policy that never learns has walked both grids at random."""
+    walker = Ppo(
+        lanes=256, steps_per_update=128, hidden=(8,), learning_rate=0.0, epochs=1, minibatches=1
+    )
+    learner = Darc(
+        learner=walker,
+        source_to_target=1,
+        warm_up_steps=2**31 - 1,
+        classifier_noise=0.0,
+        classifier_hidden=(128,),
+        classifier_gradient_steps=200,
+        classifier_batch_size=512,
+        capacity=500_000,
+    )
+    problem = Problem(SOURCE, TARGET, 10**6)
+    state = begin(learner, problem)
+    # As arrays, which are not compiled in.
+    for rate in jnp.asarray([1e-2, 1e-3, 1e-4]):
+        learner = dataclasses.replace(learner, classifier_learning_rate=rate)
+        state, _ = updates(learner, problem, state, 5)
+    return learner, problem, state
+
+
+def test_the_correction_is_the_log_ratio_where_both_have_data(surveyed):
+    learner, problem, state = surveyed
+    learned = np.asarray(correction_table(learner, problem, state))
+    exact = np.asarray(log_ratio(SOURCE, TARGET))
+    seen = np.minimum(*(visits(r, 9, ACTIONS) for r in (state.source_steps, state.target_steps)))
+    both = seen >= 500
+    assert both.sum() > 100 and (np.abs(exact[both]) > 0.2).sum() >= 10
+    assert np.abs(learned - exact)[both].max() < 0.2
+
+
+def test_what_the_target_cannot_do_costs_more_than_a_softmax_of_a_softmax_can_say(surveyed):
+    learner, problem, state = surveyed
+    learned = np.asarray(correction_table(learner, problem, state))
+    exact = np.asarray(log_ratio(SOURCE, TARGET))
+    impossible = np.isneginf(exact) & (np.asarray(visits(state.source_steps, 9, ACTIONS)) > 200)
+    assert impossible.sum() >= 4
+    assert learned[impossible].max() < -3.0
+
+
+def test_the_correction_is_not_capped():
+    learner = Darc(learner=TINY_PPO, **QUICK)
+    problem = Problem(SOURCE, TARGET, 100)
+    state = begin(learner, problem)
+    certain = eqx.tree_at(
+        lambda s: s.classifiers.advantage.layers[-1].bias, state, jnp.asarray([25.0])
+    )
+    change = correction_table(learner, problem, certain) - correction_table(learner, problem, state)
+    np.testing.assert_allclose(change, 25.0, rtol=1e-4)
+
+
+def test_how_often_a_state_is_met_cancels_but_for_the_ablation():
+    """The same dynamics under two policies: Δr is 0, the one classifier of (s, a) says 1.39."""
+    family = probes.ChooseSide()
+    problem = Problem(family, family)
+    classifiers = Classifiers.of(problem, (16,), key=KEY)
+    keys = jax.random.split(KEY, 4)
+    n = 20_000
+    is_target = jnp.arange(n) % 2 == 1
+    state = jax.random.bernoulli(keys[0], jnp.where(is_target, 0.8, 0.2), (n,)).astype(jnp.float32)
+    after = jax.random.bernoulli(keys[1], 0.3 + 0.4 * state, (n,)).astype(jnp.float32)[:, None]
+    pair = jnp.stack([state, jnp.ones(n), jnp.zeros(n)], 1)
+
+    @jax.jit
+    def fit(classifiers):
+        transform = optax.scale_by_adam()
+
+        def step(carry, key):
+            gradient, told = jax.grad(classifier_loss, has_aux=True)(
+                carry[0], pair, after, is_target, 0.0, key
+            )
+            return descend(transform, gradient, carry[1], carry[0], 0.01), told
+
+        carry = classifiers, transform.init(classifiers)
+        return jax.lax.scan(step, carry, jax.random.split(keys[2], 300))[0][0]
+
+    corners = jnp.asarray([[0.0, 1, 0], [0, 1, 0], [1, 1, 0], [1, 1, 0]])
+    pair_odds, whole_odds = fit(classifiers)(corners, jnp.asarray([[0.0], [1], [0], [1]]))
+    np.testing.assert_allclose(pair_odds, np.log(4) * np.array([-1, -1, 1, 1]), atol=0.1)
+    np.testing.assert_allclose(whole_odds - pair_odds, 0.0, atol=0.1)
+
+
+def test_noise_is_for_training_only():
+    problem = Problem(SOURCE, TARGET)
+    classifiers = Classifiers.of(problem, (16,), key=KEY)
+    classifiers = jax.tree.map(lambda x: 10 * x, classifiers)
+    pair, after, target = jnp.ones((6, 13)), jnp.ones((6, 9)), jnp.arange(6) < 3
+    plain, once, again = (
+        float(classifier_loss(classifiers, pair, after, target, noise, jax.random.key(seed))[0])
+        for noise, seed in ((0.0, 0), (1.0, 0), (1.0, 1))
+    )
+    assert plain != once != again
+    assert plain == float(classifier_loss(classifiers, pair, after, target, 0.0, KEY)[0])
+
+
+# ---- learning ----
+
+
+@eqx.filter_jit
+def success(agent: Any, family: GridWall, params: Any) -> Any:
+    """Share of episodes that reach the goal."""
+    steps = play(agent, family, params, None, jax.random.key(1), 1).transitions
+    return jnp.any(steps.events["success"] & steps.valid, axis=-1).mean()
+
+
+def test_darc_goes_round_the_wall_that_its_source_has_not():
+    source, target = GridWall(), GridWall(wall=True)
+    problem = Problem(source, target, 13_000)
+    ppo = Ppo(
+        lanes=16, steps_per_update=64, hidden=(64,), learning_rate=1e-3, epochs=4, minibatches=8,
+        entropy_weight=0.03, discount=0.97,
+    )  # fmt: skip
+    darc = Darc(
+        learner=ppo,
+        classifier_noise=0.0,
+        classifier_hidden=(64,),
+        classifier_learning_rate=3e-3,
+    )
+    state = begin(darc, problem)
+    learned, metrics = updates(darc, problem, state, 130)
+    assert metrics["target_steps"] == 130 * 96 <= problem.budget
+    assert metrics["correction/lowest"] < -2
+    # In the target's grid with or without its wall, from the corner.
+    blocked, free = (f.tasks(KEY, "test", 200) for f in (target, source))
+    assert success(darc.agent(problem, learned), target, blocked) >= 0.9
+
+    # Source-only: the same, but the warm-up never ends.
+    state = eqx.tree_at(lambda s: s.collected, state, jnp.asarray(-(10**9), jnp.int32))
+    agent = darc.agent(problem, updates(darc, problem, state, 130)[0])
+    assert success(agent, target, blocked) <= 0.1 and success(agent, target, free) >= 0.9
+
+
+def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.MonkeyPatch):
+    family = probes.MatchNumber()
+    problem = Problem(family, family, 100)
+    learner = Darc(learner=TINY_SAC, **QUICK)
+    original, corrected = Sac.learn, []
+
+    def learn(self, problem, state, experience, reward):
+        def recorded(rows):
+            corrected.append(jnp.max(jnp.abs(reward(rows) - rows.reward)))
+            return reward(rows)
+
+        state, metrics = original(self, problem, state, experience, recorded)
+        return state, metrics
+
+    monkeypatch.setattr(Sac, "learn", learn)
+    state, metrics = updates(learner, problem, begin(learner, problem), 3)
+    assert np.isfinite(list(metrics.values())).all()
+    assert len(corrected) > 0
+    rows = jax.tree.map(
+        lambda x: x[:240, 0], (state.learner.replay.rows.obs, state.learner.replay.rows.action)
+    )
+    action = 2 * jnp.clip(rows[1], -1, 1)
+    np.testing.assert_allclose(
+        state.learner.replay.rows.reward[:240], -((action - rows[0]) ** 2), atol=1e-5
+    )
+
+
+# ---- the budget ----
+
+
+def test_no_step_is_taken_beyond_the_budget():
+    learner = Darc(learner=TINY_PPO, **QUICK)
+    problem = Problem(SOURCE, TARGET, 20)
+    assert (learner.steps(problem), learner.target_steps(problem)) == (80, 8)
+    state, metrics = updates(learner, problem, begin(learner, problem), 4)
+    assert metrics["target_steps"] == state.spent == state.target_steps.size == 16
+    assert state.collected == state.source_steps.size == 320
+
+
+def test_the_run_loop_refuses_what_the_budget_does_not_allow(tmp_path: Path):
+    settings = {"learner_settings": "lanes=4 steps_per_update=20 minibatches=2", "capacity": 400}
+    config = RunConfig("darc", "grid-wall", settings=settings, steps=240, evaluate_every=0,
+                       target="grid-wall", target_settings={"wall": True}, budget=20)  # fmt: skip
+    with pytest.raises(
+        UserError, match=r"24 steps in the target, the budget is 20; raise .* to 160"
+    ):
+        train(config, tmp_path, progress=False)
+    with pytest.raises(UserError, match=r"takes 8 steps in the target .* the budget is 0"):
+        Darc(learner=TINY_PPO).init(Problem(SOURCE, TARGET), KEY)
+
+
+def test_from_the_command_line(tmp_path: Path):
+    words = (
+        f"train darc grid-wall --target grid-wall --target.wall --budget 16 --steps 160 --quiet"
+        f" --capacity 400 --classifier-gradient-steps 2 --out {tmp_path / 'run'} --learner ppo"
+    ).split()
+    assert main([*words, "--learner-settings", "lanes=4 steps_per_update=20 minibatches=2"]) == 0
+    run = Run.open(tmp_path / "run")
+    assert run.problem.target == GridWall(wall=True) and run.problem.source == GridWall()
+    assert run.metrics()[-1]["score"] is not None or run.metrics()[-1]["kind"] == "update"
+    assert run.state().spent == 16
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learner": "maml"}, "'maml' cannot learn in the source"),
+        ({"learner": "darc"}, "'darc' cannot learn in the source"),
+        ({"learner": "pppo"}, "unknown method 'pppo'"),
+        ({"learner_settings": "lane=3"}, "'lane=3' is not setting=value of 'ppo'"),
+        ({"learner_settings": "lanes=many"}, "value of the wrong kind"),
+        ({"learner_settings": "steps_per_update=5"}, "raise steps_per_update"),
+        ({"correction": "both"}, "must be one of dynamics, state-action"),
+        ({"capacity": 0}, "capacity must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        Darc(**settings)
+
+
+def test_a_map_is_drawn(tmp_path: Path):
+    tables = {"exact": np.asarray(log_ratio(GridWall(), GridWall(wall=True)))}
+    path = correction_map(GridWall(wall=True), tables, tmp_path / "map.png")
+    assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+    with pytest.raises(UserError, match="must be a table of"):
+        correction_map(GridWall(size=4), tables, tmp_path / "map.png")
