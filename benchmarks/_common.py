@@ -6,48 +6,16 @@ A benchmark measures both sides in one process, alternating, and hands rows to `
 """
 
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from stemrl.machine import PACKAGES, machine, versions
+
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
-PACKAGES = ("stemrl", "jax", "jaxlib", "equinox", "mujoco", "gymnasium", "numpy", "torch")
 _STARTED = time.perf_counter()
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in GiB, system and Python."""
-    processor = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            processor = next(s.split(":")[1].strip() for s in file if s.startswith("model name"))
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (OSError, StopIteration, ValueError):
-        memory = float("nan")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "processor": processor,
-        "cores": cores,
-        "memory_gib": round(memory, 1),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that matter, as far as they are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def alternate(sides: dict[str, Callable[[], float]], repeats: int = 5) -> dict[str, float]:
@@ -86,7 +54,7 @@ def write(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
         "rows": rows,
         **more,
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions((*PACKAGES, "gymnasium")),
         "seconds": seconds,
     }
     path.write_text(json.dumps(content, indent=2) + "\n")

@@ -22,9 +22,10 @@ from jaxtyping import Array
 
 from _common import alternate, row, write
 from stemrl.core import AbstractAgent, Params, to_world
+from stemrl.machine import cores
 from stemrl.networks import MLP
 from stemrl.physics import HalfCheetahDir
-from stemrl.physics.engine import FULL, thread_count
+from stemrl.physics.engine import FULL
 from stemrl.rl import play
 
 TASKS, EPISODES, HORIZON = 20, 20, 100
@@ -81,7 +82,7 @@ def bare(starts: np.ndarray, controls: np.ndarray):
     """Steps a second of `mujoco.rollout` on the same batch and threads."""
     engine = HalfCheetahDir().env.engine
     model, n, skip = engine.nominal, len(starts), engine.frame_skip
-    threads = thread_count()
+    threads = cores()
     data = [mujoco.MjData(model) for _ in range(threads)]
     size = mujoco.mj_stateSize(model, FULL)
     # Time, where along the track, then what is observed.
@@ -161,7 +162,7 @@ def main() -> None:
             row("play over one Gymnasium world", speed["ours"], speed["single"], 1.7),
         ],
         setting=f"half-cheetah, {TASKS} tasks × {EPISODES} episodes × {HORIZON} steps, "
-        f"2×100 tanh policy a task, {thread_count()} threads, median of {REPEATS}",
+        f"2×100 tanh policy a task, {cores()} threads, median of {REPEATS}",
     )
 
 

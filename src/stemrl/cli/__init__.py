@@ -19,6 +19,7 @@ COMMANDS = {
     "adapt": ("adapt", "watch a run adapt to one task"),
     "compare": ("compare", "several runs of one family, side by side"),
     "report": ("report", "runs as an HTML page with curves and animations"),
+    "reproduce": ("reproduce", "a published result: the paper's numbers beside ours"),
     "demo": ("demo", "train, adapt and report in a few minutes"),
     "list": ("listing", "the methods, families and cards there are"),
     "doctor": ("doctor", "what this machine has, how fast it steps, what is missing"),

@@ -1,7 +1,6 @@
 """`stemrl doctor`."""
 
 import importlib.metadata
-import os
 import re
 import time
 from typing import Any
@@ -40,15 +39,14 @@ def examine() -> dict[str, Any]:
     """All of it, as JSON has it."""
     import jax
 
-    from ..runs import enable_compilation_cache, versions
+    from ..machine import cores, versions
+    from ..runs import enable_compilation_cache
 
     cache = enable_compilation_cache()
     return {
         "versions": versions(),
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
-        "threads": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "threads": cores(),
         "compilation_cache": None if cache is None else str(cache),
         "steps_per_second": {name: _speed(name) for name in STEPPED},
         "extras": _extras(),

@@ -20,7 +20,6 @@ import contextlib
 import copy
 import functools
 import hashlib
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, UInt32
 
 from ..core import UserError
+from ..machine import cores
 
 State = UInt32[Array, " words"]
 """The bits of a physics state, and of the tracked position where there is one."""
@@ -196,7 +196,7 @@ class _Simulator:
     def __init__(self, engine: Engine):
         self.engine = engine
         self.nominal = engine.nominal
-        self.threads = thread_count()
+        self.threads = cores()
         # With one thread the calling one does the work.
         self.pool = mujoco.rollout.Rollout(nthread=self.threads if self.threads > 1 else 0)
         self.workers = ThreadPoolExecutor(self.threads) if engine.track else None
@@ -317,13 +317,6 @@ def _finite(rows: np.ndarray) -> np.ndarray:
         if np.isfinite(rows.sum()):
             return np.ones(len(rows), bool)
     return np.asarray(np.isfinite(rows).all(axis=1))
-
-
-def thread_count() -> int:
-    """Threads that step a batch: the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

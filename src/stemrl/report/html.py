@@ -10,8 +10,8 @@ import jax
 from .. import registry
 from ..core import AbstractAgent, UserError
 from ..evaluate import Evaluation, draw_tasks, evaluate
+from ..machine import versions
 from ..runs import Run
-from ..runs.config import versions
 from ..runs.files import write_whole, writing
 from ..runs.run import Which
 from ..settings import settings_of

@@ -1,7 +1,7 @@
 """Runs: the training loop, checkpoints, configuration and metrics."""
 
 from .compilation import enable_compilation_cache
-from .config import RunConfig, versions
+from .config import RunConfig
 from .loop import Interrupted, NonFinite, resume, train
 from .run import Run
 
@@ -13,5 +13,4 @@ __all__ = [
     "enable_compilation_cache",
     "resume",
     "train",
-    "versions",
 ]

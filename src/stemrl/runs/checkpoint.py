@@ -23,7 +23,7 @@ from safetensors.numpy import load as decode
 from safetensors.numpy import save as encode
 
 from ..errors import UserError
-from .config import versions
+from ..machine import versions
 from .files import sync_folder, writing
 
 SCHEMA = 1

@@ -1,15 +1,14 @@
 """What a run is made of, on paper: `config.json`, which repeats the run."""
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 from .. import registry
 from ..core import AbstractFamily, AbstractLearner, Problem, Reveal
 from ..errors import UserError, nearest
+from ..machine import versions
 from .fields import checked, coerce, field_kinds, hashable, plain
 
 SCHEMA = 1
@@ -206,17 +205,6 @@ class RunConfig:
                 f"cannot resume with another {name} ({old!r} before, {now!r} now); only"
                 f" {', '.join(EXTENSIBLE)} may change: start a new run in another folder"
             )
-
-
-def versions() -> dict[str, str]:
-    """Of Python, of this library and of those that its numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("stemrl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
 
 
 def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:

@@ -1,0 +1,88 @@
+"""Running a card: what `stemrl reproduce` does."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+from .. import registry
+from ..errors import UserError
+from ..machine import machine, versions
+from ..runs import enable_compilation_cache
+from ..runs.files import write_whole, writing
+from .card import Card, Scale
+from .workshop import Workshop
+
+RESULTS = Path("results/cards")
+"""Where full results go, from where the command is run."""
+WORK = Path("runs/cards")
+"""Where cards train, and where quick results go."""
+
+
+def find_card(name: str) -> Card:
+    """The card called `name`, or one's own as `file.py:CARD`."""
+    card = registry.find("cards", name).load()
+    if not isinstance(card, Card):
+        raise UserError(f"'{name}' is a {type(card).__name__}, not a card")
+    return card
+
+
+def reproduce(
+    name: str,
+    *,
+    scale: Scale = "full",
+    seeds: int | None = None,
+    results: str | Path | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+) -> tuple[dict[str, Any], Path]:
+    """Run a card; returns its result and the file that it was written to.
+
+    **Arguments:**
+
+    - `scale`: `full`, or `quick`: seconds, whose numbers mean nothing and are kept apart from
+      full results.
+    - `seeds`: how many training seeds, from 0; by default the card's own number.
+    - `results`: the folder to write to.
+    - `fresh`: forget what an interrupted call has left, instead of going on from there.
+
+    Raises `UserError` for an unknown card, a scale that there is not, or a folder that cannot be
+    written; `stemrl.runs.Interrupted` after SIGINT.
+    """
+    card = find_card(name)
+    if scale not in get_args(Scale):
+        raise UserError(f"scale must be quick or full, not {scale!r}")
+    seeds = (1 if scale == "quick" else card.seeds) if seeds is None else seeds
+    if seeds < 1:
+        raise UserError(f"seeds must be at least 1, not {seeds}")
+    enable_compilation_cache()
+    quick_results = WORK / "quick"
+    folder = (
+        Path(results) if results is not None else quick_results if scale == "quick" else RESULTS
+    )
+    if scale == "quick" and folder.resolve() == RESULTS.resolve():
+        raise UserError("quick results are not kept among the full ones; name another folder")
+    workshop = Workshop(WORK / f"{card.name}-{scale}", scale, tuple(range(seeds)), progress)
+    if fresh or scale == "quick":
+        workshop.clear()
+    measures = card.run(workshop)
+    result = card.result(
+        measures,
+        scale=scale,
+        seeds=seeds,
+        seconds=workshop.finish(),
+        settings=workshop.settings,
+        machine=machine(),
+        versions=versions(),
+    )
+    path = folder / f"{card.name}.json"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+        write_whole(path, (text + "\n").encode())
+    workshop.clear()
+    return result, path
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    return value.item() if hasattr(value, "item") else str(value)

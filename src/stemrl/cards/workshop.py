@@ -1,0 +1,199 @@
+"""Where a card works: runs that can be resumed, evaluations, and the time they took.
+
+Every training is an ordinary run in a folder of the card's own. A card that was interrupted goes on
+where it was when it is started again; a finished card leaves nothing but its result.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import AbstractAgent, Problem
+from ..errors import UserError
+from ..evaluate import Evaluation, evaluate
+from ..runs import Run, RunConfig, train
+from .card import Scale
+
+
+@dataclass
+class Workshop:
+    """What `Card.run` is given."""
+
+    folder: Path
+    """For the card's runs."""
+    scale: Scale
+    """`full`, or `quick`: seconds, to see that everything runs."""
+    seeds: tuple[int, ...]
+    """The training seeds."""
+    progress: bool = True
+    """Whether trainings show how far they are."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the result will say of the setting; `train` adds its own."""
+    seconds: float = 0.0
+    """Wall-clock of the trainings so far, those of interrupted calls included, and of everything
+    else in this call."""
+    _began: float = field(default_factory=time.monotonic)
+    _training: float = 0.0
+
+    @property
+    def quick(self) -> bool:
+        """Whether this is the small scale."""
+        return self.scale == "quick"
+
+    def pick(self, full: Any, quick: Any) -> Any:
+        """The value for this scale."""
+        return quick if self.quick else full
+
+    def say(self, text: str) -> None:
+        """A word on stderr."""
+        if self.progress:
+            print(text, file=sys.stderr, flush=True)
+
+    def train(
+        self,
+        label: str,
+        method: str,
+        family: str,
+        *,
+        steps: int,
+        settings: Mapping[str, Any] | None = None,
+        family_settings: Mapping[str, Any] | None = None,
+        together: bool | None = None,
+        **options: Any,
+    ) -> "Trained":
+        """Train `method` on `family` for every seed; what is already trained is only loaded.
+
+        **Arguments:**
+
+        - `label`: of the folder and of the entry in the result's settings.
+        - `steps`: environment steps per seed.
+        - `settings`, `family_settings`: those other than the defaults.
+        - `together`: all seeds in one compiled run, which needs a family in pure JAX; by default
+          wherever that is so.
+        - `options`: other fields of `RunConfig` (`reveal`, `target`, `budget`, …).
+        """
+        config = RunConfig(
+            method=method,
+            family=family,
+            steps=steps,
+            settings=dict(settings or {}),
+            family_settings=dict(family_settings or {}),
+            **{"evaluate_every": 0, **options},
+        )
+        self.settings[label] = {
+            "method": method,
+            "family": config.problem().source.identity,
+            "steps": steps,
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in (settings or {}).items()},
+            **options,
+        }
+        problem = config.problem()
+        if together is None:
+            together = {problem.source.stepping, problem.target.stepping} == {"jax"}
+        groups = [self.seeds] if together else [(seed,) for seed in self.seeds]
+        runs = [self._train(label, config, group) for group in groups]
+        return Trained(tuple(runs))
+
+    def _train(self, label: str, config: RunConfig, seeds: tuple[int, ...]) -> Run:
+        if list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
+            raise UserError(f"a card's seeds follow one another, not {seeds}")
+        out = self.folder / f"{label}-seed{seeds[0]}"
+        fields = {name: getattr(config, name) for name in config.__dataclass_fields__}
+        config = RunConfig(**{**fields, "seed": seeds[0], "seeds": len(seeds)})
+        self.say(f"{label}: {config.method} on {config.family}, {_named(seeds)}")
+        began = time.monotonic()
+        resume = (out / "config.json").exists()
+        try:
+            run = train(config, out, resume=resume, progress=self.progress)
+        except UserError as error:
+            if resume and "cannot resume" in str(error):
+                raise UserError(
+                    f"{self.folder} holds an interrupted card of another setting; start it afresh"
+                    " with --fresh"
+                ) from None
+            raise
+        self._training += time.monotonic() - began
+        self.seconds += run.restore("last")[1].seconds
+        return run
+
+    def evaluate(
+        self, trained: "Trained", *, tasks: int, split: str = "test", **options: Any
+    ) -> list[Evaluation]:
+        """Every seed's agent on the same tasks; `options` are those of `stemrl.evaluate`."""
+        agents, problem = trained.agents, trained.problem
+        return self.judge(agents, problem, tasks=tasks, split=split, **options)
+
+    def judge(
+        self,
+        agents: Sequence[AbstractAgent],
+        problem: Problem,
+        *,
+        tasks: int,
+        split: str = "test",
+        **options: Any,
+    ) -> list[Evaluation]:
+        """Agents of any origin on the same tasks, one evaluation each."""
+        return [evaluate(a, problem, split=split, tasks=tasks, **options) for a in agents]
+
+    def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
+        """The arrays that `compute` gives, computed once for all calls of this card: for work that
+        is no training run."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            began = time.monotonic()
+            arrays = {k: np.asarray(v) for k, v in compute().items()}
+            took = time.monotonic() - began
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, **arrays, seconds_taken=took)
+            partial.replace(path)
+            self._training += took
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {k: found[k] for k in found.files}
+        self.seconds += float(arrays.pop("seconds_taken"))
+        return arrays
+
+    def finish(self) -> float:
+        """Seconds of the whole card."""
+        return self.seconds + time.monotonic() - self._began - self._training
+
+    def clear(self) -> None:
+        """Remove what the card leaves behind."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `Workshop.train` gives: one or several runs that together hold every seed."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def problem(self) -> Problem:
+        """What they were trained on."""
+        return self.runs[0].problem
+
+    @property
+    def agents(self) -> list[AbstractAgent]:
+        """One of each seed."""
+        return [run.agent("last", i) for run in self.runs for i in range(run.config.seeds)]
+
+
+def point_means(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """Mean return over tasks and episodes at each point of adaptation, `[seeds, points]`."""
+    return np.stack([e.scores.mean((0, 2)) for e in evaluations])
+
+
+def trial_totals(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """Mean over tasks of the return of a whole trial, all its episodes summed, `[seeds]`."""
+    return np.stack([e.scores.sum((1, 2)).mean() for e in evaluations])
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
