@@ -11,6 +11,7 @@ import pytest
 
 from probes import HiddenArm
 from stemrl.core import Problem, UserError
+from stemrl.errors import SimulatorError
 from stemrl.meta.rl2 import Rl2
 from stemrl.registry import make
 from stemrl.rl import Normaliser, enter, play, stream, worlds
@@ -190,7 +191,7 @@ def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     host = HostGrid(breaks=True)
     problem, agent = agent_for(host)
     before = PythonGrid.open_worlds
-    with pytest.raises(RuntimeError, match=r"host-grid.*step.*floor gave way") as caught:
+    with pytest.raises(SimulatorError, match=r"host-grid.*step.*floor gave way") as caught:
         if how == "play":
             play(agent, host, host.tasks(jax.random.key(0), "test", 8), None, jax.random.key(1), 9)
         else:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..core import AbstractFamily, AbstractHostFamily, Params, UserError
+from ..errors import SimulatorError, said
 from .stream import Live
 
 
@@ -62,7 +63,7 @@ class World:
     def _observation(self, obs: Any) -> np.ndarray:
         array = np.asarray(obs, self.space.dtype)
         if array.shape != self.space.shape:
-            raise RuntimeError(
+            raise SimulatorError(
                 f"'{self.family.name}' gave an observation of shape {array.shape},"
                 f" not {self.space.shape} as its space says; its task was {self.params}"
             )
@@ -74,9 +75,8 @@ class World:
         except UserError:
             raise
         except Exception as error:
-            raise RuntimeError(
-                f"'{self.family.name}' failed in {what}: {type(error).__name__}: {error};"
-                f" its task was {self.params}"
+            raise SimulatorError(
+                f"'{self.family.name}' failed in {what}: {said(error)}; its task was {self.params}"
             ) from error
 
 
