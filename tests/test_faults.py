@@ -316,11 +316,15 @@ def test_fifty_kills_at_random_moments(what: str, tmp_path: Path):
     moments, count, run = random.Random(7), 0, tmp_path / "run0"
     inside = 0
     while count < kills:
-        process = begin(train(run, config))
-        if moments.random() < 0.15:  # before it has begun: while it imports, restores, compiles
+        which = moments.random()
+        if which < 0.4:  # in a step of saving, of one of the first few checkpoints
+            process = begin(train(run, config), die_at=moments.randrange(15, 60), folder=str(run))
+        elif which < 0.5:  # before it has begun: while it imports, restores, compiles
+            process = begin(train(run, config))
             time.sleep(moments.uniform(0.0, 3.0))
             process.kill()
         else:
+            process = begin(train(run, config))
             kill_at(process, run, moments.uniform(0.0, 0.5))
         status = end(process)[0]
         assert status in (-signal.SIGKILL, 0)
@@ -334,6 +338,7 @@ def test_fifty_kills_at_random_moments(what: str, tmp_path: Path):
         check_what_is_left(run, whole)
     assert main([*train(run, config), "--quiet"]) == 0
     check_the_end(run, whole)
+    assert inside > 0
     print(f"{what}: {count} kills, {inside} of them left half a checkpoint", file=sys.stderr)
 
 
@@ -661,21 +666,17 @@ def check_poisoned(run: Path, config: RunConfig, capsys: pytest.CaptureFixture[s
     assert re.search(rf"stopped in update {found[1]}: '{found[2]}'", again), again
 
 
-def test_a_loss_that_is_not_a_number_stops_a_real_learner(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    check_poisoned(tmp_path / "run", poisoned("ppo"), capsys)
-
-
 @pytest.mark.faults
-@pytest.mark.parametrize("method", [method for method in SMALL if method != "ppo"])
-def test_a_loss_that_is_not_a_number_stops_every_learner(
+@pytest.mark.parametrize("method", SMALL)
+def test_rewards_that_are_not_numbers_stop_every_learner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
 ):
     check_poisoned(tmp_path / "run", poisoned(method), capsys)
 
 
-@pytest.mark.parametrize("world", ["BrokenPoint", "BrokenHostPoint"])
+@pytest.mark.parametrize(
+    "world", ["BrokenPoint", pytest.param("BrokenHostPoint", marks=pytest.mark.faults)]
+)
 def test_a_simulator_that_raises_an_exception_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], world: str
 ):
@@ -716,10 +717,9 @@ def growth(tmp_path: Path, configs: dict[str, RunConfig]) -> dict[str, float]:
 
 
 def test_memory_over_500_updates_is_flat(tmp_path: Path):
-    common = {"evaluate_every": 50 * UPDATE}
-    configs = {"simulator": tiny(500, family=CALLBACK, **common)}
-    grown = growth(tmp_path, configs)
-    assert max(grown.values()) < 5.0, grown
+    config = tiny(500, family=CALLBACK, evaluate_every=0, keep_every=50 * UPDATE)
+    grown = growth(tmp_path, {"simulator": config})
+    assert grown["simulator"] < 5.0, grown
 
 
 @pytest.mark.faults
@@ -741,5 +741,5 @@ def test_memory_of_real_learners_is_flat(tmp_path: Path):
             "host": updates("rl2", "gymnasium", 60, horizon=10),
         },
     )
-    print(f"MiB more after 500 updates than after 100: {grown}", file=sys.stderr)
+    print({name: round(float(mib), 2) for name, mib in grown.items()}, file=sys.stderr)
     assert max(grown.values()) < 5.0, grown

@@ -306,6 +306,7 @@ class Maml(AbstractLearner):
         )
         entropy = jax.vmap(lambda d, w: jnp.sum(w * d.entropy()))(old, tasks.outer.weight)
         metrics = {
+            "loss/policy": -value,
             "improvement": report.improvement,
             "kl": report.kl,
             "backtracks": report.backtracks.astype(jnp.float32),

@@ -179,4 +179,6 @@ def _watched(state: State, seeded: bool = False) -> dict[str, Any]:
 
 
 def _losses(metrics: dict[str, Any]) -> list[str]:
-    return sorted(name for name in metrics if name.startswith("loss"))
+    """Losses; and the return, because a line search that rejects what is not a number would hide
+    rewards that are none."""
+    return sorted(name for name in metrics if name.startswith("loss") or name == "return")
