@@ -1,4 +1,4 @@
-"""The pages on families of one's own are run as they stand: files, Python and commands."""
+"""The pages on families and methods of one's own are run as they stand: files, Python and commands."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["own-family.md", "own-mjcf.md"])
+@pytest.mark.parametrize("page", ["own-family.md", "own-mjcf.md", "own-method.md"])
 def test_a_page_runs(page: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

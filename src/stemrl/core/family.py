@@ -14,10 +14,15 @@ from .environment import Environment, Obs, Params
 from .spaces import Space
 
 Split = Literal["train", "test", "ood"]
+"""`train` to learn from, `test` to be judged by, `ood`: outside the range of training."""
 SPLITS: tuple[str, ...] = get_args(Split)
+"""Their names."""
 Stepping = Literal["jax", "callback", "host"]
+"""How a step is taken; see `AbstractFamily.stepping`."""
 Context = PyTree[Array]
+"""ω, what a policy is told of a task: `[size]`, or with leading dimensions many."""
 Goal = PyTree[Array]
+"""A goal, in whatever form the family's `with_goal` takes it."""
 
 
 class AbstractFamily(eqx.Module):

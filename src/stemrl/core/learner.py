@@ -12,7 +12,9 @@ from .environment import Params
 from .family import AbstractFamily, Context
 
 State = PyTree[Array]
+"""Everything that a learner knows."""
 Reveal = Literal["nothing", "context"]
+"""What an agent is told of a task: `nothing`, or the family's `context`."""
 
 
 class Problem(eqx.Module):

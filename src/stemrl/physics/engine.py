@@ -48,6 +48,7 @@ everything it touches from `nominal`, which it leaves alone. A module-level func
 dataclass, so that it can be compared and hashed."""
 
 CENTRE_OF_MASS = "centre of mass"
+"""The point to track that is not a body but the whole robot's."""
 FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
 # One for all engines: the warning handler is MuJoCo's, one a process.
