@@ -15,14 +15,19 @@ LAYERS = (
     ("cli",),
     ("__init__", "api"),
     ("cards",),
-    ("report", "runs", "evaluate"),
-    ("transfer", "multitask", "meta", "optimal"),
+    ("report",),
+    ("agents",),
+    ("runs",),
+    ("evaluate",),
+    ("transfer", "multitask", "meta"),
+    ("optimal",),
     ("rl",),
-    ("networks", "tasks", "physics"),
+    ("physics",),
+    ("networks", "tasks"),
     ("core",),
     # Plain data and small helpers, beside the layers. `registry` finds classes by their names, at
     # run time, and imports none of them.
-    ("registry", "settings", "errors", "drawing", "machine"),
+    ("registry", "settings", "errors", "reading", "drawing", "machine"),
 )
 """From the top: what a package or module imports stands in its own layer or below."""
 

@@ -75,12 +75,15 @@ def test_a_benchmark_that_misses_says_so(tmp_path):
     rows = [
         {"name": "a", "ours": 20_000.0, "theirs": 10_000.0, "ratio": 2.0, "bar": 1.5, "unit": "x"},
         {"name": "b", "ours": 1.0, "theirs": 1.0, "ratio": 1.0, "bar": 1.5},
+        {"name": "c", "ours": 1.0, "theirs": 1.0, "ratio": 0.849996, "bar": 0.85},
     ]
     content = {"rows": rows, "setting": "few toys", "machine": MACHINE, "versions": VERSIONS}
     write(tmp_path, "benchmarks", "start_up", content)
     text = script.page(tmp_path, [])
     assert "| a | 20,000 x | 10,000 x | 2 | ≥ 1.5 | reached |" in text
     assert "| b | 1 | 1 | 1 | ≥ 1.5 | **missed** |" in text
+    # Rounded to four digits it would be the bar itself.
+    assert "| c | 1 | 1 | 0.849996 | ≥ 0.85 | **missed** |" in text
     assert "Few toys. `python benchmarks/start_up.py`" in text
     assert "There is no card yet." in text
 
