@@ -33,7 +33,8 @@ def undocumented(package: str) -> list[str]:
     face = importlib.import_module(package)
     missing = []
     for name in face.__all__:
-        thing = getattr(face, name)
+        # A cached function is an object around a function.
+        thing = inspect.unwrap(getattr(face, name))
         if not (inspect.isclass(thing) or inspect.isfunction(thing)):
             if not _string_below(face, name):
                 missing.append(f"{package}.{name}")

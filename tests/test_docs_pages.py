@@ -34,6 +34,12 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch, capsys):
                 ran["commands"] += 1
     assert min(ran.values()) > 0, ran
     assert re.search(r"-?\d+\.\d+", capsys.readouterr().out)
+    if page == "own-method.md":
+        # What is learned is worth something from the first point to the last.
+        for with_it, without in zip(
+            namespace["learned"].points, namespace["fresh"].points, strict=True
+        ):
+            assert with_it["iqm"] > without["iqm"]
 
 
 @pytest.mark.parametrize(
