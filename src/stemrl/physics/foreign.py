@@ -56,7 +56,11 @@ class _Version(_Base):
 
 
 class _Metadata(ctypes.Structure):
-    _fields_ = (("struct_size", ctypes.c_size_t), ("version", _Version), ("traits", ctypes.c_uint32))
+    _fields_ = (
+        ("struct_size", ctypes.c_size_t),
+        ("version", _Version),
+        ("traits", ctypes.c_uint32),
+    )
 
 
 class _ErrorArguments(_Base):
