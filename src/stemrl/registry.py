@@ -134,7 +134,34 @@ FAMILIES: dict[str, Entry] = {
     ),
 }
 
-CARDS: dict[str, Entry] = {}
+CARDS: dict[str, Entry] = {
+    "maml-point-2d": Entry(
+        "stemrl.cards.maml_point_2d:CARD", "MAML finds goals in the plane after one gradient step"
+    ),
+    "maml-half-cheetah-dir": Entry(
+        "stemrl.cards.maml_half_cheetah_dir:CARD",
+        "MAML turns a half-cheetah either way after one gradient step (heavy)",
+    ),
+    "rl2-bandit": Entry(
+        "stemrl.cards.rl2_bandit:CARD", "RL² explores bandits as well as rules made for them"
+    ),
+    "rl2-gridnavi": Entry(
+        "stemrl.cards.rl2_gridnavi:CARD", "RL² searches a grid nearly as the Bayes-optimal agent"
+    ),
+    "rl2-random-mdp": Entry(
+        "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
+    ),
+    "her-bit-flip": Entry(
+        "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
+    ),
+    "darc-grid": Entry(
+        "stemrl.cards.darc_grid:CARD", "DARC walks round a wall that its source does not have"
+    ),
+    "context-or-not": Entry(
+        "stemrl.cards.context_or_not:CARD",
+        "Hoppers by a policy that sees the body, one that does not, and one of a single body",
+    ),
+}
 
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""

@@ -33,6 +33,8 @@ class Workshop:
     """The training seeds."""
     progress: bool = True
     """Whether trainings show how far they are."""
+    pictures: Path = Path()
+    """Where pictures go: beside the result."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the result will say of the setting; `train` adds its own."""
     seconds: float = 0.0

@@ -55,8 +55,8 @@ class AbstractLearner(eqx.Module):
     floats may be arrays, and so batched over values as seeds are.
 
     An update is two steps, so that only the first knows how worlds are stepped, and so that each
-    is compiled on its own: a program that calls a simulator is never written to the compilation
-    cache, one that only learns is.
+    can be compiled on its own: a program that calls an accelerator's host is never written to the
+    compilation cache, one that only learns is.
     """
 
     name: ClassVar[str]

@@ -4,11 +4,10 @@ Jitted once, here, with learner and problem as arguments. The state is donated: 
 must not use the old one again. `advance` runs a chunk of updates of a family in pure JAX as one
 loop whose length is an argument, so that neither the length of a chunk nor where a run was resumed
 changes the program, and with it a single bit. Families that call a simulator have their learning
-compiled apart from their collecting, because a program with a callback is never written to the
-compilation cache.
+compiled apart from their collecting: where a simulator could only be called by an address (see
+`physics.foreign`), the compilation cache keeps the one and not the other.
 """
 
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -96,24 +95,14 @@ def advance(
     return state, index, rows, fine
 
 
-def collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
-    """The collecting half of an update; `fixed` is learner and problem."""
-    return _compiled_collect(jax.default_backend())(fixed, state)
-
-
 def _collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
     learner, problem = fixed
     new, experience = learner.collect(problem, state)
     return like(new, state), experience
 
 
-@functools.cache
-def _compiled_collect(backend: str) -> Any:
-    """No cache keeps this program, so it is compiled at every start. On a CPU, LLVM's first level
-    takes half the time of its third (5.8 s against 10.8 of one core for MAML on half-cheetah), and
-    the program runs as fast: matrix products and simulators are compiled elsewhere."""
-    options = {"xla_backend_optimization_level": 1} if backend == "cpu" else None
-    return eqx.filter_jit(_collect, donate="all-except-first", compiler_options=options)  # pyright: ignore[reportCallIssue]
+collect = eqx.filter_jit(_collect, donate="all-except-first")
+"""The collecting half of an update; `fixed` is learner and problem."""
 
 
 def _learn(
