@@ -101,6 +101,8 @@ def evaluate(
     seed: int = 0,
     most_likely: bool = False,
     which: Which = "last",
+    method: str = "",
+    oracle: Run | str | Path | None = None,
 ) -> Evaluation:
     """Let what was trained adapt to held-out tasks; see `stemrl.evaluate.evaluate`.
 
@@ -109,9 +111,11 @@ def evaluate(
     - `what`: a run, its folder, or an agent (then with the `problem` or family to play).
     - `which`: a run's `last` or `best` checkpoint. Of a run of several seeds all agents play the
       same tasks, and are evaluated together.
+    - `method`: an agent's name, for the result.
+    - `oracle`: a run on the same family that was trained with `reveal="context"`: it plays the same
+      tasks, and the result has the gap to it.
     """
     run = Run.open(what) if isinstance(what, str | Path) else what
-    method = ""
     if isinstance(run, Run):
         method, problem = run.config.method, run.problem if problem is None else problem
         agents = [run.agent(which, index) for index in range(run.config.seeds)]
@@ -121,20 +125,34 @@ def evaluate(
         problem = Problem.of(problem)
     if problem is None:
         raise UserError("an agent is evaluated on a problem or family; give one")
+    options: dict[str, Any] = {
+        "split": split,
+        "tasks": tasks,
+        "seed": seed,
+        "most_likely": most_likely,
+    }
+    told = None if oracle is None else _oracle(oracle, problem)
     parts = [
-        evaluation.evaluate(
-            agent,
-            problem,
-            split=split,
-            tasks=tasks,
-            episodes=episodes,
-            seed=seed,
-            most_likely=most_likely,
-            method=method,
-        )
+        evaluation.evaluate(agent, problem, episodes=episodes, method=method, **options)
         for agent in agents
     ]
-    return Evaluation.together(parts) if len(parts) > 1 else parts[0]
+    result = Evaluation.together(parts) if len(parts) > 1 else parts[0]
+    if told is None:
+        return result
+    # On about as many episodes: told the task, it is none the better for more.
+    used, width = int(result.points[-1]["episodes_used"]), told.agent(which).width
+    played = evaluate(told, episodes=used // width * width, which=which, **options)
+    return dataclasses.replace(result, oracle=played)
+
+
+def _oracle(oracle: Run | str | Path, problem: Problem) -> Run:
+    run = oracle if isinstance(oracle, Run) else Run.open(oracle)
+    if run.problem.reveal != "context":
+        raise UserError(f"{run.path} is no oracle: it was trained without --reveal context")
+    ours, theirs = problem.target.identity, run.problem.target.identity
+    if ours != theirs:
+        raise UserError(f"{run.path} is no oracle here: it is of {theirs}, not of {ours}")
+    return run
 
 
 def adapt(

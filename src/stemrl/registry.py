@@ -1,4 +1,4 @@
-"""What stemrl knows by name: methods, families and cards.
+"""What stemrl knows by name: methods, families, cards and players.
 
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
@@ -162,6 +162,25 @@ CARDS: dict[str, Entry] = {
         "Hoppers by a policy that sees the body, one that does not, and one of a single body",
     ),
 }
+
+PLAYERS: dict[str, Entry] = {
+    name: Entry("stemrl.optimal.players:player", summary)
+    for name, summary in (
+        ("random", "Any action, each as likely (on every family)"),
+        ("greedy", "What is best by the posterior's mean (bandit, random-mdp)"),
+        ("epsilon-greedy", "Greedy, but any action one time in ten (bandit, random-mdp)"),
+        ("thompson", "What is best by a sample of the posterior, one a pull (bandit)"),
+        ("ucb1", "The highest upper confidence bound (bandit)"),
+        ("gittins", "The highest Gittins index, discount 0.99 (bandit)"),
+        (
+            "psrl",
+            "What is best by a sample of the posterior, one an episode (random-mdp, gridnavi)",
+        ),
+        ("bayes-optimal", "The exact optimum, the task not known (small bandit, gridnavi)"),
+        ("known-task", "The exact optimum, the task known (bandit, random-mdp, gridnavi)"),
+    )
+}
+"""Baselines that learn nothing from training tasks; `stemrl.optimal.player` makes them."""
 
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""

@@ -15,13 +15,13 @@ from ..errors import UserError, nearest
 
 COMMANDS = {
     "train": ("train", "train a method on a family of tasks"),
-    "evaluate": ("evaluate", "score a run on tasks that it has not met"),
+    "evaluate": ("evaluate", "score a run, or a classical player, on tasks that it has not met"),
     "adapt": ("adapt", "watch a run adapt to one task"),
     "compare": ("compare", "several runs of one family, side by side"),
     "report": ("report", "runs as an HTML page with curves and animations"),
     "reproduce": ("reproduce", "a published result: the paper's numbers beside ours"),
     "demo": ("demo", "train, adapt and report in a few minutes"),
-    "list": ("listing", "the methods, families and cards there are"),
+    "list": ("listing", "the methods, families, cards and players there are"),
     "doctor": ("doctor", "what this machine has, how fast it steps, what is missing"),
 }
 

@@ -1,17 +1,24 @@
-"""`stemrl list [methods|families|cards]`."""
+"""`stemrl list [methods|families|cards|players]`."""
 
 from .. import registry
 from ..errors import UserError, nearest
 from .output import as_json, table
 from .parser import Parser
 
-KINDS = {"methods": registry.METHODS, "families": registry.FAMILIES, "cards": registry.CARDS}
+KINDS = {
+    "methods": registry.METHODS,
+    "families": registry.FAMILIES,
+    "cards": registry.CARDS,
+    "players": registry.PLAYERS,
+}
 
 
 def run(arguments: list[str]) -> int:
     """Print names and summaries."""
-    parser = Parser("list", "What stemrl knows by name.", "[methods|families|cards] [--json]")
-    parser.add_argument("kind", nargs="?", default=None, help="methods, families or cards")
+    parser = Parser(
+        "list", "What stemrl knows by name.", "[methods|families|cards|players] [--json]"
+    )
+    parser.add_argument("kind", nargs="?", default=None, help="methods, families, cards or players")
     parser.add_switch("--json", "an array of objects with name and summary")
     options = parser.parse(arguments)
     if options.kind is not None and options.kind not in KINDS:

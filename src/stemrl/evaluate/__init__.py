@@ -15,21 +15,29 @@ from .statistics import (
     iqm,
     performance_profile,
     probability_of_improvement,
+    profile_interval,
     t_interval,
 )
+from .transfer import Estimate, Generalisation, Transfer, generalisation, transfer
 
 __all__ = [
+    "Estimate",
     "Evaluation",
+    "Generalisation",
+    "Transfer",
     "bootstrap_interval",
     "draw_tasks",
     "episodes_to_adapt",
     "evaluate",
+    "generalisation",
     "improvement_interval",
     "iqm",
     "performance_profile",
     "play_tasks",
     "probability_of_improvement",
+    "profile_interval",
     "t_interval",
+    "transfer",
 ]
 
 
