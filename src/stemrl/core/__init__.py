@@ -15,6 +15,7 @@ from .family import (
     Context,
     Goal,
     Split,
+    WorldFailed,
     count,
 )
 from .learner import AbstractLearner, Problem, Reveal, State
@@ -46,6 +47,7 @@ __all__ = [
     "State",
     "Transition",
     "UserError",
+    "WorldFailed",
     "count",
     "from_world",
     "nearest",

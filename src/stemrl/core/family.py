@@ -2,7 +2,9 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Literal, get_args
+import traceback
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import equinox as eqx
 import jax
@@ -23,6 +25,7 @@ Context = PyTree[Array]
 """ω, what a policy is told of a task: `[size]`, or with leading dimensions many."""
 Goal = PyTree[Array]
 """A goal, in whatever form the family's `with_goal` takes it."""
+Answer = TypeVar("Answer")
 
 
 class AbstractFamily(eqx.Module):
@@ -116,6 +119,10 @@ class AbstractGoalFamily(AbstractFamily):
         of it. `action` is in the environment's units, as `step` is given it."""
 
 
+class WorldFailed(UserError):
+    """A world stepped on the host broke. One line: in what, of what, and with which task."""
+
+
 class AbstractHostFamily(AbstractFamily):
     """A family whose worlds are Python objects, stepped on the host."""
 
@@ -126,6 +133,23 @@ class AbstractHostFamily(AbstractFamily):
     @abc.abstractmethod
     def make(self, params: Params) -> Any:
         """A `gymnasium.Env` for the task `params` (NumPy leaves, no batch dimension)."""
+
+    def attempt(self, what: str, params: Params, call: Callable[[], Answer]) -> Answer:
+        """What `call` returns. Whatever it raises, a world that went down with its process
+        included, is a `WorldFailed` with the cause, so that a run stops at once and says why."""
+        try:
+            return call()
+        except UserError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            if isinstance(error, EOFError | BrokenPipeError | ConnectionResetError):
+                cause += ", so the process that it lives in is dead"
+            raise WorldFailed(
+                f"'{self.name}' failed in {what}: {cause} ({place.filename}, line {place.lineno});"
+                f" its task was {params}"
+            ) from error
 
 
 def count(params: Params) -> int:
