@@ -29,14 +29,15 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         # reached it with its last step, and then cost one less than it could.
         return [float((e.scores > -bits).mean()) for e in found]
 
-    with_hindsight = {strategy: success(strategy) for strategy in STRATEGIES}
+    strategies = workshop.pick(STRATEGIES, ("future",))
+    with_hindsight = {strategy: success(strategy) for strategy in strategies}
     without = success("none")
     return [
         Measure("success with HER (future, k = 4)", with_hindsight["future"], 1.0, 0.95),
         Measure("success without", without, 0.0, 0.05, "at most"),
         *(
             Measure(f"success with HER ({strategy})", with_hindsight[strategy])
-            for strategy in STRATEGIES
+            for strategy in strategies
             if strategy != "future"
         ),
     ]

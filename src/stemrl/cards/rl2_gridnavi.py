@@ -12,12 +12,12 @@ from .workshop import Workshop, trial_totals
 
 SHARE = 0.9
 """Of the Bayes-optimal total, to be reached."""
-STEPS = 20_000_000
+STEPS = 6_000_000
 SETTINGS = {
     "hidden_size": 64,
-    "batch_steps": 30_000,
+    "batch_steps": 12_000,
     "learning_rate": 2e-3,
-    "anneal_updates": STEPS // 30_000,
+    "anneal_updates": STEPS // 12_000,
     "entropy_weight": 0.01,
 }
 
