@@ -1,4 +1,5 @@
-"""What MkDocs runs before a build: no page is written while a public name is undocumented.
+"""What MkDocs runs: no page is written while a public name is undocumented, and cards' pictures come
+along.
 
 The tests ask the same functions (`tests/test_public_names.py`).
 """
@@ -15,6 +16,8 @@ import stemrl
 
 API = Path(__file__).parent / "api"
 """One page for each package."""
+PICTURES = "results/cards"
+"""Where cards leave pictures beside their results, seen from the repository's root."""
 
 
 def packages() -> list[str]:
@@ -91,3 +94,19 @@ def on_pre_build(config: Any) -> None:
     missing += [wrong for package in known if (wrong := unlisted(package))]
     if missing:
         raise PluginError("\n".join(["the public interface is not documented:", *missing]))
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """MkDocs' event: cards' pictures, which lie outside the documentation's folder, are pages' files
+    too."""
+    from mkdocs.structure.files import File
+
+    for picture in sorted((API.parent.parent / PICTURES).glob("*.png")):
+        name = f"images/cards/{picture.name}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """MkDocs' event: the results' page finds them there."""
+    return markdown.replace(f"](../{PICTURES}/", "](images/cards/")

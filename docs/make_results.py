@@ -52,7 +52,11 @@ def page(results: Path, known_cards: Sequence[str]) -> str:
         parts.append(f"Not run at full scale yet: {', '.join(f'`{name}`' for name in missing)}.\n")
     elif not cards:
         parts.append("There is no card yet.\n")
-    parts += [_card(name, card) for name, card in cards.items()]
+    for name, card in cards.items():
+        parts.append(_card(name, card))
+        if (results / "cards" / f"{name}.png").exists():
+            # As seen from the page; the site has its own copy (`hooks.py`).
+            parts.append(f"![{card['title']}](../results/cards/{name}.png)\n")
     parts.append(BENCHMARKS)
     parts += [_benchmark(name, content) for name, content in benchmarks.items()]
     if not benchmarks:
@@ -115,12 +119,18 @@ def _benchmark(name: str, content: dict[str, Any]) -> str:
                 _verdict(met),
             )
         )
-    told = f"`python benchmarks/{name}.py`, {_machine(content)}."
+    told = [f"`python benchmarks/{name}.py`, {_machine(content)}."]
+    if isinstance(setting := content.get("setting"), dict):
+        setting = ", ".join(f"{key} {value}" for key, value in setting.items())
+    if setting:
+        told.insert(0, _sentence(setting))
+    if "theirs" in content:
+        told.insert(0, f"Theirs: {content['theirs']}.")
     lines = [
         f"### {name.replace('_', ' ')}",
         "",
         _table(("", "ours", "theirs", "ratio", "bar", "verdict"), rows),
-        told if not content.get("setting") else f"{_sentence(content['setting'])} {told}",
+        " ".join(told),
         "",
     ]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import pytest
 
 from stemrl.cli import COMMANDS, main
 from stemrl.cli.parser import Parser
-from stemrl.registry import FAMILIES, METHODS
+from stemrl.registry import CARDS, FAMILIES, METHODS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -137,3 +137,10 @@ def test_a_readme_shows_the_picture_and_the_two_commands(readme: str):
     text = (ROOT / readme).read_text(encoding="utf-8")
     assert "](docs/images/adaptation.svg)" in text
     assert "$ make demo" in text and "$ make test" in text
+
+
+@pytest.mark.parametrize("page", ["map.md", "zh/map.md"])
+def test_the_map_names_every_card(page: str):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    reproduced = {line.split()[2] for line in commands(text) if line.startswith("stemrl reproduce")}
+    assert reproduced - {"CARD"} == CARDS.keys()

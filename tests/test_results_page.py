@@ -61,6 +61,7 @@ def test_reached_and_missed_stand_side_by_side(tmp_path):
         Measure("the optimum", [4.0], published=4.0),
     ]
     write(tmp_path, "cards", "toy", result(measures))
+    (tmp_path / "cards" / "toy.png").touch()
     text = script.page(tmp_path, ["toy", "another"])
     assert "| return | −2.5 | 2 | [−0.4841, 4.484] | ≥ 1.5 | reached |" in text
     assert "| return \\|after\\| |  | 1 | [1, 1] | ≥ 1.5 | **missed** |" in text
@@ -68,6 +69,7 @@ def test_reached_and_missed_stand_side_by_side(tmp_path):
     assert "| the optimum | 4 | 4 |  |  |  |" in text
     assert "| [`toy`](#toy) | Toys learn | **missed** |" in text
     assert "3 seeds, 12.57 minutes, on Some CPU, 2 cores, gpu: Some GPU; stemrl 0.1.0" in text
+    assert "![Toys learn](../results/cards/toy.png)" in text
     assert "We *tried*." in text and "Not run at full scale yet: `another`." in text
 
 
@@ -77,14 +79,20 @@ def test_a_benchmark_that_misses_says_so(tmp_path):
         {"name": "b", "ours": 1.0, "theirs": 1.0, "ratio": 1.0, "bar": 1.5},
         {"name": "c", "ours": 1.0, "theirs": 1.0, "ratio": 0.849996, "bar": 0.85},
     ]
-    content = {"rows": rows, "setting": "few toys", "machine": MACHINE, "versions": VERSIONS}
+    content = {
+        "rows": rows,
+        "setting": {"toys": 3, "kinds": "few"},
+        "theirs": "on the same table",
+        "machine": MACHINE,
+        "versions": VERSIONS,
+    }
     write(tmp_path, "benchmarks", "start_up", content)
     text = script.page(tmp_path, [])
     assert "| a | 20,000 x | 10,000 x | 2 | ≥ 1.5 | reached |" in text
     assert "| b | 1 | 1 | 1 | ≥ 1.5 | **missed** |" in text
     # Rounded to four digits it would be the bar itself.
     assert "| c | 1 | 1 | 0.849996 | ≥ 0.85 | **missed** |" in text
-    assert "Few toys. `python benchmarks/start_up.py`" in text
+    assert "Theirs: on the same table. Toys 3, kinds few. `python benchmarks/start_up.py`" in text
     assert "There is no card yet." in text
 
 
