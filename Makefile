@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format lint types docs wheel bench clean
+.PHONY: demo test faults check format lint types docs wheel bench clean
 
 demo: $(STAMP)
 	$(BIN)/stemrl demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Minutes of kill -9, full disks and broken files; `make test` has the short ones.
+faults: $(STAMP)
+	$(BIN)/python -m pytest -m "faults or not faults" --durations 10 tests/test_faults.py tests/test_elsewhere.py
 
 # What .ci/run does after the tests' set-up: everything that must hold before a change lands.
 check: lint types test docs

@@ -1,6 +1,5 @@
 """A checkpoint is there whole or not at all, and reading one trusts nothing in it."""
 
-import errno
 import hashlib
 import json
 from pathlib import Path
@@ -168,21 +167,6 @@ def test_another_schema_is_said_to_be_one(tmp_path: Path):
     forge(path, {}, b"", schema=99)
     with pytest.raises(UserError, match=r"schema 99, written by stemrl .* reads schema 1"):
         checkpoint.load(path, template())
-
-
-def test_a_full_disk_is_one_line_and_leaves_the_last_one_whole(tmp_path: Path, monkeypatch: Any):
-    first = checkpoint.save(tmp_path, make(), about(10))
-
-    def full(file: Path, content: bytes) -> None:
-        file.write_bytes(content[:100])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoint, "_write", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        checkpoint.save(tmp_path, make(), about(20))
-    assert checkpoint.saved(tmp_path) == [first]
-    assert len(list(tmp_path.iterdir())) == 1
-    checkpoint.load(first, template())
 
 
 def test_last_best_and_every_nth_are_kept(tmp_path: Path):

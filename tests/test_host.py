@@ -15,7 +15,8 @@ import pytest
 
 from probes import HiddenArm
 from stemrl.cli import main
-from stemrl.core import Problem, UserError, WorldFailed
+from stemrl.core import Problem, UserError
+from stemrl.errors import SimulatorError
 from stemrl.meta.rl2 import Rl2
 from stemrl.registry import make
 from stemrl.rl import Normaliser, enter, play, stream, worlds
@@ -195,7 +196,9 @@ def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     host = HostGrid(breaks=True)
     problem, agent = agent_for(host)
     before = PythonGrid.open_worlds
-    with pytest.raises(WorldFailed, match=r"host-grid.*step.*floor gave way.*line \d+") as caught:
+    with pytest.raises(
+        SimulatorError, match=r"host-grid.*step.*floor gave way.*line \d+"
+    ) as caught:
         if how == "play":
             play(agent, host, host.tasks(jax.random.key(0), "test", 8), None, jax.random.key(1), 9)
         else:
@@ -269,7 +272,8 @@ def test_a_run_whose_world_breaks_ends_at_once_with_one_line(
     before = PythonGrid.open_worlds
     assert main([*command, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err.strip()
-    assert said.startswith("stemrl: 'host-grid") and cause in said and "its task was" in said
+    assert said.startswith("stemrl: stopped after update 0: 'host-grid")
+    assert cause in said and "its task was" in said
     assert "\n" not in said
     # What is still open is closed before the process ends, or children could keep it from ending.
     worlds._drop_all()

@@ -20,8 +20,8 @@ from stemrl.tasks.point import Point2D, PointEnv, PointState
 class TinyAgent(AbstractAgent):
     """a = W o + b + noise; learns nothing while acting."""
 
-    weight: Float[Array, "2 2"]
-    bias: Float[Array, "2"]
+    weight: Float[Array, "actions observations"]
+    bias: Float[Array, " actions"]
     width: int = eqx.field(static=True, default=2)
     greedy: bool = eqx.field(static=True, default=False)
 
@@ -32,15 +32,15 @@ class TinyAgent(AbstractAgent):
         return ()
 
     def act(self, memory: Any, carry: Any, obs: Array, key: PRNGKeyArray):
-        noise = jax.random.normal(key, (2,))
+        noise = jax.random.normal(key, self.bias.shape)
         return self.weight @ obs + self.bias + 0.3 * noise, carry, {"noise": noise}
 
 
 class TinyState(eqx.Module):
     """Everything that `Tiny` knows."""
 
-    weight: Float[Array, "2 2"]
-    bias: Float[Array, "2"]
+    weight: Float[Array, "actions observations"]
+    bias: Float[Array, " actions"]
     lowest: Float[Array, ""]
     """Infinite at first, on purpose."""
     updates: Int[Array, ""]
@@ -57,7 +57,9 @@ class Tiny(AbstractLearner):
     learning_rate: float = 0.1
     """Step size."""
     tasks: int = eqx.field(static=True, default=3)
-    """Tasks an update."""
+    """Tasks an update,"""
+    width: int = eqx.field(static=True, default=2)
+    """and episodes in each of them."""
     poison: Literal["nothing", "loss", "parameter"] = eqx.field(static=True, default="nothing")
     """What stops being finite,"""
     poison_at: int = eqx.field(static=True, default=5)
@@ -69,9 +71,11 @@ class Tiny(AbstractLearner):
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> TinyState:
         weight_key, key = jax.random.split(key)
+        source = problem.source
+        actions, seen = source.action_space.shape[0], source.observation_space.shape[0]
         return TinyState(
-            0.1 * jax.random.normal(weight_key, (2, 2)),
-            jnp.zeros(2),
+            0.1 * jax.random.normal(weight_key, (actions, seen)),
+            jnp.zeros(actions),
             jnp.asarray(jnp.inf),
             jnp.zeros((), jnp.int32),
             jnp.zeros(3, jnp.bfloat16),
@@ -79,10 +83,10 @@ class Tiny(AbstractLearner):
         )
 
     def agent(self, problem: Problem, state: TinyState) -> TinyAgent:
-        return TinyAgent(state.weight, state.bias)
+        return TinyAgent(state.weight, state.bias, self.width)
 
     def steps(self, problem: Problem) -> int:
-        return self.tasks * 2 * problem.source.horizon
+        return self.tasks * self.width * problem.source.horizon
 
     def target_steps(self, problem: Problem) -> int:
         return self.target_steps_taken

@@ -1,7 +1,10 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that mean "the user can mend this", and how others become one of them."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import logging
+import traceback
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -11,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class SimulatorError(UserError):
+    """What a simulator, or an environment of one's own, raised; its cause is the exception."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A suffix for an "unknown name" message: `"; did you mean 'maml'?"`, or the known names."""
     names = sorted(known)
@@ -18,3 +25,57 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}"
+
+
+def said(error: BaseException) -> str:
+    """An exception in one line: its type, what it says, and where it was raised, in the innermost
+    file that is not an installed package's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+_raised: list[BaseException] = []
+"""What simulators have raised inside compiled code since the outermost `simulating` began."""
+
+_depth = 0
+
+
+@contextlib.contextmanager
+def simulating() -> Iterator[None]:
+    """Within this, what a simulator raises inside compiled code is a `SimulatorError` of one line,
+    where JAX would log one traceback and raise another."""
+    global _depth
+    logger = logging.getLogger("jax._src.callback")  # of callbacks; others say it by `noted`
+    if not _depth:
+        _raised.clear()
+        logger.addFilter(_note)
+    _depth += 1
+    try:
+        yield
+    except Exception as error:
+        if not _raised or isinstance(error, UserError):
+            raise
+        cause = _raised[0]
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise SimulatorError(f"a simulator failed: {said(cause)}") from cause
+    finally:
+        _depth -= 1
+        if not _depth:
+            logger.removeFilter(_note)
+
+
+def noted(error: BaseException) -> None:
+    """Remember what a simulator has raised on the far side of compiled code."""
+    if _depth:
+        _raised.append(error)
+
+
+def _note(record: logging.LogRecord) -> bool:
+    """Keep the exception that JAX logs, instead of showing it."""
+    if record.exc_info and record.exc_info[1] is not None:
+        _raised.append(record.exc_info[1])
+        return False
+    return True

@@ -18,14 +18,11 @@ def machine() -> dict[str, Any]:
             processor = next(s.split(":")[1].strip() for s in file if s.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    try:
-        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (OSError, ValueError, AttributeError):
-        memory = None
+    memory = physical_memory()
     return {
         "processor": processor,
         "cores": cores(),
-        "memory_gib": memory,
+        "memory_gib": None if memory is None else round(memory / 2**30, 1),
         "devices": _devices(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -37,6 +34,14 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory in this machine, where the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

@@ -186,10 +186,22 @@ being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""
 
 
+refused: list[str] = []
+"""Why code by its path may not be imported now: a configuration that nobody has vouched for is
+being read (see `runs/trust.py`)."""
+
+
+def may_import(name: str) -> None:
+    """Raise `UserError` where code called `name` may not be imported."""
+    if refused:
+        raise UserError(f"'{name}' {refused[-1]}")
+
+
 def find(kind: str, name: str) -> Entry:
     """The entry called `name` among the `methods`, `families` or `cards`; or one's own, by the path
     of its class, `package.module:Class` or `file.py:Class`."""
     if ":" in name:
+        may_import(name)
         return Entry(name, "one's own")
     known = {"methods": METHODS, "families": FAMILIES, "cards": CARDS}[kind]
     if name not in known:

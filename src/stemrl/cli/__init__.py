@@ -5,13 +5,14 @@ before. Answers go to stdout, all else to stderr. A `UserError` is one line and 
 """
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, simulating
 
 COMMANDS = {
     "train": ("train", "train a method on a family of tasks"),
@@ -20,28 +21,55 @@ COMMANDS = {
     "compare": ("compare", "several runs of one family, side by side"),
     "report": ("report", "runs as an HTML page with curves and animations"),
     "reproduce": ("reproduce", "a published result: the paper's numbers beside ours"),
+    "trust": ("trust", "let a run from elsewhere import the code that it names"),
     "demo": ("demo", "train, adapt and report in a few minutes"),
     "list": ("listing", "the methods, families, cards and players there are"),
     "doctor": ("doctor", "what this machine has, how fast it steps, what is missing"),
 }
 
 
+SMALLER = "take smaller networks, fewer tasks or seeds, or a smaller replay"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(words)
+        with simulating():
+            status = _dispatch(words)
+        sys.stdout.flush()  # now, while what goes wrong can still be said
+        return status
     except UserError as error:
-        print(f"stemrl: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
     except KeyboardInterrupt as interrupt:
         # A training that was stopped has already said how to go on, and which status to leave.
+        if not hasattr(interrupt, "exit_status"):
+            print("stemrl: interrupted", file=sys.stderr)
         return getattr(interrupt, "exit_status", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more at exit.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        return _refuse(f"there is not enough memory; {SMALLER}")
+    except RuntimeError as error:
+        # JAX's own, known by its words: this module does without JAX.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        first = str(error).partition("\n")[0].rpartition("RESOURCE_EXHAUSTED: ")[2]
+        return _refuse(f"there is not enough memory ({first}); {SMALLER}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO):
+            raise
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _refuse(f"cannot write the answer: {error.strerror}")
+
+
+def _refuse(line: str) -> int:
+    print(f"stemrl: {' '.join(line.split())}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(words: list[str]) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import UserError
+from ..reading import read_configuration
 from ..settings import settings_of
 from .output import as_json, only_answers, remark
 from .parser import Parser, given
@@ -158,17 +159,9 @@ def _config_file(path: Path) -> Path:
 
 def _names_in(path: Path) -> dict[str, Any]:
     """Method and family of a configuration, to know the flags; `RunConfig` reads it in earnest."""
-    import json
-
-    try:
-        content = json.loads(_config_file(path).read_text())
-    except (OSError, ValueError, RecursionError):
-        # Said in full where the file is opened as a run's configuration.
-        from ..runs import RunConfig
-
-        content = dataclasses.asdict(RunConfig.load(_config_file(path)))
-    names = content if isinstance(content, dict) else {}
-    return {k: v for k, v in names.items() if k in ("method", "family", "target") and v}
+    content = read_configuration(_config_file(path))
+    names, wanted = content if isinstance(content, dict) else {}, ("method", "family", "target")
+    return {k: v for k, v in names.items() if k in wanted and isinstance(v, str)}
 
 
 def _located(name: str) -> str:

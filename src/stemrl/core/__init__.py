@@ -15,7 +15,6 @@ from .family import (
     Context,
     Goal,
     Split,
-    WorldFailed,
     count,
 )
 from .learner import AbstractLearner, Problem, Reveal, State
@@ -47,7 +46,6 @@ __all__ = [
     "State",
     "Transition",
     "UserError",
-    "WorldFailed",
     "count",
     "from_world",
     "nearest",

@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..errors import UserError
+from ..errors import SimulatorError, UserError, said
 from .environment import Environment, Obs, Params
 from .spaces import Space
 
@@ -119,10 +118,6 @@ class AbstractGoalFamily(AbstractFamily):
         of it. `action` is in the environment's units, as `step` is given it."""
 
 
-class WorldFailed(UserError):
-    """A world stepped on the host broke. One line: in what, of what, and with which task."""
-
-
 class AbstractHostFamily(AbstractFamily):
     """A family whose worlds are Python objects, stepped on the host."""
 
@@ -136,19 +131,16 @@ class AbstractHostFamily(AbstractFamily):
 
     def attempt(self, what: str, params: Params, call: Callable[[], Answer]) -> Answer:
         """What `call` returns. Whatever it raises, a world that went down with its process
-        included, is a `WorldFailed` with the cause, so that a run stops at once and says why."""
+        included, is a `SimulatorError` with the cause, so that a run stops at once and says why."""
         try:
             return call()
         except UserError:
             raise
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            cause = f"{type(error).__name__}: {error}".rstrip(": ")
-            if isinstance(error, EOFError | BrokenPipeError | ConnectionResetError):
-                cause += ", so the process that it lives in is dead"
-            raise WorldFailed(
-                f"'{self.name}' failed in {what}: {cause} ({place.filename}, line {place.lineno});"
-                f" its task was {params}"
+            dead = isinstance(error, EOFError | BrokenPipeError | ConnectionResetError)
+            why = ", so the process that it lives in is dead" if dead else ""
+            raise SimulatorError(
+                f"'{self.name}' failed in {what}: {said(error)}{why}; its task was {params}"
             ) from error
 
 

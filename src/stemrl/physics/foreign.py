@@ -18,6 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..errors import noted
+
 VERSION = (0, 3)
 """Of the interface that the structures below are written after; XLA supports those of the past."""
 
@@ -151,6 +153,7 @@ def _handle(function: Function, frame: _Frame) -> int | None:
     try:
         function(_arrays(frame.arguments), _arrays(frame.results))
     except BaseException as error:
+        noted(error)
         message = f"{type(error).__name__}: {error}".encode(errors="replace")
         size = ctypes.sizeof(_ErrorArguments)
         return frame.api.contents.create_error(_ErrorArguments(size, None, message, INTERNAL))

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..core import AbstractFamily, AbstractHostFamily, Params, WorldFailed
+from ..core import AbstractFamily, AbstractHostFamily, Params
+from ..errors import SimulatorError
 from .stream import Live
 
 
@@ -66,7 +67,7 @@ class World:
     def _observation(self, obs: Any) -> np.ndarray:
         array = np.asarray(obs, self.space.dtype)
         if array.shape != self.space.shape:
-            raise WorldFailed(
+            raise SimulatorError(
                 f"'{self.family.name}' gave an observation of shape {array.shape},"
                 f" not {self.space.shape} as its space says; its task was {self.params}"
             )

@@ -6,9 +6,11 @@ shapes and dtypes are compared with what the learner's own `init` would make, be
 read, and no name in a checkpoint is ever used as a path. Nothing is pickled.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +25,8 @@ from safetensors.numpy import load as decode
 from safetensors.numpy import save as encode
 
 from ..errors import UserError
-from ..machine import versions
+from ..machine import physical_memory, versions
+from ..reading import open_regular
 from .files import sync_folder, writing
 
 SCHEMA = 1
@@ -51,6 +54,8 @@ class Manifest:
     method: str
     score: float | None
     """What held-out tasks gave (see `Run`), where this checkpoint was evaluated."""
+    trained_with: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The settings that training depends on (see `RunConfig.trained_with`)."""
 
 
 def name_of(steps: int) -> str:
@@ -59,10 +64,24 @@ def name_of(steps: int) -> str:
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first, damaged ones included."""
-    if not folder.is_dir():
+    """The checkpoints in `folder`, oldest first, damaged ones included. Raises `UserError` if the
+    folder is a link."""
+    if not _is_own(folder):
         return []
-    return sorted(p for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+    return sorted(
+        p for p in folder.iterdir() if p.name.isascii() and p.name.isdecimal() and p.is_dir()
+    )
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether the folder is there. Refuses a link: it could lead to another run's checkpoints, of
+    which the old ones would be deleted."""
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder} is a link, and checkpoints must lie in the run's own folder; move the whole"
+            " run and link that"
+        )
+    return folder.is_dir()
 
 
 def save(folder: Path, state: PyTree[Array], manifest: Manifest) -> Path:
@@ -85,8 +104,7 @@ def save(folder: Path, state: PyTree[Array], manifest: Manifest) -> Path:
     try:
         with writing(final):
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in (side, old):
-                shutil.rmtree(stale, ignore_errors=True)
+            tidy(folder)
             side.mkdir()
             _write(side / STATE, content)
             _write(side / MANIFEST, json.dumps(about, indent=1).encode())
@@ -97,7 +115,8 @@ def save(folder: Path, state: PyTree[Array], manifest: Manifest) -> Path:
             sync_folder(folder)
             shutil.rmtree(old, ignore_errors=True)
     except UserError:
-        shutil.rmtree(side, ignore_errors=True)
+        with contextlib.suppress(UserError):
+            tidy(folder)
         raise
     return final
 
@@ -121,7 +140,25 @@ def prune(folder: Path, keep_every: int) -> None:
             kept.add(path)
     for path, _ in readable:
         if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+            # Renamed first: half of one, should we be killed, must not pass for a damaged one.
+            doomed = path.with_name(f".pruned-{path.name}")
+            with contextlib.suppress(OSError):
+                path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Clear away what a killed process left between two steps of saving or pruning: what was
+    about to be replaced comes back, everything unfinished goes. Only for the one that writes."""
+    if not _is_own(folder):
+        return
+    with writing(folder):
+        for path in sorted(folder.iterdir()):
+            what, _, name = path.name.partition("-")
+            if what == ".replaced" and not (folder / name).exists():
+                path.rename(folder / name)
+            elif what in (".writing", ".replaced", ".pruned"):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def best_first(found: list[tuple[Path, Manifest]]) -> list[tuple[Path, Manifest]]:
@@ -136,8 +173,7 @@ def best_first(found: list[tuple[Path, Manifest]]) -> list[tuple[Path, Manifest]
 
 def read_manifest(path: Path) -> Manifest:
     """What the checkpoint at `path` says of itself, its own checksum verified."""
-    about = _read_about(path)
-    return Manifest(**{f.name: about[f.name] for f in dataclasses.fields(Manifest)})
+    return _manifest(_read_about(path))
 
 
 def load(path: Path, template: PyTree[Any]) -> tuple[PyTree[Array], Manifest]:
@@ -161,12 +197,17 @@ def load(path: Path, template: PyTree[Any]) -> tuple[PyTree[Array], Manifest]:
         _restored(arrays[name], leaf)
         for name, leaf in zip(expected, jax.tree.leaves(template), strict=True)
     ]
-    manifest = Manifest(**{f.name: about[f.name] for f in dataclasses.fields(Manifest)})
-    return jax.tree.unflatten(structure, leaves), manifest
+    return jax.tree.unflatten(structure, leaves), _manifest(about)
+
+
+def _manifest(about: dict[str, Any]) -> Manifest:
+    return Manifest(**{f.name: about[f.name] for f in dataclasses.fields(Manifest)})
 
 
 def _read_about(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
+    if path.is_symlink():
+        raise Damaged("it is a link")
     try:
         about = json.loads(_bounded(file, HEADER_LIMIT))
     except (ValueError, RecursionError):
@@ -184,13 +225,19 @@ def _read_about(path: Path) -> dict[str, Any]:
             f"{path} is a checkpoint of schema {about.get('schema')!r}, written by stemrl {by};"
             f" this stemrl ({versions()['stemrl']}) reads schema {SCHEMA}"
         )
+    about.setdefault("trained_with", {})  # older ones lack it
     kinds = {
-        "update": int, "steps": int, "seconds": float, "identity": str, "method": str,
+        "trained_with": dict, "update": int, "steps": int, "seconds": float, "identity": str, "method": str,
         "score": float | None, "bytes": int, "sha256": str, "leaves": dict, "versions": dict,
     }  # fmt: skip
     for name, kind in kinds.items():
         if name not in about or not isinstance(about[name], kind):
             raise Damaged(f"{MANIFEST} lacks a proper '{name}'")
+    counts = [about[name] for name in ("update", "steps", "seconds", "bytes")]
+    if any(isinstance(n, bool) or not 0 <= n < 2**63 for n in counts):  # not NaN either
+        raise Damaged(f"{MANIFEST} counts what cannot be counted")
+    if about["score"] is not None and not math.isfinite(about["score"]):
+        about["score"] = None  # nothing that is best
     return about
 
 
@@ -215,6 +262,12 @@ def _words(leaf: Any) -> str:
 def _read_content(file: Path, about: dict[str, Any], expected: dict[str, Any]) -> bytes:
     """The file's bytes, never more of them than the template can fill."""
     data = sum(leaf["bytes"] for leaf in expected.values())
+    here = physical_memory()
+    if here is not None and data > here:
+        raise UserError(
+            f"{file.parent} would take {data / 2**30:,.1f} GiB of memory, and this machine has"
+            f" {here / 2**30:,.1f}"
+        )
     if about["bytes"] > data + HEADER_LIMIT:
         raise Damaged(f"{STATE} is said to be larger than its arrays")
     content = _bounded(file, about["bytes"])
@@ -239,15 +292,18 @@ def _read_content(file: Path, about: dict[str, Any], expected: dict[str, Any]) -
 
 
 def _bounded(file: Path, limit: int) -> bytes:
-    """A regular file's content. Raises `Damaged` if it is missing, a link or above `limit`."""
+    """A regular file's content. Raises `Damaged` if it is missing, a link, a pipe or above
+    `limit`, `UserError` if it is below, but memory is not enough."""
     try:
-        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as opened:
+        with open_regular(file, follow=False) as opened:
             size = os.fstat(opened.fileno()).st_size
             if size > limit:
                 raise Damaged(f"{file.name} is larger than it may be")
-            return opened.read(limit)
+            return opened.read(size)
     except OSError as error:
         raise Damaged(f"{file.name}: {error.strerror}") from None
+    except MemoryError:
+        raise UserError(f"there is not enough memory to read {file}") from None
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractLearner, Problem, State
+from ..core import AbstractLearner, Problem, State, Transition
 from ..rl.play import like, strong
 
 CHUNK = 512
@@ -73,8 +73,9 @@ def advance(
     learner, problem, exempt, updates, seeded = fixed
 
     def update(state: State):
-        new, metrics = learner.update(problem, state)
-        return _checked(state, new, metrics, exempt)
+        new, experience = learner.collect(problem, state)
+        new, metrics = learner.learn(problem, new, experience)
+        return _checked(state, new, metrics | _diverged(experience), exempt)
 
     update = eqx.filter_vmap(update) if seeded else update
     shapes = eqx.filter_eval_shape(update, state)[1:]
@@ -110,7 +111,7 @@ def _learn(
 ) -> tuple[State, dict[str, Array], Bool[Array, " quantities"]]:
     learner, problem, experience, exempt = fixed
     new, metrics = learner.learn(problem, state, experience)
-    return _checked(state, new, metrics, exempt)
+    return _checked(state, new, metrics | _diverged(experience), exempt)
 
 
 learn = eqx.filter_jit(_learn, donate="all-except-first")
@@ -120,6 +121,18 @@ returns the state, the metrics and which quantities are finite."""
 learn_keeping = eqx.filter_jit(_learn)
 """The same without donation, for a state whose leaves may share buffers: one that collecting on
 the host has touched."""
+
+
+def _diverged(experience: Any) -> dict[str, Array]:
+    """How many of the episodes that were just played ended because their simulation broke down;
+    nothing where the environments do not tell."""
+    leaves = jax.tree.leaves(experience, is_leaf=lambda x: isinstance(x, Transition))
+    counts = [
+        jnp.sum(leaf.events["diverged"] & leaf.valid)
+        for leaf in leaves
+        if isinstance(leaf, Transition) and "diverged" in leaf.events
+    ]
+    return {"diverged": sum(counts[1:], counts[0])} if counts else {}
 
 
 def _checked(

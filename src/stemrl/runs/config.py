@@ -9,10 +9,16 @@ from .. import registry
 from ..core import AbstractFamily, AbstractLearner, Problem, Reveal
 from ..errors import UserError, nearest
 from ..machine import versions
+from ..reading import read_configuration
+from . import trust
 from .fields import checked, coerce, field_kinds, hashable, plain
+from .files import write_whole
 
 SCHEMA = 1
 """To be raised when a field changes its meaning."""
+
+MOST_SEEDS = 4096
+"""At once. One line of a file must not make us write billions of keys."""
 
 EXTENSIBLE = ("steps", "evaluate_every", "evaluate_tasks", "evaluate_episodes", "keep_every")
 """What a resumed run may change: nothing that training itself depends on."""
@@ -74,6 +80,8 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} must be at least {least}, not {value}")
+        if self.seeds > MOST_SEEDS:
+            raise UserError(f"seeds must be at most {MOST_SEEDS}, not {self.seeds}")
         if self.seed + self.seeds > 2**31:
             raise UserError(f"seed must be below 2**31, not {self.seed}")
 
@@ -122,18 +130,45 @@ class RunConfig:
         fields = {f.name: getattr(self.resolved(), f.name) for f in dataclasses.fields(self)}
         for name in ("settings", "family_settings", "target_settings"):
             fields[name] = {k: plain(v) for k, v in fields[name].items()}
+        signature = trust.signature_of(fields)
         return {
             "schema": SCHEMA,
             "versions": versions(),
             "identity": problem.source.identity,
             "target_identity": problem.target.identity,
             **fields,
+            **({} if signature is None else {"signature": signature}),
         }
+
+    @property
+    def trained_with(self) -> dict[str, Any]:
+        """All that training depends on but the names of method and families (whose files may be
+        moved), as a checkpoint keeps it."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            if field.name in EXTENSIBLE or field.name in ("method", "family", "target"):
+                continue
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                found |= {f"{field.name}/{name}": plain(v) for name, v in value.items()}
+            else:
+                found[field.name] = value
+        return found
+
+    def refuse_other(self, trained_with: dict[str, Any], path: Path) -> None:
+        """Raise `UserError` if a checkpoint was not trained with these settings: then the
+        configuration at `path` was damaged or changed by hand. Settings that only one of the two
+        has are another version's."""
+        now = self.trained_with
+        for name, was in trained_with.items():
+            if name in now and now[name] != was:
+                raise UserError(
+                    f"{path} has {now[name]!r} for {name.rpartition('/')[2]}, and the checkpoint was"
+                    f" trained with {was!r}; set it back"
+                )
 
     def save(self, path: Path) -> None:
         """Write `config.json`, whole or not at all."""
-        from .files import write_whole
-
         try:
             text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
@@ -143,16 +178,10 @@ class RunConfig:
     @classmethod
     def load(cls, path: Path) -> "RunConfig":
         """Read `config.json`, of this version and with families that are still what they were."""
+        content = read_configuration(path)
         try:
-            if path.stat().st_size > 2**22:
-                raise UserError(f"{path} is too large to be a run's configuration")
-            content = json.loads(path.read_text())
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is damaged, it is not JSON: {error}") from None
-        try:
-            return cls.from_dict(content)
+            with trust.only_ours(content, path):
+                return cls.from_dict(content)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
@@ -164,6 +193,7 @@ class RunConfig:
         content = dict(content)
         schema = content.pop("schema", SCHEMA)
         written = content.pop("versions", None)
+        content.pop("signature", None)
         identities = {name: content.pop(name, None) for name in ("identity", "target_identity")}
         if schema != SCHEMA:
             by = written.get("stemrl") if isinstance(written, dict) else None

@@ -1,4 +1,5 @@
-"""Writing so that a crash, a full disk or a second process leaves no half of anything."""
+"""Writing so that a crash, a full disk or a second process leaves no half of anything, and so that
+a link in a folder from elsewhere cannot have us truncate a file outside of it."""
 
 import contextlib
 import errno
@@ -6,15 +7,30 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import UserError
+
+
+def open_here(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
+    """A file of a run, opened for writing (`wb`, `ab`, `a+b`), never through a link."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+    try:
+        return open(path, mode, buffering, opener=opener)  # pyright: ignore[reportReturnType]
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link, which could lead anywhere") from None
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file to the side, sync it, and rename it into place."""
     side = path.with_name(f".{path.name}.writing")
     with writing(path):
-        with open(side, "wb") as file:
+        with open_here(side, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -49,13 +65,13 @@ def locked(folder: Path) -> Iterator[None]:
     ends, however it ends, so that a lock file left behind locks nothing."""
     path = folder / ".lock"
     with writing(path):
-        file = open(path, "a+")  # noqa: SIM115
+        file = open_here(path, "a+b")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read(64).strip()
+            holder = file.read(64).decode(errors="replace").strip()
             raise UserError(
                 f"another process{f' ({holder})' if holder else ''} is writing {folder};"
                 " wait for it or choose another folder"
@@ -64,6 +80,6 @@ def locked(folder: Path) -> Iterator[None]:
             raise UserError(f"cannot lock {path}: {error.strerror}") from None
         with writing(path):
             file.truncate(0)
-            file.write(f"process {os.getpid()}")
+            file.write(f"process {os.getpid()}".encode())
             file.flush()
         yield

@@ -18,8 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from ..errors import UserError
+from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate
 from . import checkpoint, compiled
 from .config import RunConfig
@@ -66,13 +67,21 @@ def train(
     with writing(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; give a folder to --out")
-        if not resume and (what := _in_the_way(out)):
-            raise UserError(f"{out} already holds {what} or choose another folder")
-        if resume:
-            Run.open(out).config.resolved().refuse_change(config)
+        _refuse_others(config, out, resume)
         out.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        # Once more: another process may have begun, and ended, before the lock was ours.
+        _refuse_others(config, out, resume)
+        checkpoint.tidy(out / CHECKPOINTS)
         return _Training(config, out, resume, progress).run_to_end()
+
+
+def _refuse_others(config: RunConfig, out: Path, resume: bool) -> None:
+    """Raise `UserError` if the folder holds what is not to be overwritten or gone on with."""
+    if not resume and (what := _in_the_way(out)):
+        raise UserError(f"{out} already holds {what} or choose another folder")
+    if resume:
+        Run.open(out).config.resolved().refuse_change(config)
 
 
 def _in_the_way(out: Path) -> str | None:
@@ -119,15 +128,18 @@ class _Training:
         self.score: float | None = None  # of the state as it is, once it was evaluated
         self.saved: tuple[int, float | None] = (-1, None)  # update and score
         self.saved_at = time.monotonic()
-        config.save(out / CONFIG)
+        self.diverged = 0  # episodes whose simulation broke down
         keys = compiled.seed_keys(config.seed, config.seeds)
         damaged: list[str] = []
-        if resume and checkpoint.saved(out / CHECKPOINTS):
+        begun = resume and bool(checkpoint.saved(out / CHECKPOINTS))
+        if begun:
             self.state, manifest, damaged = self.run.restore("last")
+            config.refuse_other(manifest.trained_with, out / CONFIG)
             self.update, self.seconds = manifest.update, manifest.seconds
             self.score = manifest.score
             self.saved = (self.update, self.score)
-        else:
+        config.save(out / CONFIG)
+        if not begun:
             self.state = compiled.begin(self.learner, self.problem, keys)
         self.exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
         self.metrics = MetricsFile(out / METRICS, self.update, self.score is not None)
@@ -147,17 +159,25 @@ class _Training:
         """The loop."""
         with contextlib.closing(self.metrics), StopSignals(self._announce) as stop, self.display:
             chunks, finished = self._chunks(), False
-            while not (finished or stop.received):
-                if self._due(self.config.evaluate_every) and self.score is None:
-                    self._evaluate()
-                    self._save()
-                old = time.monotonic() - self.saved_at > SAVE_SECONDS
-                if self._due(self.config.keep_every) or old:
-                    self._save()
-                finished = self.update >= self.total
-                if not finished:
-                    next(chunks)
-            self._save()
+            try:
+                with simulating():
+                    while not (finished or stop.received):
+                        if self._due(self.config.evaluate_every) and self.score is None:
+                            self._evaluate()
+                            self._save()
+                        old = time.monotonic() - self.saved_at > SAVE_SECONDS
+                        if self._due(self.config.keep_every) or old:
+                            self._save()
+                        finished = self.update >= self.total
+                        if not finished:
+                            next(chunks)
+                self._save()
+            except NonFinite:
+                raise
+            except UserError as error:
+                raise type(error)(
+                    f"stopped after update {self.update}: {error}; {self._good()}"
+                ) from error
         if stop.received and not finished:
             message = (
                 f"stopped by {stop.received.name} after {self.steps} steps, saved; go on with:"
@@ -234,6 +254,7 @@ class _Training:
             identity=self.problem.source.identity,
             method=self.config.method,
             score=self.score,
+            trained_with=self.config.trained_with,
         )
         checkpoint.save(self.out / CHECKPOINTS, self.state, manifest)
         checkpoint.prune(self.out / CHECKPOINTS, self.config.keep_every)
@@ -277,22 +298,33 @@ class _Training:
 
     def _step_by_step(self, updates: int) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
         """A chunk as a Python loop of collecting and learning."""
-        rows, fine = [], np.array(True)
+        rows, fine, began = [], np.array(True), time.monotonic()
         host = "host" in (self.problem.source.stepping, self.problem.target.stepping)
         for _ in range(updates):
-            if host:
-                state, experience = self.learner.collect(self.problem, self.state)
-                learn = compiled.learn_keeping
-            else:
-                state, experience = compiled.collect((self.learner, self.problem), self.state)
-                learn = compiled.learn
-            fixed = (self.learner, self.problem, experience, self.exempt)
-            self.state, metrics, finite = learn(fixed, state)
-            rows.append(jax.device_get(metrics))
+            try:
+                with simulating():
+                    metrics, finite = self._collect_and_learn(host)
+            except SimulatorError:
+                if rows:
+                    self._record(rows, time.monotonic() - began, True)
+                raise
+            rows.append(metrics)
             fine = np.asarray(finite)
             if not fine.all():
                 break
         return rows, fine
+
+    def _collect_and_learn(self, host: bool) -> tuple[dict[str, np.ndarray], Array]:
+        """An update in two steps: its metrics, and which quantities are finite."""
+        if host:
+            state, experience = self.learner.collect(self.problem, self.state)
+            learn = compiled.learn_keeping
+        else:
+            state, experience = compiled.collect((self.learner, self.problem), self.state)
+            learn = compiled.learn
+        fixed = (self.learner, self.problem, experience, self.exempt)
+        self.state, metrics, finite = learn(fixed, state)
+        return jax.device_get(metrics), finite
 
     def _record(self, rows: list[dict[str, np.ndarray]], took: float, compiling: bool) -> None:
         """Write down what a chunk of updates gave, up to and with the first that is not finite."""
@@ -314,6 +346,15 @@ class _Training:
                     }
                 )
         self.metrics.append(lines)
+        diverged = sum(
+            int(np.sum(metrics["diverged"])) for metrics in rows if "diverged" in metrics
+        )
+        if diverged and not self.diverged:
+            self.display.warn(
+                f"warning: {diverged} simulation(s) diverged up to update {self.update}; such an"
+                " episode ends and the others go on; 'diverged' in metrics.jsonl counts them"
+            )
+        self.diverged += diverged
         self.score = None
         rate = None if compiling else self.config.seeds * self.per_update / each
         mean = np.mean(rows[-1]["return"]) if "return" in rows[-1] else None
@@ -323,13 +364,16 @@ class _Training:
         """Say what is not finite."""
         names = compiled.quantities(self.state, metrics, self.seeded)
         seed, quantity = np.argwhere(~fine.reshape(self.config.seeds, -1))[0]
-        found = checkpoint.saved(self.out / CHECKPOINTS)
-        good = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         which = f" of seed {self.config.seed + seed}" if self.seeded else ""
         raise NonFinite(
-            f"stopped in update {self.update}: '{names[quantity]}'{which} is not finite; {good};"
-            " lower the learning rate or clip gradients"
+            f"stopped in update {self.update}: '{names[quantity]}'{which} is not finite;"
+            f" {self._good()}; lower the learning rate or clip gradients"
         )
+
+    def _good(self) -> str:
+        """What is there to go on with after a mishap."""
+        found = checkpoint.saved(self.out / CHECKPOINTS)
+        return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
 
 
 @functools.cache

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .files import writing
+from ..reading import open_regular
+from .files import open_here, writing
+
+LINE_LIMIT = 2**20
+"""Bytes of a row at most: an evaluation of a thousand rounds takes a tenth of it."""
 
 
 class MetricsFile:
@@ -23,15 +27,17 @@ class MetricsFile:
         self.path = path
         with writing(path):
             end = _end_of(path, update, evaluated)
-            self._file = open(path, "ab")  # noqa: SIM115
+            # Unbuffered: what could not be written is not tried once more when the file is closed.
+            self._file = open_here(path, "ab", buffering=0)
             self._file.truncate(end)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Write rows, and hand them to the system at once."""
         lines = (json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
         with writing(self.path):
-            self._file.write("".join(lines).encode())
-            self._file.flush()
+            left = memoryview("".join(lines).encode())
+            while left:
+                left = left[self._file.write(left) :]
 
     def sync(self) -> None:
         """Make what was appended last; before a checkpoint that relies on it."""
@@ -45,32 +51,40 @@ class MetricsFile:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows; a last line that a crash cut short is left out."""
-    if not path.exists():
-        return []
+    """All rows; a last line that a crash cut short is left out. Reads line by line, so that a
+    file without any ends where the first is too long."""
+    rows = []
     try:
-        lines = path.read_bytes().split(b"\n")
+        if not path.exists():
+            return []
+        with open_regular(path) as file:
+            while line := file.readline(LINE_LIMIT):
+                whole = line.endswith(b"\n")
+                if not whole and not file.read(1):
+                    break
+                row = _parse(line)
+                if row is None or not whole:
+                    raise UserError(f"{path} is damaged in line {len(rows) + 1}; remove that line")
+                rows.append(row)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    rows = []
-    for number, line in enumerate(lines[:-1], 1):
-        row = _parse(line)
-        if row is None:
-            raise UserError(f"{path} is damaged in line {number}; remove that line")
-        rows.append(row)
     return rows
 
 
 def _end_of(path: Path, update: int, evaluated: bool) -> int:
-    """Bytes until the first row that is to be written again, or is no row."""
+    """Bytes until the first row that is to be written again, or is no row. Raises `UserError` for
+    a damaged row among those to be kept, which would otherwise be cut off with all that follow."""
     if not path.exists():
         return 0
-    end = 0
-    with open(path, "rb") as file:
-        for line in file:
-            row = _parse(line)
+    end = number = reached = 0
+    with open_regular(path, follow=False) as file:
+        while line := file.readline(LINE_LIMIT):
+            row, number = _parse(line), number + 1
+            if row is None and reached < update and file.read(1):
+                raise UserError(f"{path} is damaged in line {number}; remove that line")
             if not line.endswith(b"\n") or row is None or row["update"] > update:
                 break
+            reached = row["update"]
             if row["kind"] == "evaluation" and row["update"] == update and not evaluated:
                 break
             end += len(line)
@@ -82,8 +96,30 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    good = isinstance(row, dict) and isinstance(row.get("update"), int) and "kind" in row
-    return row if good else None
+    if not isinstance(row, dict):
+        return None
+    counted = all(type(row.get(name)) is int for name in ("update", "steps", "seed"))
+    return row if counted and _is_row(row) else None
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a row holds what its kind promises: a reader need not ask again."""
+    if row.get("kind") == "update":
+        return all(_is_number(value) for name, value in row.items() if name != "kind")
+    points = row.get("points")
+    return (
+        row.get("kind") == "evaluation"
+        and "score" in row
+        and _is_number(row["score"])
+        and isinstance(points, list)
+        and all(
+            isinstance(point, dict) and all(map(_is_number, point.values())) for point in points
+        )
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _finite(value: Any) -> Any:

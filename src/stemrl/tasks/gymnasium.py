@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractHostFamily, Box, Discrete, Params, Space, Split, UserError
+from ..registry import may_import
 from . import ranges as boxes
 
 
@@ -100,6 +101,8 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
             raise UserError(f"beyond must be at least 1, not {self.beyond:g}")
         if self.horizon < 1:
             raise UserError(f"horizon must be at least 1, not {self.horizon}")
+        if ":" in self.environment:  # `module:Name-v0`, which Gymnasium imports
+            may_import(self.environment)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Each attribute uniform between its bounds; `ood`: at least one of them outside."""
