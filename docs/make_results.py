@@ -108,14 +108,15 @@ def _benchmark(name: str, content: dict[str, Any]) -> str:
     rows = []
     for row in content["rows"]:
         unit = row.get("unit", "")
-        met = row["ratio"] >= row["bar"]
+        bar = row["bar"]
+        met = None if bar is None else row["ratio"] >= bar
         rows.append(
             (
                 row["name"],
                 f"{_number(row['ours'])} {unit}".strip(),
                 f"{_number(row['theirs'])} {unit}".strip(),
-                _number(row["ratio"], unlike=row["bar"]),
-                f"≥ {_number(row['bar'])}",
+                _number(row["ratio"], unlike=bar),
+                "" if bar is None else f"≥ {_number(bar)}",
                 _verdict(met),
             )
         )
