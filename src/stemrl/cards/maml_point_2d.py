@@ -22,6 +22,10 @@ SETTINGS = {
     "inner_learning_rate": 0.5,
     "hidden": (100, 100),
 }
+# PPO on as many steps, in large batches.
+PLAIN = {
+    "lanes": 160, "steps_per_update": 100, "epochs": 4, "minibatches": 16, "learning_rate": 1e-3,
+}  # fmt: skip
 ITERATIONS = 100
 STEPS = 3
 
@@ -41,17 +45,15 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             label,
             method,
             "point-2d",
-            steps=steps,
-            settings=settings,
-            family_settings=family,
-            **options,
+            **{"steps": steps, "settings": settings, "family_settings": family, **options},
         )
-        found = workshop.evaluate(trained, tasks=tasks, episodes=options.pop("episodes", episodes))
+        found = workshop.evaluate(trained, tasks=tasks, episodes=episodes)
         return point_means(found).T.tolist()
 
     maml = points("maml", "maml", settings)
-    plain = points("pretrained", "finetune", {"width": width})
-    oracle = points("oracle", "finetune", {"width": width}, reveal="context")
+    plain_settings = {"width": width, **PLAIN} | workshop.pick({}, {"lanes": 2, "minibatches": 2})
+    plain = points("pretrained", "finetune", plain_settings)
+    oracle = points("oracle", "finetune", plain_settings, reveal="context", steps=-(-steps // 4))
     after = [f"after {i} gradient step{'s' * (i != 1)}" for i in range(STEPS + 1)]
     return [
         *(

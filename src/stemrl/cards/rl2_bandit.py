@@ -42,8 +42,8 @@ CELLS = (
             "random": 5.0, "gittins": 6.6, "thompson": 5.7, "ucb1-tuned": 6.7, "greedy": 6.6,
         },
         bar=None,
-        steps=10_000_000,
-        settings={"batch_steps": 20_000, "hidden_size": 64, "learning_rate": 2e-3},
+        steps=6_000_000,
+        settings={"batch_steps": 12_000, "learning_rate": 2e-3, "epochs": 6, "trace": 0.3},
     ),
     Cell(
         pulls=100,
