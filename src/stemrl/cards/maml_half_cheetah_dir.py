@@ -9,7 +9,7 @@ from ..evaluate import Evaluation
 from .card import Card, Measure
 from .workshop import Workshop, point_means
 
-STEPS = 12_000_000
+STEPS = 8_000_000
 # 20 tasks × 20 episodes × 100 steps, one inner step; the rest is what it takes here (see the note).
 SETTINGS: dict[str, Any] = {
     "meta_batch_size": 20,
@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
 }
 # Many lanes, so that a simulator's call is large.
 PPO: dict[str, Any] = {
-    "lanes": 128, "steps_per_update": 100, "epochs": 8, "minibatches": 16, "learning_rate": 5e-4,
+    "lanes": 400, "steps_per_update": 100, "epochs": 4, "minibatches": 16, "learning_rate": 5e-4,
 }  # fmt: skip
 POINTS = 4
 """Of adaptation: 0 to 3 gradient steps."""
@@ -55,7 +55,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     maml = evaluations("maml", "maml", settings, POINTS)
     oracle = evaluations(
         "oracle", "finetune", plain | {"width": width}, 1,
-        steps=workshop.pick(STEPS // 3, steps), reveal="context",
+        steps=workshop.pick(STEPS // 2, steps), reveal="context",
     )  # fmt: skip
     scratch = evaluations("pretrained", "finetune", plain | {"width": width}, POINTS)
     after = [f"after {i} gradient step{'s' * (i != 1)}" for i in range(POINTS)]
