@@ -54,8 +54,15 @@ CELLS = (
         },
         # What the best tuned UCB1 has: greedy cannot reach it.
         bar=82.4,
-        steps=40_000_000,
-        settings={"batch_steps": 50_000, "hidden_size": 128, "learning_rate": 1e-3},
+        steps=20_000_000,
+        settings={
+            "batch_steps": 48_000,
+            "minibatches": 8,
+            "learning_rate": 3e-3,
+            "epochs": 4,
+            "trace": 0.9,
+            "entropy_weight": 0.01,
+        },
     ),
 )  # fmt: skip
 
