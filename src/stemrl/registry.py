@@ -1,4 +1,4 @@
-"""What stemrl knows by name: methods, families and cards.
+"""What stemrl knows by name: methods, families, cards and trained agents.
 
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
@@ -136,18 +136,37 @@ FAMILIES: dict[str, Entry] = {
 
 CARDS: dict[str, Entry] = {}
 
+AGENTS: dict[str, Entry] = {
+    "rl2-gridnavi": Entry(
+        "stemrl.agents:rl2-gridnavi", "RL² that searches a grid once and then walks to the goal"
+    ),
+    "maml-point-2d": Entry(
+        "stemrl.agents:maml-point-2d", "MAML that finds a place in the plane in one gradient step"
+    ),
+    "her-bit-flip": Entry(
+        "stemrl.agents:her-bit-flip", "HER that flips ten bits until they spell the goal it sees"
+    ),
+    "maml-half-cheetah-vel": Entry(
+        "stemrl.agents:maml-half-cheetah-vel",
+        "MAML that makes a half-cheetah run at the speed that a task pays for",
+    ),
+}
+"""Trained agents in this package, made by `python -m stemrl.agents`: folders of `stemrl.agents`."""
+
+KINDS = {"methods": METHODS, "families": FAMILIES, "cards": CARDS, "agents": AGENTS}
+
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry called `name` among the `methods`, `families` or `cards`; or one's own, by the path
+    """The entry called `name` among the `methods`, `families`, `cards` or `agents`; or one's own, by the path
     of its class, `package.module:Class` or `file.py:Class`."""
     if ":" in name:
         return Entry(name, "one's own")
-    known = {"methods": METHODS, "families": FAMILIES, "cards": CARDS}[kind]
+    known = KINDS[kind]
     if name not in known:
-        one = {"methods": "method", "families": "family", "cards": "card"}[kind]
+        one = {"methods": "method", "families": "family", "cards": "card", "agents": "agent"}[kind]
         raise UserError(f"unknown {one} '{name}'{nearest(name, known)}")
     return known[name]
 

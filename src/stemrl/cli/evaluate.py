@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
         " which it has adapted, the first before any adaptation.",
         "RUN [flags]",
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or a trained agent")
     add_evaluation_flags(parser)
     parser.add_switch("--json", "print an object; see the documentation for its fields")
     options = parser.parse(arguments)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from .. import registry
+from ..agents import folder
 from ..core import AbstractAgent, UserError
 from ..evaluate import Evaluation, draw_tasks, evaluate
 from ..machine import versions
@@ -44,7 +45,8 @@ def report(
 
     - `runs`: at least one; the first is the one that the report is about. All must have been made
       for the same target.
-    - `out`: the file; by default `report.html` in the first run's folder.
+    - `out`: the file; by default `report.html` in the first run's folder, and for a trained agent
+      that comes with the package `NAME.html` in the working directory.
     - `split`, `tasks`, `episodes`, `seed`, `most_likely`: of the evaluation, see `evaluate`.
     - `which`: the `last` checkpoint or the `best`.
     - `comparisons`: what to set beside the runs; by default PPO from scratch on the same number
@@ -64,8 +66,10 @@ def report(
         comparisons=comparisons,
         title=title,
     )
-    path = runs[0].path / "report.html" if out is None else Path(out)
-    return write(path, story, shown)
+    first = runs[0].path
+    of_package = first.parent == folder()
+    default = Path(f"{first.name}.html") if of_package else first / "report.html"
+    return write(default if out is None else Path(out), story, shown)
 
 
 def write(path: Path, story: dict[str, Any], shown: list[dict[str, Any]]) -> Path:
