@@ -47,7 +47,10 @@ class Parsed(Exception):
 def understand(line: str) -> None:
     """Raises what is wrong with a command line; runs nothing."""
     program, *words = shlex.split(line.replace(" RUN", " runs/x"))
-    if program == "make":
+    if program == "pip":
+        extra = re.fullmatch(r"stemrl\[(\w+)\]", words[-1])
+        assert extra and re.search(rf"^{extra[1]} = ", (ROOT / "pyproject.toml").read_text(), re.M), line
+    elif program == "make":
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
     elif program == "python":
         assert (ROOT / words[0]).exists(), line

@@ -1,4 +1,4 @@
-"""What stemrl knows by name: methods, families, cards and players.
+"""What stemrl knows by name: methods, families, cards, players and trained agents.
 
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
@@ -182,6 +182,38 @@ PLAYERS: dict[str, Entry] = {
 }
 """Baselines that learn nothing from training tasks; `stemrl.optimal.player` makes them."""
 
+AGENTS: dict[str, Entry] = {
+    "rl2-gridnavi": Entry(
+        "stemrl.agents:rl2-gridnavi", "RL² that searches a grid once and then walks to the goal"
+    ),
+    "maml-point-2d": Entry(
+        "stemrl.agents:maml-point-2d", "MAML that finds a place in the plane in one gradient step"
+    ),
+    "her-bit-flip": Entry(
+        "stemrl.agents:her-bit-flip", "HER that flips ten bits until they spell the goal it sees"
+    ),
+    "maml-half-cheetah-vel": Entry(
+        "stemrl.agents:maml-half-cheetah-vel",
+        "MAML that makes a half-cheetah run at the speed that a task pays for",
+    ),
+}
+"""Trained agents in this package, made by `python -m stemrl.agents`: folders of `stemrl.agents`."""
+
+KINDS = {
+    "methods": METHODS,
+    "families": FAMILIES,
+    "cards": CARDS,
+    "players": PLAYERS,
+    "agents": AGENTS,
+}
+ONE_OF = {
+    "methods": "method",
+    "families": "family",
+    "cards": "card",
+    "players": "player",
+    "agents": "agent",
+}
+
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""
 
@@ -198,15 +230,13 @@ def may_import(name: str) -> None:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry called `name` among the `methods`, `families` or `cards`; or one's own, by the path
-    of its class, `package.module:Class` or `file.py:Class`."""
+    """The entry called `name` of one of `KINDS`; or one's own, by the path of its class, `package.module:Class` or `file.py:Class`."""
     if ":" in name:
         may_import(name)
         return Entry(name, "one's own")
-    known = {"methods": METHODS, "families": FAMILIES, "cards": CARDS}[kind]
+    known = KINDS[kind]
     if name not in known:
-        one = {"methods": "method", "families": "family", "cards": "card"}[kind]
-        raise UserError(f"unknown {one} '{name}'{nearest(name, known)}")
+        raise UserError(f"unknown {ONE_OF[kind]} '{name}'{nearest(name, known)}")
     return known[name]
 
 

@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
         " uses as many of --episodes as make whole rounds.",
         "RUN RUN… [flags]",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a trained agent")
     add_evaluation_flags(parser)
     parser.add_switch("--json", "print an object with the runs' evaluations")
     options = parser.parse(arguments)

@@ -88,7 +88,9 @@ def _parser(names: list[str]) -> Parser:
         " optimum, the gap to it is printed too.",
         "RUN | PLAYER FAMILY [flags]",
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or a player's name")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder, a trained agent, or a player's name"
+    )
     parser.add_argument(
         "family", nargs="?", default=None, metavar="FAMILY", help="what a player is to play"
     )

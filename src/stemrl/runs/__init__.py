@@ -2,6 +2,7 @@
 
 from .compilation import enable_compilation_cache
 from .config import RunConfig
+from .export import export
 from .loop import Interrupted, NonFinite, resume, train
 from .run import Run
 
@@ -11,6 +12,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "enable_compilation_cache",
+    "export",
     "resume",
     "train",
 ]
