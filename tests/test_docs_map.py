@@ -35,7 +35,7 @@ def name_of(page: Path) -> str:
 def commands(text: str) -> list[str]:
     """The lines of shell blocks, and `stemrl …` in running text, without prompts and remarks."""
     blocks = [block for kind, block in BLOCK.findall(text) if kind in ("sh", "console")]
-    lines = [line for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
     lines += [code for code in CODE.findall(BLOCK.sub("", text)) if code.startswith("stemrl ")]
     return [line.removeprefix("$ ").partition(" #")[0].strip() for line in lines if line.strip()]
 
