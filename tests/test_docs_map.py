@@ -49,7 +49,9 @@ def understand(line: str) -> None:
     program, *words = shlex.split(line.replace(" RUN", " runs/x"))
     if program == "pip":
         extra = re.fullmatch(r"stemrl\[(\w+)\]", words[-1])
-        assert extra and re.search(rf"^{extra[1]} = ", (ROOT / "pyproject.toml").read_text(), re.M), line
+        assert extra and re.search(
+            rf"^{extra[1]} = ", (ROOT / "pyproject.toml").read_text(), re.M
+        ), line
     elif program == "make":
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
     elif program == "python":
