@@ -26,7 +26,7 @@ class Measure:
 
     name: str
     """What was measured: 'return after 1 gradient step'."""
-    values: Sequence[float]
+    values: Sequence[float] | np.ndarray
     """Ours, one number per training seed; a single one for what has no seed (an exact optimum)."""
     published: float | None = None
     """The paper's, or `None` where there is none."""

@@ -153,7 +153,7 @@ class Workshop:
             took = time.monotonic() - began
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial.npz")
-            np.savez(partial, **arrays, seconds_taken=took)
+            np.savez(partial, seconds_taken=took, **arrays)  # pyright: ignore[reportArgumentType]
             partial.replace(path)
             self._training += took
         with np.load(path, allow_pickle=False) as found:

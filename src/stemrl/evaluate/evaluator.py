@@ -135,8 +135,8 @@ class Evaluation:
         """
         scores = self.scores.mean(2)
         points = [_gap(scores[:, i], reference[:, i], self.strata) for i in range(scores.shape[1])]
-        totals = (x.sum(1) * self.width for x in (scores, reference))
-        return {"points": points, "trial": _gap(*totals, self.strata)}
+        ours, theirs = (x.sum(1) * self.width for x in (scores, reference))
+        return {"points": points, "trial": _gap(ours, theirs, self.strata)}
 
     @cached_property
     def gaps(self) -> dict[str, dict[str, Any]]:

@@ -180,7 +180,7 @@ def bayes_optimal_returns(
     binomials = _binomials(arms, pulls)
     ends = [*offsets[1:], len(best)]
     if probabilities is None:
-        log_odds = None
+        p = log_odds = None
         returns = np.zeros((1, pulls))
     else:
         p = np.clip(np.asarray(probabilities, float), 1e-300, 1 - 1e-16)
@@ -193,7 +193,7 @@ def bayes_optimal_returns(
         chosen = weight[:, None] * bits / bits.sum(axis=1, keepdims=True)
         reached = weight > 0
         counts, chosen = counts[reached], chosen[reached]
-        if log_odds is None:
+        if p is None or log_odds is None:
             won, lost = counts[:, ::2] + 1.0, counts[:, 1::2] + 1.0
             likelihood = np.exp(betaln(won, lost).sum(axis=1))
             returns[0, pulled] = likelihood @ (chosen * won / (won + lost)).sum(axis=1)

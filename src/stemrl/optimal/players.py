@@ -114,7 +114,7 @@ def problem_of(name: str, family: AbstractFamily) -> Problem:
 
 
 def _makers(family: AbstractFamily) -> Makers:
-    anywhere: Makers = {"random": lambda episodes: RandomPlayer(family.action_space)}
+    anywhere: Makers = {"random": lambda episodes: RandomPlayer(space=family.action_space)}
     return {**anywhere, **_own_makers(family)}
 
 
@@ -126,7 +126,7 @@ def _own_makers(family: AbstractFamily) -> Makers:
 @_own_makers.register
 def _(family: Bandit) -> Makers:
     def of(rule: Any) -> Callable[..., AbstractAgent]:
-        return lambda pulls, **settings: BanditAgent(rule(pulls, **settings), family.arms)
+        return lambda pulls, **settings: BanditAgent(rule=rule(pulls, **settings), arms=family.arms)
 
     return {
         "greedy": of(lambda pulls: Greedy()),
@@ -142,19 +142,24 @@ def _(family: Bandit) -> Makers:
 @_own_makers.register
 def _(family: GridNavi) -> Makers:
     return {
-        "psrl": lambda episodes: GoalSampling(family.goals("train")),
+        "psrl": lambda episodes: GoalSampling(goals=family.goals("train")),
         "bayes-optimal": lambda episodes: BayesOptimalSearcher.of(family, episodes),
-        KNOWN_TASK: lambda episodes: BayesOptimalSearcher(jnp.zeros(1, jnp.int32)),
+        KNOWN_TASK: lambda episodes: BayesOptimalSearcher(path=jnp.zeros(1, jnp.int32)),
     }
 
 
 @_own_makers.register
 def _(family: RandomMDP) -> Makers:
-    sizes = (family.states, family.actions, family.horizon)
+    sizes: dict[str, Any] = {
+        "states": family.states,
+        "actions": family.actions,
+        "horizon": family.horizon,
+    }
 
     def of(belief: Any, **fixed: float) -> Callable[..., AbstractAgent]:
         def make(episodes: int, **settings: float) -> AbstractAgent:
-            return TabularPlayer(belief, *sizes, **{**fixed, **settings})
+            chosen: dict[str, Any] = {**fixed, **settings}
+            return TabularPlayer(belief=belief, **sizes, **chosen)
 
         return make
 
@@ -162,7 +167,7 @@ def _(family: RandomMDP) -> Makers:
         "greedy": of(Average()),
         "epsilon-greedy": of(Average(), epsilon=0.1),
         "psrl": of(Drawn()),
-        KNOWN_TASK: lambda episodes: KnownProcess(*sizes),
+        KNOWN_TASK: lambda episodes: KnownProcess(**sizes),
     }
 
 

@@ -211,9 +211,8 @@ def _target(engine: Engine) -> str:
 
 def _named(apply: Apply | None) -> str:
     """A function by where it is, a dataclass by its fields."""
-    if hasattr(apply, "__qualname__"):
-        return f"{apply.__module__}.{apply.__qualname__}"
-    return repr(apply)
+    name = getattr(apply, "__qualname__", None)
+    return repr(apply) if name is None else f"{getattr(apply, '__module__', '')}.{name}"
 
 
 class _Simulator:

@@ -173,4 +173,5 @@ def _array(buffer: _Buffer) -> np.ndarray:
         count *= length
     if not count:
         return np.empty(shape, dtype)
-    return np.frombuffer((ctypes.c_char * count).from_address(buffer.data), dtype).reshape(shape)
+    memory: Any = (ctypes.c_char * count).from_address(buffer.data)
+    return np.frombuffer(memory, dtype).reshape(shape)

@@ -167,7 +167,9 @@ class TensorBoard:
         from tensorboardX.event_file_writer import (  # pyright: ignore[reportMissingImports]
             EventsWriter,
         )
-        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports]
+        from tensorboardX.proto.event_pb2 import (  # pyright: ignore[reportMissingImports]
+            Event,  # pyright: ignore[reportAttributeAccessIssue]
+        )
 
         folder = out / "tensorboard"
         folder.mkdir(exist_ok=True)
