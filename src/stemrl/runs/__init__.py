@@ -4,13 +4,16 @@ from .compilation import enable_compilation_cache
 from .config import RunConfig
 from .loop import Interrupted, NonFinite, resume, train
 from .run import Run
+from .supervised import SupervisedRun, train_supervised
 
 __all__ = [
     "Interrupted",
     "NonFinite",
     "Run",
     "RunConfig",
+    "SupervisedRun",
     "enable_compilation_cache",
     "resume",
     "train",
+    "train_supervised",
 ]
