@@ -134,7 +134,12 @@ FAMILIES: dict[str, Entry] = {
     ),
 }
 
-CARDS: dict[str, Entry] = {}
+CARDS: dict[str, Entry] = {
+    "maml-sinusoid": Entry(
+        "stemrl.cards.maml_sinusoid:CARD",
+        "MAML learns a sine wave from five points in one gradient step",
+    ),
+}
 
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""
