@@ -135,6 +135,10 @@ FAMILIES: dict[str, Entry] = {
 }
 
 CARDS: dict[str, Entry] = {
+    "maml-sinusoid": Entry(
+        "stemrl.cards.maml_sinusoid:CARD",
+        "MAML learns a sine wave from five points in one gradient step",
+    ),
     "maml-point-2d": Entry(
         "stemrl.cards.maml_point_2d:CARD", "MAML finds goals in the plane after one gradient step"
     ),

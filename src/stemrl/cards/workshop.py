@@ -4,20 +4,27 @@ Every training is an ordinary run in a folder of the card's own. A card that was
 where it was when it is started again; a finished card leaves nothing but its result.
 """
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core import AbstractAgent, Problem
+from ..core import (
+    AbstractAgent,
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    Problem,
+    State,
+)
 from ..errors import UserError
 from ..evaluate import Evaluation, evaluate
-from ..runs import Run, RunConfig, train
+from ..runs import Run, RunConfig, supervised, train, train_supervised
 from .card import Scale
 
 
@@ -103,26 +110,46 @@ class Workshop:
         return Trained(tuple(runs))
 
     def _train(self, label: str, config: RunConfig, seeds: tuple[int, ...]) -> Run:
-        if list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
-            raise UserError(f"a card's seeds follow one another, not {seeds}")
+        self._in_order(seeds)
         out = self.folder / f"{label}-seed{seeds[0]}"
         fields = {name: getattr(config, name) for name in config.__dataclass_fields__}
         config = RunConfig(**{**fields, "seed": seeds[0], "seeds": len(seeds)})
         self.say(f"{label}: {config.method} on {config.family}, {_named(seeds)}")
         began = time.monotonic()
         resume = (out / "config.json").exists()
-        try:
+        with self._resuming():
             run = train(config, out, resume=resume, progress=self.progress)
-        except UserError as error:
-            if resume and "cannot resume" in str(error):
-                raise UserError(
-                    f"{self.folder} holds an interrupted card of another setting; start it afresh"
-                    " with --fresh"
-                ) from None
-            raise
         self._training += time.monotonic() - began
         self.seconds += run.restore("last")[1].seconds
         return run
+
+    def train_supervised(
+        self,
+        label: str,
+        learner: AbstractSupervisedLearner,
+        family: AbstractSupervisedFamily,
+        *,
+        updates: int,
+    ) -> tuple[State, ...]:
+        """Train on supervised tasks, all seeds in one compiled program; returns the state of
+        learning of each. `label` as in `train`."""
+        self._in_order(self.seeds)
+        self.settings[label] = {**supervised.setting(learner, family), "updates": updates}
+        self.say(f"{label}: {learner.name} on {family.name}, {_named(self.seeds)}")
+        began = time.monotonic()
+        with self._resuming():
+            run = train_supervised(
+                learner,
+                family,
+                self.folder / label,
+                updates=updates,
+                seed=self.seeds[0],
+                seeds=len(self.seeds),
+                progress=self.progress,
+            )
+        self._training += time.monotonic() - began
+        self.seconds += run.seconds
+        return run.states
 
     def evaluate(
         self, trained: "Trained", *, tasks: int, split: str = "test", **options: Any
@@ -142,6 +169,24 @@ class Workshop:
     ) -> list[Evaluation]:
         """Agents of any origin on the same tasks, one evaluation each."""
         return [evaluate(a, problem, split=split, tasks=tasks, **options) for a in agents]
+
+    @staticmethod
+    def _in_order(seeds: tuple[int, ...]) -> None:
+        if list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
+            raise UserError(f"a card's seeds follow one another, not {seeds}")
+
+    @contextlib.contextmanager
+    def _resuming(self) -> Iterator[None]:
+        """What stands in the way of going on, in a card's words."""
+        try:
+            yield
+        except UserError as error:
+            if "cannot resume" in str(error):
+                raise UserError(
+                    f"{self.folder} holds an interrupted card of another setting; start it afresh"
+                    " with --fresh"
+                ) from None
+            raise
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """The arrays that `compute` gives, computed once for all calls of this card: for work that

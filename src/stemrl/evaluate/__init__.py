@@ -9,6 +9,7 @@ import types
 from typing import Any
 
 from .evaluator import Evaluation, draw_tasks, episodes_to_adapt, evaluate, play_tasks
+from .few_shot import few_shot_losses
 from .statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -29,6 +30,7 @@ __all__ = [
     "draw_tasks",
     "episodes_to_adapt",
     "evaluate",
+    "few_shot_losses",
     "generalisation",
     "improvement_interval",
     "iqm",

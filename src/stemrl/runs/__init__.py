@@ -5,14 +5,17 @@ from .config import RunConfig
 from .export import export
 from .loop import Interrupted, NonFinite, resume, train
 from .run import Run
+from .supervised import SupervisedRun, train_supervised
 
 __all__ = [
     "Interrupted",
     "NonFinite",
     "Run",
     "RunConfig",
+    "SupervisedRun",
     "enable_compilation_cache",
     "export",
     "resume",
     "train",
+    "train_supervised",
 ]

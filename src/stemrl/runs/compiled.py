@@ -8,7 +8,7 @@ compiled apart from their collecting: where a simulator could only be called by 
 `physics.foreign`), the compilation cache keeps the one and not the other.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -32,13 +32,21 @@ _TRAINING = 0x57E6
 `jax.random.key(seed)` and splits it."""
 
 
+class Learns(Protocol):
+    """All that `begin` and `advance` ask of a learner: an `AbstractLearner` has it with a `Problem`,
+    an `AbstractSupervisedLearner` with its family."""
+
+    def init(self, problem: Any, key: PRNGKeyArray, /) -> State: ...
+    def update(self, problem: Any, state: Any, /) -> tuple[State, dict[str, Array]]: ...
+
+
 def seed_keys(first: int, seeds: int) -> PRNGKeyArray:
     """The key that each seed's training starts from: `[]` for one seed, else `[seeds]`."""
     keys = [jax.random.fold_in(jax.random.key(first + i), _TRAINING) for i in range(seeds)]
     return keys[0] if seeds == 1 else jnp.stack(keys)
 
 
-def _begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> State:
+def _begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
     def init(key: PRNGKeyArray) -> State:
         return strong(learner.init(problem, key))
 
@@ -46,20 +54,20 @@ def _begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> St
 
 
 @eqx.filter_jit
-def begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> State:
+def begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
     """The first state. Compiled, so that no two leaves share a buffer, which could not be donated
     twice."""
     return _begin(learner, problem, keys)
 
 
-def shape_of_state(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> PyTree[Any]:
+def shape_of_state(learner: Learns, problem: Any, keys: PRNGKeyArray) -> PyTree[Any]:
     """The state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with."""
     return eqx.filter_eval_shape(_begin, learner, problem, keys)
 
 
 @eqx.filter_jit(donate="all-except-first")
 def advance(
-    fixed: tuple[AbstractLearner, Problem, Bool[Array, " leaves"], Int[Array, ""], bool],
+    fixed: tuple[Learns, Any, Bool[Array, " leaves"], Int[Array, ""], bool],
     state: State,
 ) -> tuple[State, Int[Array, ""], dict[str, Array], Bool[Array, "..."]]:
     """Up to `CHUNK` updates.

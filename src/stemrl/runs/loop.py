@@ -45,7 +45,7 @@ class NonFinite(UserError):
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM stopped the training, after the chunk was finished and saved."""
 
-    def __init__(self, run: Run, received: signal.Signals, message: str):
+    def __init__(self, run: Run | None, received: signal.Signals, message: str):
         super().__init__(message)
         self.run = run
         self.message = message
