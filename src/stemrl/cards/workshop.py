@@ -74,6 +74,7 @@ class Workshop:
         settings: Mapping[str, Any] | None = None,
         family_settings: Mapping[str, Any] | None = None,
         together: bool | None = None,
+        seeds: Sequence[int] | None = None,
         **options: Any,
     ) -> "Trained":
         """Train `method` on `family` for every seed; what is already trained is only loaded.
@@ -85,6 +86,7 @@ class Workshop:
         - `settings`, `family_settings`: those other than the defaults.
         - `together`: all seeds in one compiled run, which needs a family in pure JAX; by default
           wherever that is so.
+        - `seeds`: fewer than all, for what only stands beside a claim.
         - `options`: other fields of `RunConfig` (`reveal`, `target`, `budget`, …).
         """
         config = RunConfig(
@@ -105,7 +107,10 @@ class Workshop:
         problem = config.problem()
         if together is None:
             together = {problem.source.stepping, problem.target.stepping} == {"jax"}
-        groups = [self.seeds] if together else [(seed,) for seed in self.seeds]
+        seeds = self.seeds if seeds is None else tuple(seeds)
+        if seeds != self.seeds:
+            self.settings[label]["seeds"] = len(seeds)
+        groups = [seeds] if together else [(seed,) for seed in seeds]
         runs = [self._train(label, config, group) for group in groups]
         return Trained(tuple(runs))
 
