@@ -97,7 +97,7 @@ CARD = Card(
         " taken with a factor on the inner rate that is chosen on training tasks; the authors' factor"
         " (½) overshoots here. Tried for them besides: ⅛, the full rate, the likelihood-ratio"
         " surrogate (−40.1 / −11.7 / −6.1 / −4.4, one seed), 40 and 80 episodes a step (80 with ¼:"
-        " −3.5 and −2.5, so that what is missing is the noise of the second gradient). Pretraining and the policy that is told its goal, which"
-        " only stand beside, are of one seed."
+        " −3.5 and −2.5, so that what is missing is the noise of the second gradient). Pretraining and the"
+        " policy that is told its goal, which only stand beside, are of one seed."
     ),
 )
