@@ -91,7 +91,7 @@ def classical(
     def play(name: str, seed: int, tasks: int, **settings: float) -> tuple[float, float]:
         agent = player(name, family, episodes=episodes, **settings)
         problem = problem_of(name, family)
-        options = {"episodes": episodes - 1, "seed": seed}
+        options: dict[str, Any] = {"episodes": episodes - 1, "seed": seed}
         (evaluation,) = workshop.judge([agent], problem, tasks=tasks, **options)
         return expected_total(evaluation)
 
