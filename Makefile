@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults check format lint types docs wheel bench clean
+.PHONY: demo test faults cards check format lint types docs wheel bench clean
 
 demo: $(STAMP)
 	$(BIN)/stemrl demo
@@ -15,6 +15,11 @@ test: $(STAMP)
 # Minutes of kill -9, full disks and broken files; `make test` has the short ones.
 faults: $(STAMP)
 	$(BIN)/python -m pytest -m "faults or not faults" --durations 10 tests/test_faults.py tests/test_elsewhere.py
+
+# Every card at its small scale: seconds each, to see that it runs. They compile much and run little,
+# so the compiler tries less hard.
+cards: $(STAMP)
+	XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS" $(BIN)/stemrl reproduce --all --scale quick
 
 # What .ci/run does after the tests' set-up: everything that must hold before a change lands.
 check: lint types test docs
@@ -38,7 +43,7 @@ types: $(STAMP)
 	$(BIN)/pyright
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --outdir dist .

@@ -28,10 +28,16 @@ def alternate(sides: dict[str, Callable[[], float]], repeats: int = 5) -> dict[s
 
 
 def row(
-    name: str, ours: float, theirs: float, bar: float, *, lower: bool = False, unit: str = "steps/s"
+    name: str,
+    ours: float,
+    theirs: float,
+    bar: float | None,
+    *,
+    lower: bool = False,
+    unit: str = "steps/s",
 ) -> dict[str, Any]:
     """One comparison. The ratio is how many times better ours is: ours / theirs, or theirs / ours
-    where `lower` numbers are better; it should be at least `bar`."""
+    where `lower` numbers are better; it should be at least `bar`, if there is one."""
     ratio = theirs / ours if lower else ours / theirs
     return {"name": name, "ours": ours, "theirs": theirs, "ratio": ratio, "bar": bar, "unit": unit}
 
@@ -40,11 +46,14 @@ def write(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
     """Print `rows` and write them to `results/benchmarks/<name>.json`, with the machine, the
     versions, the seconds since the benchmark started and whatever `more` says of the setting."""
     for r in rows:
-        mark = "meets" if r["ratio"] >= r["bar"] else "MISSES"
+        told = ""
+        if r["bar"] is not None:
+            mark = "meets" if r["ratio"] >= r["bar"] else "MISSES"
+            told = f", {mark} the bar of {r['bar']:g}"
         unit = r.get("unit", "")
         print(
             f"{r['name']}: {r['ours']:,.4g} against {r['theirs']:,.4g} {unit},"
-            f" ratio {r['ratio']:.2f}, {mark} the bar of {r['bar']:g}"
+            f" ratio {r['ratio']:.2f}{told}"
         )
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -72,7 +72,7 @@ import sys
 from stemrl.cli import main
 for words in (
     ["--help"], ["--version"], ["train", "--help"], ["train", "maml", "half-cheetah-vel", "--help"],
-    ["evaluate", "--help"], ["adapt", "--help"], ["compare", "--help"], ["report", "--help"],
+    ["evaluate", "--help"], ["evaluate", "thompson", "bandit", "--help"], ["adapt", "--help"], ["compare", "--help"], ["report", "--help"],
     ["demo", "--help"], ["doctor", "--help"], ["list"], ["list", "families", "--json"],
     ["trian"], ["train", "mamel", "point-2d"], ["train", "maml", "point-2d", "--nonsense"],
 ):
@@ -117,7 +117,7 @@ def test_help_shows_every_hyper_parameter_with_its_default(method: str, capsys):
     assert "--family.size FLOAT" in words and "(default: 0.5)" in words
 
 
-@pytest.mark.parametrize("kind", ["methods", "families", "cards"])
+@pytest.mark.parametrize("kind", ["methods", "families", "cards", "players"])
 def test_list(kind: str, capsys):
     assert main(["list", kind, "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -166,6 +166,13 @@ def test_list_for_people(capsys):
         ("train --resume --out nowhere", "nowhere"),
         ("evaluate", "required: RUN"),
         ("evaluate nowhere", "there is no run in nowhere"),
+        ("evaluate thompson", "name a family: stemrl evaluate thompson FAMILY"),
+        ("evaluate thompson bandti", "unknown family 'bandti'; did you mean 'bandit'"),
+        ("evaluate tomson bandit", "bandit has no player 'tomson'; did you mean 'thompson'"),
+        ("evaluate thompson point-2d", "point-2d has no player 'thompson'"),
+        ("evaluate thompson bandit --family.arm 2", "did you mean '--family.arms'"),
+        ("evaluate thompson bandit more", "unexpected argument 'more'"),
+        ("evaluate random bandit --oracle nowhere", "there is no run in nowhere"),
         ("evaluate nowhere --tasks 0", "at least 1, not '0'"),
         ("evaluate nowhere --tasks x", "--tasks: must be a whole number"),
         ("evaluate nowhere --episodes -2", "--episodes: must be a whole number"),
@@ -321,6 +328,43 @@ def test_evaluate_prints_an_object(runs: Path, capsys):
     assert len(text.splitlines()) == 4
 
 
+def test_evaluate_a_player(capsys):
+    words = ["evaluate", "--tasks", "40", "bayes-optimal", "bandit", "--family.arms", "2"]
+    assert main([*words, "--episodes", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["player"] == result["method"] == "bayes-optimal"
+    assert result["identity"] == "bandit@1(arms=2,pulls=10)"
+    assert [point["episodes_used"] for point in result["episodes"]] == [0, 1, 2]
+    trial = result["gaps"]["bayes_optimal"]["trial"]
+    assert trial["low"] <= trial["gap"] <= trial["high"] and 0.7 < trial["fraction"] < 1.3
+    assert main(["evaluate", "known-task", "gridnavi", "--tasks", "21"]) == 0
+    out, err = capsys.readouterr()
+    assert "known-task on 21 test tasks of gridnavi" in out
+    assert "optimum of the known task 44.29, gap" in out and "100.0% of it" in out
+    assert "Bayes-optimal 37.21, gap" in out
+    assert "its test tasks are its training tasks" in err
+
+
+def test_evaluate_beside_an_oracle(runs: Path, capsys, tmp_path):
+    oracle = Path(shutil.copytree(runs / "other", tmp_path / "oracle"))
+    content = json.loads((oracle / "config.json").read_text())
+    (oracle / "config.json").write_text(json.dumps({**content, "reveal": "context"}))
+    one = str(runs / "one")
+    assert main(["evaluate", one, *FEW, "--oracle", str(oracle), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["oracle"] == str(oracle)
+    gap = result["gaps"]["oracle"]["points"][1]
+    assert gap["gap"] == pytest.approx(gap["value"] - result["episodes"][1]["mean"])
+    assert main(["evaluate", one, *FEW, "--oracle", str(oracle)]) == 0
+    assert "whole trial:" in capsys.readouterr().out
+    assert "without --reveal context" in fails(capsys, "evaluate", one, "--oracle", one)
+    # Of other settings.
+    other = Path(shutil.copytree(runs / "longer", tmp_path / "longer"))
+    content = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**content, "reveal": "context"}))
+    assert "is no oracle here" in fails(capsys, "evaluate", one, "--oracle", str(other))
+
+
 def test_evaluate_all_seeds_of_a_run_together(runs: Path, capsys):
     assert main(["evaluate", str(runs / "two"), *FEW, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -354,8 +398,13 @@ def test_compare(runs: Path, capsys):
     better = result["runs"][1]["improvement_over_first"]
     assert 0 <= better["low"] <= better["probability"] <= better["high"] <= 1
     assert result["runs"][0]["improvement_over_first"] is None
+    assert result["runs"][0]["transfer_over_first"] is None
+    gain = result["runs"][1]["transfer_over_first"]
+    lead = [one["episodes"][0]["mean"] for one in result["runs"]]
+    assert gain["jump_start"]["value"] == pytest.approx(lead[1] - lead[0])
     assert main(["compare", *both, "--tasks", "6", "--episodes", "3"]) == 0
-    assert "beats first" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "beats first" in text and f"{both[1]} against the first: jump-start" in text
 
 
 def test_adapt(runs: Path, capsys):

@@ -40,7 +40,7 @@ def test_the_report_is_of_this_run(done):
     assert len(done.shows) == 3
     for show in done.shows:
         for panel in show["panels"]:
-            assert panel["scene"]["frames"] == 10
+            assert panel["scene"]["frames"] == 11  # the first and one a step
             assert panel["scene"]["gauge"]["target"] == pytest.approx(
                 float(show["label"].split()[-1]), abs=0.006
             )

@@ -1,4 +1,4 @@
-"""The pages on families of one's own are run as they stand: files, Python and commands."""
+"""The pages on families and methods of one's own are run as they stand: files, Python and commands."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["own-family.md", "own-mjcf.md"])
+@pytest.mark.parametrize("page", ["own-family.md", "own-mjcf.md", "own-method.md"])
 def test_a_page_runs(page: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -34,6 +34,12 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch, capsys):
                 ran["commands"] += 1
     assert min(ran.values()) > 0, ran
     assert re.search(r"-?\d+\.\d+", capsys.readouterr().out)
+    if page == "own-method.md":
+        # What is learned is worth something from the first point to the last.
+        for with_it, without in zip(
+            namespace["learned"].points, namespace["fresh"].points, strict=True
+        ):
+            assert with_it["iqm"] > without["iqm"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The evaluator on families and agents whose every return is known."""
 
+import dataclasses
 import json
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import pytest
 
 from stemrl.core import AbstractAgent, AbstractFamily, Box, Problem, UserError
 from stemrl.evaluate import evaluate, evaluator
+from stemrl.optimal import Optima, known_optima
 
 
 class EchoEnv(eqx.Module):
@@ -68,6 +70,13 @@ class FiniteEcho(Echo):
     def tasks(self, key, split, n):
         index = jnp.arange(n) % 2
         return {"level": 10.0 * index, "length": jnp.ones(n, jnp.int32)}
+
+
+class KnownEcho(Echo):
+    """The same, with an optimum that is known."""
+
+    name: ClassVar[str] = "known-echo"
+    horizon: int = eqx.field(static=True, default=6)
 
 
 class Counter(AbstractAgent):
@@ -165,6 +174,45 @@ def test_finite_families_say_so_and_their_tasks_are_strata():
     (point,) = result.points
     assert point["low"] == point["iqm"] == point["high"] == 5.0
     assert not evaluate(Counter(), Problem.of(Echo()), tasks=2, episodes=0).train_is_test
+
+
+def test_gaps_by_hand():
+    told = evaluate(Counter(), Problem.of(FiniteEcho(), "context"), tasks=4, episodes=1)
+    result = evaluate(Counter(), Problem.of(FiniteEcho()), tasks=4, episodes=1)
+    assert result.gaps == {}
+    reference = np.array([[1.0, 2.0], [12.0, 25.0]] * 2)
+    gaps = result.against(reference)
+    # Levels 0 and 10: returns (0, 0) and (10, 20).
+    first, second = gaps["points"]
+    assert (first["value"], first["gap"], second["gap"]) == (6.5, 1.5, 3.5)
+    assert (first["low"], first["high"]) == (1.5, 1.5)
+    assert second["fraction"] == pytest.approx(10 / 13.5)
+    assert gaps["trial"]["value"] == 20.0 and gaps["trial"]["gap"] == 5.0
+    assert result.against(0 * reference)["trial"]["fraction"] is None
+    # Told the level it earns the level's square, and one episode later (level + 1) · level.
+    beside = dataclasses.replace(result, oracle=told)
+    values = [point["value"] for point in beside.gaps["oracle"]["points"]]
+    assert values == [50.0, 55.0]
+    wide = evaluate(Counter(2), Problem.of(FiniteEcho(), "context"), tasks=4, episodes=0)
+    values = dataclasses.replace(result, oracle=wide).gaps["oracle"]["points"]
+    assert [point["value"] for point in values] == [50.0, 50.0]
+
+
+def test_optima_come_from_where_a_family_has_registered_them():
+    @known_optima.register(KnownEcho)
+    def _(family, params, split, episodes):
+        best = np.repeat((params["level"] * params["length"])[:, None], episodes, axis=1)
+        return Optima(best * np.arange(1, episodes + 1), best)
+
+    narrow = evaluate(Counter(), Problem.of(KnownEcho()), tasks=5, episodes=3)
+    assert narrow.gaps["known_task"]["trial"]["gap"] == pytest.approx(0.0, abs=1e-5)
+    assert set(narrow.gaps) == {"bayes_optimal", "known_task"}
+    # Its rounds begin after 0 and 2 episodes; the Bayes-optimal player learns after every one.
+    wide = evaluate(Counter(2), Problem.of(KnownEcho()), tasks=5, episodes=2)
+    assert set(wide.gaps) == {"known_task"}
+    means = wide.scores.mean((0, 2))
+    values = [point["value"] for point in wide.gaps["known_task"]["points"]]
+    np.testing.assert_allclose(values, [means[0], means[1] * 3 / 2], rtol=1e-5)
 
 
 def test_as_dict_is_json_and_complete():

@@ -1,5 +1,9 @@
 """Worlds that are Python objects: they give what the compiled players give, learn, and fail loudly."""
 
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import equinox as eqx
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 
 from probes import HiddenArm
+from stemrl.cli import main
 from stemrl.core import Problem, UserError
 from stemrl.errors import SimulatorError
 from stemrl.meta.rl2 import Rl2
@@ -191,7 +196,9 @@ def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     host = HostGrid(breaks=True)
     problem, agent = agent_for(host)
     before = PythonGrid.open_worlds
-    with pytest.raises(SimulatorError, match=r"host-grid.*step.*floor gave way") as caught:
+    with pytest.raises(
+        SimulatorError, match=r"host-grid.*step.*floor gave way.*line \d+"
+    ) as caught:
         if how == "play":
             play(agent, host, host.tasks(jax.random.key(0), "test", 8), None, jax.random.key(1), 9)
         else:
@@ -200,6 +207,84 @@ def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     if how == "play":
         assert PythonGrid.open_worlds == before
+
+
+FLOOR = """
+import sys
+from multiprocessing.connection import Connection
+pipe, steps = Connection(int(sys.argv[1])), int(sys.argv[2])
+while steps:
+    steps -= 1
+    try:
+        pipe.send(pipe.recv())
+    except EOFError:
+        break
+"""
+
+
+class GridElsewhere(PythonGrid):
+    """PythonGrid whose floor is another process, which dies after two steps if it breaks."""
+
+    def __init__(self, goal, breaks):
+        super().__init__(goal, False)
+        self.pipe, theirs = multiprocessing.Pipe()
+        words = [sys.executable, "-c", FLOOR, str(theirs.fileno()), "2" if breaks else "-1"]
+        self.floor = subprocess.Popen(words, pass_fds=[theirs.fileno()])
+        theirs.close()
+
+    def step(self, action):
+        self.pipe.send("may I?")
+        assert self.pipe.recv() == "may I?"
+        return super().step(action)
+
+    def close(self):
+        super().close()
+        self.pipe.close()
+        self.floor.wait()
+
+
+class HostGridElsewhere(HostGrid):
+    """HostGrid whose worlds live in processes of their own."""
+
+    name: ClassVar[str] = "host-grid-elsewhere"
+
+    def make(self, params):
+        return GridElsewhere(params["goal"], self.breaks)
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "cause"),
+    (
+        ("rl2", "HostGrid", "ZeroDivisionError: the floor gave way"),
+        ("ppo", "HostGridElsewhere", "failed in step 3:"),
+        ("ppo", "HostGridElsewhere", "so the process that it lives in is dead"),
+    ),
+)
+def test_a_run_whose_world_breaks_ends_at_once_with_one_line(
+    method, family, cause, tmp_path, capsys
+):
+    settings = {
+        "rl2": ["--batch-steps", "400"],
+        "ppo": ["--lanes", "2", "--steps-per-update", "50"],
+    }
+    name = f"{Path(__file__).resolve()}:{family}"
+    command = ["train", method, name, "--family.breaks", *settings[method], "--quiet"]
+    before = PythonGrid.open_worlds
+    assert main([*command, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("stemrl: stopped after update 0: 'host-grid")
+    assert cause in said and "its task was" in said
+    assert "\n" not in said
+    # What is still open is closed before the process ends, or children could keep it from ending.
+    worlds._drop_all()
+    assert PythonGrid.open_worlds <= before
+
+
+def test_worlds_in_processes_of_their_own_play_as_others():
+    _, agent = agent_for(HostGrid())
+    params = HostGrid().tasks(jax.random.key(1), "train", 2)
+    arguments = (params, None, jax.random.key(2), 1)
+    assert_same(play(agent, HostGridElsewhere(), *arguments), play(agent, HostGrid(), *arguments))
 
 
 def train(learner, problem, updates):

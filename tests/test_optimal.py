@@ -1,32 +1,39 @@
 """Exact optima: against enumeration, published numbers, and the players that reach them."""
 
+import dataclasses
 import itertools
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stemrl.core import UserError
+from stemrl.core import Problem, UserError
+from stemrl.evaluate import evaluate
 from stemrl.optimal import (
     BanditAgent,
-    BayesOptimal,
     BayesOptimalSearcher,
     Gittins,
-    Greedy,
     KnownProcess,
-    PosteriorSampling,
     Thompson,
+    bayes_optimal_returns,
     bayes_optimal_value,
     best_search,
     gittins_indices,
     goal_known_return,
+    known_optima,
     optimal_action_values,
+    player,
+    players,
+    problem_of,
 )
 from stemrl.optimal.bandits import _binomials, _compositions, _rank
+from stemrl.registry import PLAYERS
 from stemrl.rl import play
 from stemrl.tasks.bandit import Bandit
 from stemrl.tasks.gridnavi import GridNavi
+from stemrl.tasks.point import Point2D
 from stemrl.tasks.random_mdp import RandomMDP
 
 
@@ -71,21 +78,40 @@ def test_too_large_a_bandit_is_refused():
         bayes_optimal_value(10, 100)
 
 
+def test_bayes_optimal_returns_add_up_to_the_value():
+    for arms, pulls in ((2, 5), (3, 4), (5, 6)):
+        (returns,) = bayes_optimal_returns(arms, pulls)
+        assert returns.sum() == pytest.approx(bayes_optimal_value(arms, pulls), abs=1e-9)
+        # Nothing is known of the first pull, and no later one is worth less.
+        assert returns[0] == pytest.approx(0.5)
+        assert np.all(np.diff(returns) > -1e-12)
+
+
+def test_bayes_optimal_returns_of_known_arms_by_hand():
+    # Two pulls of two arms: after a success the same arm again, after a failure the other.
+    p, q = 0.9, 0.3
+    second = 0.5 * (p * p + (1 - p) * q) + 0.5 * (q * q + (1 - q) * p)
+    returns = bayes_optimal_returns(2, 2, np.array([[p, q], [1.0, 0.0]]))
+    np.testing.assert_allclose(returns, [[0.6, second], [0.5, 1.0]])
+
+
 def test_the_bayes_optimal_player_earns_the_bayes_optimal_value():
     family = Bandit()
     earned = {
-        name: total_returns(BanditAgent(rule, 5), family, 4000, 10)
-        for name, rule in (
-            ("optimal", BayesOptimal.of(5, 10)),
-            ("greedy", Greedy()),
-            ("thompson", Thompson()),
-        )
+        name: evaluate(player(name, family), Problem.of(family), tasks=4000)
+        for name in ("bayes-optimal", "greedy", "thompson")
     }
-    error = earned["optimal"].std() / 4000**0.5
-    assert abs(earned["optimal"].mean() - bayes_optimal_value(5, 10)) < 4 * error
+    totals = {name: result.scores.sum((1, 2)) for name, result in earned.items()}
+    error = totals["bayes-optimal"].std() / 4000**0.5
+    assert abs(totals["bayes-optimal"].mean() - bayes_optimal_value(5, 10)) < 4 * error
+    # The evaluator's gap takes the expectation on each task itself: none to itself.
+    gap = earned["bayes-optimal"].gaps["bayes_optimal"]["trial"]
+    assert abs(gap["gap"]) < gap["high"] - gap["low"]
+    assert gap["fraction"] == pytest.approx(1.0, abs=0.01)
     # The same arms for each, so the differences are paired.
-    assert (earned["optimal"] - earned["thompson"]).mean() > 0.5
-    assert (earned["optimal"] - earned["greedy"]).mean() > -4 * error
+    assert (totals["bayes-optimal"] - totals["thompson"]).mean() > 0.5
+    assert (totals["bayes-optimal"] - totals["greedy"]).mean() > -4 * error
+    assert earned["thompson"].gaps["bayes_optimal"]["trial"]["low"] > 0.5
 
 
 def test_gittins_indices_have_their_published_values():
@@ -112,24 +138,61 @@ def test_the_grid_is_searched_and_then_walked_as_well_as_can_be():
     assert earned.mean() == pytest.approx(search.value, abs=1e-4)
 
 
-def test_no_path_of_a_small_grid_beats_the_search():
-    family = GridNavi(size=3, horizon=4)
-    params = family.tasks(jax.random.key(0), "test", 5)
-    goals = [tuple(goal) for goal in np.asarray(params["goal"])]
+@pytest.mark.parametrize(("horizon", "episodes"), [(4, 1), (3, 1), (3, 2)])
+def test_no_path_of_a_small_grid_beats_the_search(horizon: int, episodes: int):
+    # With 3 steps the far corner is out of reach.
+    goals = [(0, 2), (1, 2), (2, 0), (2, 1), (2, 2)]
     moves = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
-    best = -np.inf
-    for path in itertools.product(range(5), repeat=4):
-        total = 0.0
-        for goal in goals:
-            x, y, found = 0, 0, False
-            for move in path:
+    known = [
+        horizon + 1 - sum(g) - 0.1 * (sum(g) - 1) if sum(g) <= horizon else -0.1 * horizon
+        for g in goals
+    ]
+    assert goal_known_return(3, horizon) == pytest.approx(np.mean(known))
+
+    def earns(path: tuple[int, ...], goal: tuple[int, int], value: float) -> float:
+        total, found = 0.0, False
+        for episode in range(episodes):
+            if found:
+                total += value
+                continue
+            x, y = 0, 0
+            for move in path[episode * horizon : (episode + 1) * horizon]:
                 if not found:
                     x = min(max(x + moves[move][0], 0), 2)
                     y = min(max(y + moves[move][1], 0), 2)
                     found = (x, y) == goal
                 total += 1.0 if found else -0.1
-        best = max(best, total / len(goals))
-    assert best_search(3, 4, 1).value == pytest.approx(best)
+        return total
+
+    best = max(
+        np.mean([earns(path, goal, value) for goal, value in zip(goals, known, strict=True)])
+        for path in itertools.product(range(1, 5), repeat=horizon * episodes)
+    )
+    assert best_search(3, horizon, episodes).value == pytest.approx(best)
+
+
+def test_every_goal_of_the_grid_is_found_when_the_optimum_says():
+    family = GridNavi()
+    result = evaluate(player("bayes-optimal", family), Problem.of(family), tasks=50)
+    optima = result.optima
+    assert optima is not None and optima.bayes_optimal is not None
+    np.testing.assert_allclose(result.scores[:, :, 0], optima.bayes_optimal, atol=1e-5)
+    told = evaluate(player("known-task", family), problem_of("known-task", family), tasks=50)
+    np.testing.assert_allclose(told.scores[:, :, 0], optima.known_task, atol=1e-5)
+    every = known_optima(family, {"goal": family.goals("test")}, "test", 4)
+    assert every is not None and every.bayes_optimal is not None
+    np.testing.assert_allclose(
+        every.bayes_optimal.mean(0), [4.0, *[goal_known_return()] * 3], atol=1e-9
+    )
+
+
+def test_posterior_sampling_on_the_grid_rules_goals_out():
+    family = GridNavi()
+    result = evaluate(player("psrl", family), Problem.of(family), tasks=210, episodes=24)
+    means = [point["mean"] for point in result.points]
+    # Every episode rules out the goal that was believed in, and what lies on the way there.
+    assert means[0] < 2.0 < means[5] < goal_known_return() - 1
+    assert means[-1] == pytest.approx(result.gaps["known_task"]["points"][-1]["value"], abs=1e-4)
 
 
 def test_the_known_process_is_played_to_its_value():
@@ -144,8 +207,82 @@ def test_the_known_process_is_played_to_its_value():
     assert promised.mean() == pytest.approx(21.77, abs=0.6)
 
 
-def test_posterior_sampling_learns_the_process():
+def test_players_of_unknown_processes():
     family = RandomMDP()
-    earned = total_returns(PosteriorSampling(10, 5, 10), family, 100, 10)
-    # Random play earns about 100, the optimum of the known process 217.7.
-    assert 120 < earned.mean() < 150
+    results = {
+        name: evaluate(player(name, family), Problem.of(family), tasks=80)
+        for name in ("greedy", "psrl")
+    }
+    totals = {name: result.scores.sum((1, 2)) for name, result in results.items()}
+    # A random player earns 1 a step in expectation, 100 in all.
+    assert totals["psrl"].mean() > 115
+    assert (totals["greedy"] - totals["psrl"]).mean() > 5
+    assert results["psrl"].gaps["known_task"]["trial"]["low"] > 50
+    assert "bayes_optimal" not in results["psrl"].gaps
+
+
+def test_the_greedy_player_plans_for_the_average_process():
+    family = RandomMDP(states=2, actions=2, horizon=3)
+    agent = player("greedy", family)
+    key = jax.random.key(0)
+    memory = agent.start(None, key)
+    memory = dataclasses.replace(
+        memory,
+        visits=memory.visits.at[0, 1, 1].set(3.0),
+        reward_sum=memory.reward_sum.at[0, 1].set(7.0),
+    )
+    plan, _ = agent.begin(memory, key)
+    transition = np.array([[[0.5, 0.5], [0.2, 0.8]], [[0.5, 0.5], [0.5, 0.5]]])
+    # (1 + 7) / (1 + 3) where it was seen, the prior's mean elsewhere.
+    reward = np.array([[1.0, 2.0], [1.0, 1.0]])
+    value = np.zeros(2)
+    for step in reversed(range(3)):
+        q = reward + transition @ value
+        np.testing.assert_allclose(plan.values[step], q, rtol=1e-5)
+        value = q.max(axis=1)
+    assert int(agent.act(memory, (plan, memory), jnp.asarray(0), key)[0]) == 1
+
+
+@pytest.mark.parametrize("family", [Bandit(2, 3), GridNavi(3, 4), RandomMDP(2, 2, 2), Point2D()])
+def test_every_player_plays_its_family(family):
+    names = players(family)
+    assert names[0] == "random" and set(names) <= set(PLAYERS)
+    for name in names:
+        problem = problem_of(name, family)
+        result = evaluate(player(name, family), problem, tasks=3, episodes=0)
+        assert np.isfinite(result.scores).all()
+    assert set(result.gaps) <= {"bayes_optimal", "known_task"}
+
+
+def test_upper_confidence_by_hand():
+    counts, key = jnp.array([[2, 1], [0, 1], [0, 0]]), jax.random.key(0)
+    plain = player("ucb1", Bandit(3)).rule.scores(counts, key)  # pyright: ignore
+    log = np.log(4)
+    expected = [2 / 3 + np.sqrt(2 * log / 3), np.sqrt(2 * log), np.inf]
+    np.testing.assert_allclose(plain, expected, rtol=1e-6)
+    informed = player("ucb1", Bandit(3), constant=0.5, prior=True).rule  # pyright: ignore
+    log, n = np.log(10), np.array([5, 3, 2])
+    expected = np.array([3 / 5, 1 / 3, 1 / 2]) + np.sqrt(0.5 * log / n)
+    np.testing.assert_allclose(informed.scores(counts, key), expected, rtol=1e-6)
+
+
+def test_players_take_the_settings_of_their_rule():
+    family = Bandit()
+    assert player("ucb1", family, constant=0.3).rule.constant == 0.3  # pyright: ignore
+    with pytest.raises(UserError, match="'thompson' has no setting 'constant'"):
+        player("thompson", family, constant=0.3)
+    with pytest.raises(UserError, match="bandit has no player 'tomson'; did you mean 'thompson'"):
+        player("tomson", family)
+    with pytest.raises(UserError, match="must be told its task"):
+        evaluate(player("known-task", family), Problem.of(family), tasks=2)
+
+
+def test_no_optimum_where_there_is_none_to_be_had():
+    params = {"probability": np.full((2, 10), 0.4)}
+    large = known_optima(Bandit(10, 100), params, "test", 100)
+    assert large is not None and large.bayes_optimal is None
+    np.testing.assert_allclose(large.known_task, 0.4)
+    # The player of U(0, 1) is not the Bayes-optimal one of poorer arms.
+    other = known_optima(Bandit(10, 3), params, "ood", 3)
+    assert other is not None and other.bayes_optimal is None
+    assert known_optima(Point2D(), {"goal": np.zeros((2, 2))}, "test", 3) is None

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,8 +23,6 @@ from stemrl.report.record import record
 from stemrl.report.scene import scene
 from stemrl.report.story import Subject, columns, curves, shows, spread, tell
 from stemrl.report.svg import Series, chart, number, short
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 class Seeker(AbstractAgent):
@@ -156,20 +152,20 @@ def test_curves_average_updates_and_seeds():
 def test_what_is_recorded_is_what_is_played(told):
     *_, problem, tasks = told
     some = jax.tree.map(lambda x: x[:2], tasks)
-    recording = record(Seeker(), problem, some, 2, seed=1)
+    recording = record(Seeker(), problem, some, 2, key=jax.random.key(1))
     assert recording is not None
-    position = recording.states.position
+    position = recording.before.position
     assert position.shape == (2, 2, 4, 30, 2)
+    np.testing.assert_array_equal(position[..., 1:, :], recording.after.position[..., :-1, :])
     for task in range(2):
         for round in range(2):
             params, states, score = recording.episode(task, round)
             scores = np.sort(recording.scores[task, round])
             assert score == scores[1]
             np.testing.assert_array_equal(params["goal"], tasks["goal"][task])
-            # Rewards are minus the distance after each step: all but the last are in the states.
+            # Rewards are minus the distance after each step: the states give the very return.
             distances = np.linalg.norm(states.position[1:] - params["goal"], axis=-1)
-            assert score == pytest.approx(-distances.sum(), abs=1.0)
-            assert score < -distances.sum() + 1e-4
+            assert score == pytest.approx(-distances.sum(), rel=1e-5)
 
 
 def test_a_family_may_draw_itself():
@@ -235,42 +231,11 @@ def test_charts_survive_what_data_can_be():
     assert number(None) == "–"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("width", [360, 1200])
-def test_a_browser_shows_it(told, tmp_path, width):
-    """The page's own script runs: it notes errors and whether anything is wider than the window."""
-    story, shown, *_ = told
-    check = (
-        "<script>addEventListener('error', e => { document.title = 'error ' + e.message; });"
-        "setTimeout(() => { const c = document.querySelector('canvas'), d = document.documentElement;"
-        "const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        "document.body.dataset.result = JSON.stringify({colours: new Set(p).size,"
-        "wide: d.scrollWidth, inner: innerWidth, title: document.title,"
-        "clock: document.querySelector('.time').textContent}); }, 1500);</script>"
-    )
-    file = tmp_path / "page.html"
-    file.write_text(page(story, shown).replace("<head>", f"<head>{check}"))
-    command = [
-        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-        "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-        f"--window-size={width},900", "--virtual-time-budget=4000", "--dump-dom", file.as_uri(),
-    ]  # fmt: skip
-    shown_page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    found = re.search(r'data-result="([^"]*)"', shown_page.stdout)
-    assert found is not None
-    result = json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&").replace("&lt;", "<"))
-    assert not result["title"].startswith("error")
-    assert result["colours"] > 3
-    assert result["wide"] <= result["inner"]
-    assert re.fullmatch(r"[\d.]+ of [\d.]+ s", result["clock"])
-
-
 def test_a_still_and_a_gif_show_the_same_scenes(told, tmp_path):
     story, shown, *_ = told
     picture = ElementTree.fromstring(still(story, shown[0], every=0.5))
     assert picture.tag.endswith("svg")
-    path = gif(shown[0], tmp_path / "new" / "a.gif", width=80, rate=5)
+    path = gif(shown[:1], tmp_path / "new" / "a.gif", width=80, rate=5)
     with Image.open(path) as image:
         assert image.n_frames > 3  # pyright: ignore[reportAttributeAccessIssue]
         assert image.width == 172

@@ -10,6 +10,7 @@ from stemrl.evaluate import (
     iqm,
     performance_profile,
     probability_of_improvement,
+    profile_interval,
     t_interval,
 )
 from stemrl.evaluate.statistics import mean
@@ -29,6 +30,19 @@ def test_interval_of_the_mean_is_scipys_percentile_bootstrap():
         (scores[:, 0],), np.mean, method="percentile", n_resamples=8000, rng=1
     ).confidence_interval
     assert (low, high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
+
+
+def test_interval_of_the_iqm_is_scipys_percentile_bootstrap():
+    scores = np.random.default_rng(7).gamma(2.0, size=(80, 1))
+    low, high = bootstrap_interval(scores, resamples=6000)
+    theirs = stats.bootstrap(
+        (scores[:, 0],),
+        lambda x, axis: stats.trim_mean(x, 0.25, axis=axis),
+        method="percentile",
+        n_resamples=6000,
+        rng=1,
+    ).confidence_interval
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), rel=0.02)
 
 
 def test_stratified_interval_by_hand():
@@ -89,6 +103,43 @@ def test_performance_profile():
         performance_profile(scores, np.array([0.0, 2.0, 3.5, 4.0])), [1, 0.5, 0.25, 0]
     )
     assert performance_profile(np.ones((3, 4)), np.zeros(5)).shape == (3, 5)
+
+
+def test_performance_profile_by_counting():
+    random = np.random.default_rng(4)
+    # Runs on tasks, as in the paper: a run is a unit, a task a stratum.
+    scores = random.normal(size=(3, 8)) + np.array([[0.0], [1.0], [3.0]])
+    thresholds = np.linspace(-2, 5, 12)
+    profile = performance_profile(scores.ravel(), thresholds)
+    for tau, ours in zip(thresholds, profile, strict=True):
+        of_tasks = [sum(1 for score in runs if score > tau) / 8 for runs in scores]
+        assert ours == pytest.approx(sum(of_tasks) / 3)
+    low, high = profile_interval(
+        scores.reshape(-1, 1), thresholds, np.repeat(np.arange(3), 8), resamples=4000
+    )
+    by_hand = []
+    for _ in range(4000):
+        drawn = np.array([random.choice(runs, 8) for runs in scores])
+        by_hand.append([(drawn > tau).mean() for tau in thresholds])
+    # A fraction of 24 scores moves in steps of 1/24.
+    expected = np.percentile(by_hand, [2.5, 97.5], axis=0)
+    np.testing.assert_allclose([low, high], expected, atol=1.01 / 24)
+    assert np.all(low <= profile) and np.all(profile <= high)
+
+
+def test_profile_band_is_scipys_at_every_threshold():
+    scores = np.random.default_rng(6).gamma(2.0, size=(200, 1))
+    thresholds = np.array([1.0, 2.0])
+    low, high = profile_interval(scores, thresholds, resamples=6000)
+    for i, tau in enumerate(thresholds):
+        theirs = stats.bootstrap(
+            ((scores[:, 0] > tau).astype(float),),
+            np.mean,
+            method="percentile",
+            n_resamples=6000,
+            rng=2,
+        ).confidence_interval
+        assert (low[i], high[i]) == pytest.approx((theirs.low, theirs.high), abs=0.0101)
 
 
 def test_probability_of_improvement_is_mann_whitneys():

@@ -17,7 +17,7 @@ def main(report: Path) -> None:
     )
     here = Path(__file__).parent
     (here / "adaptation.svg").write_text(still(story, shows[-1]) + "\n")
-    gif(shows[-1], here / "adaptation.gif")
+    gif(shows[-1:], here / "adaptation.gif", labelled=False)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ print(stemrl.evaluate(run, episodes=40).points)
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from . import evaluate as evaluation
 from . import registry, runs
+from .agents import open_agent
 from .core import AbstractAgent, AbstractFamily, AbstractLearner, Params, Problem
 from .errors import UserError, nearest
 from .evaluate import Evaluation
@@ -36,7 +37,9 @@ def make_learner(name: str, **settings: Any) -> AbstractLearner:
 
 
 def load(path: str | Path) -> Run:
-    """The run in the folder `path`."""
+    """The run in the folder `path`, or the trained agent of that name (`stemrl list agents`)."""
+    if str(path) in registry.AGENTS and not Path(path).exists():
+        return open_agent(str(path))
     return Run.open(path)
 
 
@@ -50,6 +53,7 @@ def train(
     family_settings: Mapping[str, Any] | None = None,
     target: str | AbstractFamily | type[AbstractFamily] | None = None,
     target_settings: Mapping[str, Any] | None = None,
+    track: Iterable[str] = (),
     **options: Any,
 ) -> Run:
     """Train a method on a family; returns the finished run.
@@ -61,6 +65,8 @@ def train(
     - `out`: the run's folder; by default `runs/METHOD-FAMILY-seedN`.
     - `resume`: go on with the run in `out`.
     - `family_settings`, `target_settings`: settings other than their defaults.
+    - `track`: `tensorboard`, `wandb` or `mlflow`, to which the metrics are mirrored; each is an
+      extra of the package.
     - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
       of the method, by name.
 
@@ -82,7 +88,9 @@ def train(
         config["target"], defaults = _named("families", target)
         config["target_settings"] = {**defaults, **(target_settings or {})}
     made = RunConfig(**config)
-    return runs.train(made, out or default_folder(made), resume=resume, progress=progress)
+    return runs.train(
+        made, out or default_folder(made), resume=resume, progress=progress, track=track
+    )
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -101,17 +109,22 @@ def evaluate(
     seed: int = 0,
     most_likely: bool = False,
     which: Which = "last",
+    method: str = "",
+    oracle: Run | str | Path | None = None,
 ) -> Evaluation:
     """Let what was trained adapt to held-out tasks; see `stemrl.evaluate.evaluate`.
 
     **Arguments:**
 
-    - `what`: a run, its folder, or an agent (then with the `problem` or family to play).
+    - `what`: a run, its folder, the name of a trained agent (`stemrl list agents`), or an agent
+      (then with the `problem` or family to play).
     - `which`: a run's `last` or `best` checkpoint. Of a run of several seeds all agents play the
       same tasks, and are evaluated together.
+    - `method`: an agent's name, for the result.
+    - `oracle`: a run on the same family that was trained with `reveal="context"`: it plays the same
+      tasks, and the result has the gap to it.
     """
-    run = Run.open(what) if isinstance(what, str | Path) else what
-    method = ""
+    run = load(what) if isinstance(what, str | Path) else what
     if isinstance(run, Run):
         method, problem = run.config.method, run.problem if problem is None else problem
         agents = [run.agent(which, index) for index in range(run.config.seeds)]
@@ -121,20 +134,34 @@ def evaluate(
         problem = Problem.of(problem)
     if problem is None:
         raise UserError("an agent is evaluated on a problem or family; give one")
+    options: dict[str, Any] = {
+        "split": split,
+        "tasks": tasks,
+        "seed": seed,
+        "most_likely": most_likely,
+    }
+    told = None if oracle is None else _oracle(oracle, problem)
     parts = [
-        evaluation.evaluate(
-            agent,
-            problem,
-            split=split,
-            tasks=tasks,
-            episodes=episodes,
-            seed=seed,
-            most_likely=most_likely,
-            method=method,
-        )
+        evaluation.evaluate(agent, problem, episodes=episodes, method=method, **options)
         for agent in agents
     ]
-    return Evaluation.together(parts) if len(parts) > 1 else parts[0]
+    result = Evaluation.together(parts) if len(parts) > 1 else parts[0]
+    if told is None:
+        return result
+    # On about as many episodes: told the task, it is none the better for more.
+    used, width = int(result.points[-1]["episodes_used"]), told.agent(which).width
+    played = evaluate(told, episodes=used // width * width, which=which, **options)
+    return dataclasses.replace(result, oracle=played)
+
+
+def _oracle(oracle: Run | str | Path, problem: Problem) -> Run:
+    run = oracle if isinstance(oracle, Run) else Run.open(oracle)
+    if run.problem.reveal != "context":
+        raise UserError(f"{run.path} is no oracle: it was trained without --reveal context")
+    ours, theirs = problem.target.identity, run.problem.target.identity
+    if ours != theirs:
+        raise UserError(f"{run.path} is no oracle here: it is of {theirs}, not of {ours}")
+    return run
 
 
 def adapt(
@@ -158,7 +185,7 @@ def adapt(
     - `member`: which of a run's seeds, counted from 0.
     - the rest as for `evaluate`.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = run if isinstance(run, Run) else load(run)
     agent, family = run.agent(which, member), run.problem.target
     rounds = evaluation.episodes_to_adapt(agent.width, family, episodes) // agent.width + 1
     params, key = evaluation.draw_tasks(family, split, tasks, seed)

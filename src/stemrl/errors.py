@@ -47,7 +47,7 @@ def simulating() -> Iterator[None]:
     """Within this, what a simulator raises inside compiled code is a `SimulatorError` of one line,
     where JAX would log one traceback and raise another."""
     global _depth
-    logger = logging.getLogger("jax._src.callback")
+    logger = logging.getLogger("jax._src.callback")  # of callbacks; others say it by `noted`
     if not _depth:
         _raised.clear()
         logger.addFilter(_note)
@@ -65,6 +65,12 @@ def simulating() -> Iterator[None]:
         _depth -= 1
         if not _depth:
             logger.removeFilter(_note)
+
+
+def noted(error: BaseException) -> None:
+    """Remember what a simulator has raised on the far side of compiled code."""
+    if _depth:
+        _raised.append(error)
 
 
 def _note(record: logging.LogRecord) -> bool:

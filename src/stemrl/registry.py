@@ -1,4 +1,4 @@
-"""What stemrl knows by name: methods, families and cards.
+"""What stemrl knows by name: methods, families, cards, players and trained agents.
 
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
@@ -134,7 +134,89 @@ FAMILIES: dict[str, Entry] = {
     ),
 }
 
-CARDS: dict[str, Entry] = {}
+CARDS: dict[str, Entry] = {
+    "maml-sinusoid": Entry(
+        "stemrl.cards.maml_sinusoid:CARD",
+        "MAML learns a sine wave from five points in one gradient step",
+    ),
+    "maml-point-2d": Entry(
+        "stemrl.cards.maml_point_2d:CARD", "MAML finds goals in the plane after one gradient step"
+    ),
+    "maml-half-cheetah-dir": Entry(
+        "stemrl.cards.maml_half_cheetah_dir:CARD",
+        "MAML turns a half-cheetah either way after one gradient step (heavy)",
+    ),
+    "rl2-bandit": Entry(
+        "stemrl.cards.rl2_bandit:CARD", "RL² explores bandits as well as rules made for them"
+    ),
+    "rl2-gridnavi": Entry(
+        "stemrl.cards.rl2_gridnavi:CARD", "RL² searches a grid nearly as the Bayes-optimal agent"
+    ),
+    "rl2-random-mdp": Entry(
+        "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
+    ),
+    "her-bit-flip": Entry(
+        "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
+    ),
+    "darc-grid": Entry(
+        "stemrl.cards.darc_grid:CARD", "DARC walks round a wall that its source does not have"
+    ),
+    "context-or-not": Entry(
+        "stemrl.cards.context_or_not:CARD",
+        "Hoppers by a policy that sees the body, one that does not, and one of a single body",
+    ),
+}
+
+PLAYERS: dict[str, Entry] = {
+    name: Entry("stemrl.optimal.players:player", summary)
+    for name, summary in (
+        ("random", "Any action, each as likely (on every family)"),
+        ("greedy", "What is best by the posterior's mean (bandit, random-mdp)"),
+        ("epsilon-greedy", "Greedy, but any action one time in ten (bandit, random-mdp)"),
+        ("thompson", "What is best by a sample of the posterior, one a pull (bandit)"),
+        ("ucb1", "The highest upper confidence bound (bandit)"),
+        ("gittins", "The highest Gittins index, discount 0.99 (bandit)"),
+        (
+            "psrl",
+            "What is best by a sample of the posterior, one an episode (random-mdp, gridnavi)",
+        ),
+        ("bayes-optimal", "The exact optimum, the task not known (small bandit, gridnavi)"),
+        ("known-task", "The exact optimum, the task known (bandit, random-mdp, gridnavi)"),
+    )
+}
+"""Baselines that learn nothing from training tasks; `stemrl.optimal.player` makes them."""
+
+AGENTS: dict[str, Entry] = {
+    "rl2-gridnavi": Entry(
+        "stemrl.agents:rl2-gridnavi", "RL² that searches a grid once and then walks to the goal"
+    ),
+    "maml-point-2d": Entry(
+        "stemrl.agents:maml-point-2d", "MAML that finds a place in the plane in one gradient step"
+    ),
+    "her-bit-flip": Entry(
+        "stemrl.agents:her-bit-flip", "HER that flips ten bits until they spell the goal it sees"
+    ),
+    "maml-half-cheetah-vel": Entry(
+        "stemrl.agents:maml-half-cheetah-vel",
+        "MAML that makes a half-cheetah run at the speed that a task pays for",
+    ),
+}
+"""Trained agents in this package, made by `python -m stemrl.agents`: folders of `stemrl.agents`."""
+
+KINDS = {
+    "methods": METHODS,
+    "families": FAMILIES,
+    "cards": CARDS,
+    "players": PLAYERS,
+    "agents": AGENTS,
+}
+ONE_OF = {
+    "methods": "method",
+    "families": "family",
+    "cards": "card",
+    "players": "player",
+    "agents": "agent",
+}
 
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""
@@ -152,15 +234,13 @@ def may_import(name: str) -> None:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry called `name` among the `methods`, `families` or `cards`; or one's own, by the path
-    of its class, `package.module:Class` or `file.py:Class`."""
+    """The entry called `name` of one of `KINDS`; or one's own, by the path of its class, `package.module:Class` or `file.py:Class`."""
     if ":" in name:
         may_import(name)
         return Entry(name, "one's own")
-    known = {"methods": METHODS, "families": FAMILIES, "cards": CARDS}[kind]
+    known = KINDS[kind]
     if name not in known:
-        one = {"methods": "method", "families": "family", "cards": "card"}[kind]
-        raise UserError(f"unknown {one} '{name}'{nearest(name, known)}")
+        raise UserError(f"unknown {ONE_OF[kind]} '{name}'{nearest(name, known)}")
     return known[name]
 
 

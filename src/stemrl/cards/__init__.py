@@ -1,5 +1,6 @@
 """Cards: published results, reproduced by one command each (`stemrl reproduce CARD`)."""
 
+from .baselines import adjusted_mean, classical, exact, expected_total, finetuned
 from .card import Card, Measure, differences
 from .reproduce import reproduce
 from .workshop import Trained, Workshop, point_means, trial_totals
@@ -9,7 +10,12 @@ __all__ = [
     "Measure",
     "Trained",
     "Workshop",
+    "adjusted_mean",
+    "classical",
     "differences",
+    "exact",
+    "expected_total",
+    "finetuned",
     "point_means",
     "reproduce",
     "trial_totals",

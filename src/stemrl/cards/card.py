@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..errors import UserError
 from ..evaluate.statistics import t_interval
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Measure:
 
     name: str
     """What was measured: 'return after 1 gradient step'."""
-    values: Sequence[float]
+    values: Sequence[float] | np.ndarray
     """Ours, one number per training seed; a single one for what has no seed (an exact optimum)."""
     published: float | None = None
     """The paper's, or `None` where there is none."""
@@ -40,8 +41,10 @@ class Measure:
 
     def row(self) -> dict[str, Any]:
         """The row as JSON has it: mean and 95% t interval over seeds. An interval needs two seeds:
-        with one, `low` and `high` are null."""
+        with one, `low` and `high` are null. Raises `UserError` if a value is not finite."""
         values = np.asarray(self.values, float)
+        if not np.isfinite(values).all():
+            raise UserError(f"'{self.name}' is not finite: {values.tolist()}")
         low = high = None
         if len(values) > 1:
             low, high = (float(x) for x in t_interval(values)[1:])

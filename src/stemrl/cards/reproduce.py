@@ -61,7 +61,7 @@ def reproduce(
     )
     if scale == "quick" and folder.resolve() == RESULTS.resolve():
         raise UserError("quick results are not kept among the full ones; name another folder")
-    workshop = Workshop(WORK / f"{card.name}-{scale}", scale, tuple(range(seeds)), progress)
+    workshop = Workshop(WORK / f"{card.name}-{scale}", scale, tuple(range(seeds)), progress, folder)
     if fresh or scale == "quick":
         workshop.clear()
     measures = card.run(workshop)

@@ -4,20 +4,27 @@ Every training is an ordinary run in a folder of the card's own. A card that was
 where it was when it is started again; a finished card leaves nothing but its result.
 """
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core import AbstractAgent, Problem
+from ..core import (
+    AbstractAgent,
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    Problem,
+    State,
+)
 from ..errors import UserError
 from ..evaluate import Evaluation, evaluate
-from ..runs import Run, RunConfig, train
+from ..runs import Run, RunConfig, supervised, train, train_supervised
 from .card import Scale
 
 
@@ -33,6 +40,8 @@ class Workshop:
     """The training seeds."""
     progress: bool = True
     """Whether trainings show how far they are."""
+    pictures: Path = Path()
+    """Where pictures go: beside the result."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the result will say of the setting; `train` adds its own."""
     seconds: float = 0.0
@@ -65,6 +74,7 @@ class Workshop:
         settings: Mapping[str, Any] | None = None,
         family_settings: Mapping[str, Any] | None = None,
         together: bool | None = None,
+        seeds: Sequence[int] | None = None,
         **options: Any,
     ) -> "Trained":
         """Train `method` on `family` for every seed; what is already trained is only loaded.
@@ -76,6 +86,7 @@ class Workshop:
         - `settings`, `family_settings`: those other than the defaults.
         - `together`: all seeds in one compiled run, which needs a family in pure JAX; by default
           wherever that is so.
+        - `seeds`: fewer than all, for what only stands beside a claim.
         - `options`: other fields of `RunConfig` (`reveal`, `target`, `budget`, …).
         """
         config = RunConfig(
@@ -96,31 +107,54 @@ class Workshop:
         problem = config.problem()
         if together is None:
             together = {problem.source.stepping, problem.target.stepping} == {"jax"}
-        groups = [self.seeds] if together else [(seed,) for seed in self.seeds]
+        seeds = self.seeds if seeds is None else tuple(seeds)
+        if seeds != self.seeds:
+            self.settings[label]["seeds"] = len(seeds)
+        groups = [seeds] if together else [(seed,) for seed in seeds]
         runs = [self._train(label, config, group) for group in groups]
         return Trained(tuple(runs))
 
     def _train(self, label: str, config: RunConfig, seeds: tuple[int, ...]) -> Run:
-        if list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
-            raise UserError(f"a card's seeds follow one another, not {seeds}")
+        self._in_order(seeds)
         out = self.folder / f"{label}-seed{seeds[0]}"
         fields = {name: getattr(config, name) for name in config.__dataclass_fields__}
         config = RunConfig(**{**fields, "seed": seeds[0], "seeds": len(seeds)})
         self.say(f"{label}: {config.method} on {config.family}, {_named(seeds)}")
         began = time.monotonic()
         resume = (out / "config.json").exists()
-        try:
+        with self._resuming():
             run = train(config, out, resume=resume, progress=self.progress)
-        except UserError as error:
-            if resume and "cannot resume" in str(error):
-                raise UserError(
-                    f"{self.folder} holds an interrupted card of another setting; start it afresh"
-                    " with --fresh"
-                ) from None
-            raise
         self._training += time.monotonic() - began
         self.seconds += run.restore("last")[1].seconds
         return run
+
+    def train_supervised(
+        self,
+        label: str,
+        learner: AbstractSupervisedLearner,
+        family: AbstractSupervisedFamily,
+        *,
+        updates: int,
+    ) -> tuple[State, ...]:
+        """Train on supervised tasks, all seeds in one compiled program; returns the state of
+        learning of each. `label` as in `train`."""
+        self._in_order(self.seeds)
+        self.settings[label] = {**supervised.setting(learner, family), "updates": updates}
+        self.say(f"{label}: {learner.name} on {family.name}, {_named(self.seeds)}")
+        began = time.monotonic()
+        with self._resuming():
+            run = train_supervised(
+                learner,
+                family,
+                self.folder / label,
+                updates=updates,
+                seed=self.seeds[0],
+                seeds=len(self.seeds),
+                progress=self.progress,
+            )
+        self._training += time.monotonic() - began
+        self.seconds += run.seconds
+        return run.states
 
     def evaluate(
         self, trained: "Trained", *, tasks: int, split: str = "test", **options: Any
@@ -141,6 +175,24 @@ class Workshop:
         """Agents of any origin on the same tasks, one evaluation each."""
         return [evaluate(a, problem, split=split, tasks=tasks, **options) for a in agents]
 
+    @staticmethod
+    def _in_order(seeds: tuple[int, ...]) -> None:
+        if list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
+            raise UserError(f"a card's seeds follow one another, not {seeds}")
+
+    @contextlib.contextmanager
+    def _resuming(self) -> Iterator[None]:
+        """What stands in the way of going on, in a card's words."""
+        try:
+            yield
+        except UserError as error:
+            if "cannot resume" in str(error):
+                raise UserError(
+                    f"{self.folder} holds an interrupted card of another setting; start it afresh"
+                    " with --fresh"
+                ) from None
+            raise
+
     def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """The arrays that `compute` gives, computed once for all calls of this card: for work that
         is no training run."""
@@ -151,7 +203,7 @@ class Workshop:
             took = time.monotonic() - began
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial.npz")
-            np.savez(partial, **arrays, seconds_taken=took)
+            np.savez(partial, seconds_taken=took, **arrays)  # pyright: ignore[reportArgumentType]
             partial.replace(path)
             self._training += took
         with np.load(path, allow_pickle=False) as found:

@@ -16,14 +16,15 @@ from ..errors import UserError, nearest, simulating
 
 COMMANDS = {
     "train": ("train", "train a method on a family of tasks"),
-    "evaluate": ("evaluate", "score a run on tasks that it has not met"),
-    "adapt": ("adapt", "watch a run adapt to one task"),
+    "evaluate": ("evaluate", "score a run, or a classical player, on tasks that it has not met"),
+    "adapt": ("adapt", "watch what was learned adapt to a task"),
     "compare": ("compare", "several runs of one family, side by side"),
     "report": ("report", "runs as an HTML page with curves and animations"),
+    "export": ("export", "a run's agents to share, or its animation as GIF or MP4"),
     "reproduce": ("reproduce", "a published result: the paper's numbers beside ours"),
     "trust": ("trust", "let a run from elsewhere import the code that it names"),
     "demo": ("demo", "train, adapt and report in a few minutes"),
-    "list": ("listing", "the methods, families and cards there are"),
+    "list": ("listing", "the methods, families, cards, players and trained agents there are"),
     "doctor": ("doctor", "what this machine has, how fast it steps, what is missing"),
 }
 
@@ -96,6 +97,6 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "`stemrl COMMAND --help` says more; `stemrl train maml half-cheetah-vel` is a start.",
+            "`stemrl COMMAND --help` says more; `stemrl adapt rl2-gridnavi` is a start.",
         ]
     )

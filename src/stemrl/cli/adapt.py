@@ -1,34 +1,36 @@
 """`stemrl adapt RUN`."""
 
-from typing import Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
 from .evaluate import add_evaluation_flags, evaluation_options, finite_note
 from .output import as_json, number, only_answers, remark, table
 from .parser import Parser
+from .tasks import add_task_flag, described_task
+
+if TYPE_CHECKING:
+    from ..runs import Run
+
+MOST_PICTURES = 3
 
 
 def run(arguments: list[str]) -> int:
-    """Print the return of every round while a run's agent adapts, task by task."""
+    """Show a run's agent before and after it adapts, and the return of every round, task by task."""
     parser = Parser(
         "adapt",
-        "Let what a run has learned adapt to held-out tasks, or to the task that --task describes,"
-        " and print the mean return of every round of episodes.",
+        "Let what a run has learned, or a trained agent (`stemrl list agents`), adapt to held-out"
+        " tasks, or to the task that --task describes; show the first few before and after, and the"
+        " mean return of every round of episodes.",
         "RUN [--task NAME=VALUE …] [flags]",
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument(
-        "--task",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the task, say goal=0.3,-0.1; those not given are drawn",
-    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the name of a trained agent")
+    add_task_flag(parser)
     add_evaluation_flags(parser, tasks=3)
     parser.add_whole("--member", 0, 0, "which of a run's seeds, counted from 0")
+    parser.add_switch("--no-pictures", "only the returns")
     parser.add_switch("--json", "print an object")
     options = parser.parse(arguments)
-    task = dict(map(_assignment, options.task))
+    task = described_task(options)
     with only_answers():
         import numpy as np
 
@@ -40,6 +42,9 @@ def run(arguments: list[str]) -> int:
         wanted = evaluation_options(options)
         params, returns = adapt(opened, task, member=options.member, **wanted)
         family = opened.problem.target
+        pictures = []
+        if not options.json and not options.no_pictures:
+            pictures = _pictures(opened, params, returns.shape[1], options)
         leaves = {name: np.asarray(leaf) for name, leaf in named_parameters(params).items()}
     width = returns.shape[2]
     tasks: list[dict[str, Any]] = [
@@ -62,24 +67,30 @@ def run(arguments: list[str]) -> int:
         return 0
     if family.finite:
         remark(finite_note(family.name))
-    for one in tasks:
+    for one, picture in zip_longest(tasks, pictures):
         print("task " + "  ".join(f"{k}={_short(v)}" for k, v in one["parameters"].items()))
+        if picture is not None:
+            print(f"\n{picture}\n")
         rows = [(str(row["episodes_used"]), number(row["mean"])) for row in one["rounds"]]
         print(table(("episodes used", "mean return"), rows), end="\n\n")
     return 0
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    """`name=1,2` to a name and a number or list of them."""
-    name, equals, value = text.partition("=")
-    try:
-        numbers = [float(part) for part in value.split(",")]
-    except ValueError:
-        equals = ""
-        numbers = []
-    if not equals or not name:
-        raise UserError(f"--task takes NAME=NUMBER or NAME=NUMBER,NUMBER,…, not '{text}'")
-    return name, numbers[0] if len(numbers) == 1 else numbers
+def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
+    """The very episodes behind the first few tasks' returns, drawn."""
+    import dataclasses
+
+    import jax
+
+    from ..evaluate import draw_tasks
+    from ..report.text import sketches
+
+    agent = dataclasses.replace(
+        run.agent(options.checkpoint, options.member), greedy=options.most_likely
+    )
+    _, key = draw_tasks(run.problem.target, options.split, 1, options.seed)
+    first = jax.tree.map(lambda leaf: leaf[:MOST_PICTURES], params)
+    return sketches(agent, run.problem, first, rounds, key)
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,7 @@ from .output import as_json, number, only_answers, remark, table
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..evaluate import Evaluation
+    from ..evaluate import Evaluation, Transfer
     from ..runs import Run
 
 MOST_POINTS = 6
@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
         " uses as many of --episodes as make whole rounds.",
         "RUN RUN… [flags]",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a trained agent")
     add_evaluation_flags(parser)
     parser.add_switch("--json", "print an object with the runs' evaluations")
     options = parser.parse(arguments)
@@ -34,6 +34,7 @@ def run(arguments: list[str]) -> int:
         opened = [load(path) for path in options.runs]
         results = evaluate_together(opened, evaluation_options(options))
         better = _improvements(results)
+        gains = _transfers(results)
     if options.json:
         first = results[0].as_dict()
         common = ("family", "identity", "split", "tasks", "seed", "actions", "train_is_test")
@@ -46,9 +47,12 @@ def run(arguments: list[str]) -> int:
                             "run": str(run.path),
                             "checkpoint": options.checkpoint,
                             "improvement_over_first": improvement,
+                            "transfer_over_first": gain.as_dict() if gain else None,
                             **{k: v for k, v in result.as_dict().items() if k not in common},
                         }
-                        for run, result, improvement in zip(opened, results, better, strict=True)
+                        for run, result, improvement, gain in zip(
+                            opened, results, better, gains, strict=True
+                        )
                     ],
                 }
             )
@@ -61,6 +65,9 @@ def run(arguments: list[str]) -> int:
         f" {results[0].actions} actions"
     )
     print(_table(opened, results, better))
+    for run, gain in zip(opened, gains, strict=True):
+        if gain:
+            print(_told(str(run.path), gain))
     return 0
 
 
@@ -107,6 +114,36 @@ def _improvements(results: "list[Evaluation]") -> list[dict[str, float] | None]:
         probability = probability_of_improvement(ours, theirs)
         found.append({"probability": probability, "low": low, "high": high})
     return found
+
+
+def _transfers(results: "list[Evaluation]") -> "list[Transfer | None]":
+    """What each run gains over the first; nothing for the first itself, and for one that adapts at
+    other points."""
+    from ..evaluate import transfer
+
+    def alike(result: "Evaluation") -> bool:
+        first = results[0]
+        return (result.width, result.scores.shape[1]) == (first.width, first.scores.shape[1])
+
+    gains = [transfer(r, results[0]) if alike(r) else None for r in results[1:]]
+    return [None, *gains]
+
+
+def _told(path: str, gain: "Transfer") -> str:
+    """Transfer in words."""
+
+    def signed(name: str) -> str:
+        value, low, high = getattr(gain, name)
+        sign = "+" if value >= 0 else ""
+        return f"{sign}{number(value)} {interval({'low': low, 'high': high})}"
+
+    negative = gain.negative
+    return (
+        f"{path} against the first: jump-start {signed('jump_start')}, asymptote"
+        f" {signed('asymptote')}; {number(gain.budget.value)} steps to {number(gain.threshold)},"
+        f" not {number(gain.scratch_budget.value)}; worse on {negative.value:.0%}"
+        f" {_percent(negative.as_dict())} of the tasks"
+    )
 
 
 def _table(

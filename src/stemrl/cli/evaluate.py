@@ -1,36 +1,42 @@
-"""`stemrl evaluate RUN`."""
+"""`stemrl evaluate RUN` and `stemrl evaluate PLAYER FAMILY`."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from .. import registry
+from ..errors import UserError
+from ..settings import settings_of
 from .output import as_json, number, only_answers, remark, table
-from .parser import Parser
+from .parser import Parser, given
+
+if TYPE_CHECKING:
+    from ..evaluate import Evaluation
+
+SWITCHES = ("--most-likely", "--most_likely", "--json", "--help")
+REFERENCES = {
+    "bayes_optimal": "Bayes-optimal",
+    "known_task": "optimum of the known task",
+    "oracle": "oracle",
+}
 
 
 def run(arguments: list[str]) -> int:
-    """Score a run's agent on tasks of a split, at every point at which it has adapted."""
-    parser = Parser(
-        "evaluate",
-        "Let what a run has learned adapt to held-out tasks, and print the return at every point at"
-        " which it has adapted, the first before any adaptation.",
-        "RUN [flags]",
-    )
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    add_evaluation_flags(parser)
-    parser.add_switch("--json", "print an object; see the documentation for its fields")
-    options = parser.parse(arguments)
+    """Score a run's agent, or a player, on tasks of a split, at every point at which it has
+    adapted."""
+    names, flags = _split(arguments)
+    options = _parser(names).parse([*names, *flags])
+    if (
+        options.family is None
+        and options.run in registry.PLAYERS
+        and not Path(options.run).exists()
+    ):
+        raise UserError(f"name a family: stemrl evaluate {options.run} FAMILY")
     with only_answers():
-        from ..api import evaluate, load
         from ..runs import enable_compilation_cache
 
         enable_compilation_cache()
-        opened = load(options.run)
-        result = evaluate(opened, **evaluation_options(options))
+        result, about = _of_player(options) if options.family else _of_run(options)
     if options.json:
-        about = {
-            "run": str(opened.path),
-            "checkpoint": options.checkpoint,
-            "training_seeds": [opened.config.seed + i for i in range(opened.config.seeds)],
-        }
         print(as_json({**result.as_dict(), **about}))
         return 0
     if result.train_is_test:
@@ -40,8 +46,94 @@ def run(arguments: list[str]) -> int:
         f" {result.actions} actions"
         + (f", {result.agents} training seeds" if result.agents > 1 else "")
     )
-    print(points_table(result.points))
+    print(points_table(result.points, result.gaps))
+    for name, gap in result.gaps.items():
+        print(_of_trial(result, name, gap["trial"]))
     return 0
+
+
+def _of_run(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
+    from ..api import evaluate, load
+
+    opened = load(options.run)
+    result = evaluate(opened, oracle=options.oracle, **evaluation_options(options))
+    return result, {
+        "run": str(opened.path),
+        "oracle": options.oracle,
+        "checkpoint": options.checkpoint,
+        "training_seeds": [opened.config.seed + i for i in range(opened.config.seeds)],
+    }
+
+
+def _of_player(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
+    from ..api import evaluate, make_family
+    from ..optimal import player, problem_of
+
+    family = make_family(options.family, **given(options, "family"))
+    episodes = None if options.episodes is None else options.episodes + 1
+    agent = player(options.run, family, episodes=episodes)
+    problem = problem_of(options.run, family)
+    result = evaluate(
+        agent, problem, oracle=options.oracle, method=options.run, **evaluation_options(options)
+    )
+    return result, {"player": options.run, "oracle": options.oracle}
+
+
+def _parser(names: list[str]) -> Parser:
+    parser = Parser(
+        "evaluate",
+        "Let what a run has learned adapt to held-out tasks, and print the return at every point at"
+        " which it has adapted, the first before any adaptation. Or let a classical player do so"
+        " ('stemrl list players'): stemrl evaluate thompson bandit. Where a family has an exact"
+        " optimum, the gap to it is printed too.",
+        "RUN | PLAYER FAMILY [flags]",
+    )
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder, a trained agent, or a player's name"
+    )
+    parser.add_argument(
+        "family", nargs="?", default=None, metavar="FAMILY", help="what a player is to play"
+    )
+    add_evaluation_flags(parser)
+    parser.add_argument(
+        "--oracle",
+        default=None,
+        metavar="RUN",
+        help="print the gap to this run too, of the same family and trained with --reveal context",
+    )
+    parser.add_switch("--json", "print an object; see the documentation for its fields")
+    if len(names) == 2:
+        entry = registry.find("families", names[1])
+        parser.add_settings(
+            f"settings of {names[1]}",
+            settings_of(entry.path),
+            group="family",
+            preset=entry.preset,
+        )
+    return parser
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The names, which may stand anywhere, and everything else."""
+    names, rest, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            names.append(word)
+            continue
+        rest.append(word)
+        if word.startswith("--") and "=" not in word and word not in SWITCHES and words:
+            rest.append(words.pop(0))
+    return names, rest
+
+
+def _of_trial(result: "Evaluation", name: str, gap: dict[str, Any]) -> str:
+    reached = "" if gap["fraction"] is None else f", {gap['fraction']:.1%} of it"
+    mean = number(result.scores.mean(2).sum(1).mean() * result.width)
+    return (
+        f"whole trial: {mean}; {REFERENCES[name]} {number(gap['value'])}, gap {number(gap['gap'])}"
+        f" {interval(gap)}{reached}"
+    )
 
 
 def add_evaluation_flags(parser: Parser, tasks: int = 100) -> None:
@@ -77,22 +169,30 @@ def evaluation_options(options: Any) -> dict[str, Any]:
     }
 
 
-def points_table(points: list[dict[str, float]]) -> str:
-    """The adaptation curve."""
-    rows = [
-        (
+def points_table(
+    points: list[dict[str, float]], gaps: dict[str, dict[str, Any]] | None = None
+) -> str:
+    """The adaptation curve, and beside it the references with the gaps to them."""
+    gaps = gaps or {}
+    head = ["episodes used", "steps used", "mean", "iqm", "95% interval of the iqm"]
+    for name in gaps:
+        head += [REFERENCES[name], "gap"]
+    rows = []
+    for index, point in enumerate(points):
+        row = [
             str(point["episodes_used"]),
             number(point["steps_used"]),
             number(point["mean"]),
             number(point["iqm"]),
             interval(point),
-        )
-        for point in points
-    ]
-    return table(("episodes used", "steps used", "mean", "iqm", "95% interval of the iqm"), rows)
+        ]
+        for gap in gaps.values():
+            row += [number(gap["points"][index][key]) for key in ("value", "gap")]
+        rows.append(row)
+    return table(head, rows)
 
 
-def interval(point: dict[str, float]) -> str:
+def interval(point: dict[str, Any]) -> str:
     """`[low, high]`."""
     return f"[{number(point['low'])}, {number(point['high'])}]"
 

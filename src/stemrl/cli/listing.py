@@ -1,24 +1,30 @@
-"""`stemrl list [methods|families|cards]`."""
+"""`stemrl list [methods|families|cards|players|agents]`."""
 
 from .. import registry
 from ..errors import UserError, nearest
 from .output import as_json, table
 from .parser import Parser
 
-KINDS = {"methods": registry.METHODS, "families": registry.FAMILIES, "cards": registry.CARDS}
-
 
 def run(arguments: list[str]) -> int:
     """Print names and summaries."""
-    parser = Parser("list", "What stemrl knows by name.", "[methods|families|cards] [--json]")
-    parser.add_argument("kind", nargs="?", default=None, help="methods, families or cards")
+    parser = Parser(
+        "list",
+        "What stemrl knows by name.",
+        "[methods|families|cards|players|agents] [--json]",
+    )
+    parser.add_argument(
+        "kind", nargs="?", default=None, help="methods, families, cards, players or agents"
+    )
     parser.add_switch("--json", "an array of objects with name and summary")
     options = parser.parse(arguments)
-    if options.kind is not None and options.kind not in KINDS:
-        raise UserError(f"unknown kind '{options.kind}'{nearest(options.kind, KINDS)}")
-    kinds = list(KINDS) if options.kind is None else [options.kind]
+    if options.kind is not None and options.kind not in registry.KINDS:
+        raise UserError(f"unknown kind '{options.kind}'{nearest(options.kind, registry.KINDS)}")
+    kinds = list(registry.KINDS) if options.kind is None else [options.kind]
     found = {
-        kind: [{"name": name, "summary": entry.summary} for name, entry in KINDS[kind].items()]
+        kind: [
+            {"name": name, "summary": entry.summary} for name, entry in registry.KINDS[kind].items()
+        ]
         for kind in kinds
     }
     if options.json:

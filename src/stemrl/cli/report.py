@@ -13,12 +13,12 @@ def run(arguments: list[str]) -> int:
         " HTML page with curves, tables and animations.",
         "RUN… [--out FILE] [flags]",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a trained agent")
     parser.add_argument(
         "--out",
         default=None,
         metavar="FILE",
-        help="the page (default: report.html in the first run's folder)",
+        help="the page (default: report.html in the first run's folder; NAME.html for an agent)",
     )
     parser.add_argument("--title", default=None, metavar="TEXT", help="default: method and family")
     add_evaluation_flags(parser, tasks=40)

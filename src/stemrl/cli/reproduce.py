@@ -17,7 +17,9 @@ def run(arguments: list[str]) -> int:
         " interrupted goes on where it was.",
         "CARD [--scale quick|full] [--seeds N] …",
     )
-    parser.add_argument("card", nargs="?", help="a card's name; see `stemrl list cards`")
+    parser.add_argument(
+        "card", nargs="?", default=None, help="a card's name; see `stemrl list cards`"
+    )
     parser.add_switch("--all", "every card, one after another")
     parser.add_argument(
         "--scale",

@@ -72,7 +72,10 @@ def _train(method: str, family: str, file: str | None, options: Any) -> dict[str
     if out is None:
         out = default_folder(config)
         remark(f"writing to {out} (--out FOLDER chooses another)")
-    return train(config, out, resume=options.resume, progress=not options.quiet).summary
+    finished = train(
+        config, out, resume=options.resume, progress=not options.quiet, track=options.track
+    )
+    return finished.summary
 
 
 def _changed(config: "RunConfig", options: Any, changes: dict[str, Any]) -> "RunConfig":
@@ -99,6 +102,13 @@ def _parser(method: str | None, family: str | None, target: str | None) -> Parse
     run.add_argument("--out", metavar="DIR", help="default: runs/METHOD-FAMILY-seedN")
     run.add_argument(
         "--config", metavar="FILE", help="repeat a run from its config.json; other flags change it"
+    )
+    run.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="mirror the metrics to tensorboard, wandb or mlflow; may be given several times",
     )
     parser.add_switch("--resume", "go on with the run in --out, exactly as if it had not stopped")
     parser.add_switch("--quiet", "no progress")

@@ -12,6 +12,7 @@ from .family import (
     AbstractFamily,
     AbstractGoalFamily,
     AbstractHostFamily,
+    AbstractTasks,
     Context,
     Goal,
     Split,
@@ -19,6 +20,7 @@ from .family import (
 )
 from .learner import AbstractLearner, Problem, Reveal, State
 from .spaces import Box, Discrete, Space, from_world, to_world
+from .supervised import AbstractSupervisedFamily, AbstractSupervisedLearner, Examples, Predictor
 
 __all__ = [
     "SPLITS",
@@ -27,6 +29,9 @@ __all__ = [
     "AbstractGoalFamily",
     "AbstractHostFamily",
     "AbstractLearner",
+    "AbstractSupervisedFamily",
+    "AbstractSupervisedLearner",
+    "AbstractTasks",
     "Action",
     "Box",
     "Carry",
@@ -34,11 +39,13 @@ __all__ = [
     "Discrete",
     "EnvState",
     "Environment",
+    "Examples",
     "Goal",
     "Info",
     "Memory",
     "Obs",
     "Params",
+    "Predictor",
     "Problem",
     "Reveal",
     "Space",

@@ -9,7 +9,9 @@ from .environment import Action, Info, Obs, Transition
 from .family import Context
 
 Memory = PyTree[Array]
+"""What an agent keeps of a task from one adaptation to the next."""
 Carry = PyTree[Array]
+"""What an agent keeps inside an episode."""
 
 
 class AbstractAgent(eqx.Module):

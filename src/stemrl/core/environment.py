@@ -8,10 +8,15 @@ from .spaces import Space
 
 # Pytrees whose every leaf is an array, and never a random key.
 Obs = PyTree[Array]
+"""An observation, as `observation_space` describes it."""
 EnvState = PyTree[Array]
+"""What an environment knows in the middle of an episode."""
 Params = PyTree[Array]
+"""A task: the parameters of an environment."""
 Action = Array
+"""An action: continuous ones by an agent in [−1, 1], by an environment in its own units."""
 Info = dict[str, Any]
+"""Named arrays, the same names at every step."""
 
 
 class Environment(Protocol):

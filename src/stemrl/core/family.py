@@ -2,29 +2,36 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..errors import UserError
+from ..errors import SimulatorError, UserError, said
 from .environment import Environment, Obs, Params
 from .spaces import Space
 
 Split = Literal["train", "test", "ood"]
+"""`train` to learn from, `test` to be judged by, `ood`: outside the range of training."""
 SPLITS: tuple[str, ...] = get_args(Split)
+"""Their names."""
 Stepping = Literal["jax", "callback", "host"]
+"""How a step is taken; see `AbstractFamily.stepping`."""
 Context = PyTree[Array]
+"""ω, what a policy is told of a task: `[size]`, or with leading dimensions many."""
 Goal = PyTree[Array]
+"""A goal, in whatever form the family's `with_goal` takes it."""
+Answer = TypeVar("Answer")
 
 
-class AbstractFamily(eqx.Module):
-    """An environment, and from where the parameters that make its tasks are drawn.
+class AbstractTasks(eqx.Module):
+    """From where the parameters of tasks are drawn, whatever a task is.
 
-    A family is a frozen dataclass: its fields are its settings (a range of speeds, say), Python
-    scalars, strings and tuples, all static, and all of them are part of its `identity`.
+    A frozen dataclass: its fields are its settings (a range of speeds, say), Python scalars,
+    strings and tuples, all static, and all of them are part of its `identity`.
     """
 
     name: ClassVar[str]
@@ -34,6 +41,31 @@ class AbstractFamily(eqx.Module):
     never pass for a new one."""
     finite: ClassVar[bool] = False
     """A finite family's test tasks ARE its training tasks; results repeat that."""
+
+    @abc.abstractmethod
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """The parameters of one task, with at least one leaf. Raises `UserError` for a split the
+        family does not have."""
+
+    def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
+        """`n` tasks, every leaf `[n, …]`. A finite family overrides this to enumerate."""
+        return jax.vmap(lambda k: self.sample(k, split))(jax.random.split(key, n))
+
+    @property
+    def identity(self) -> str:
+        """Name, version and settings, `half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)`: stored
+        with every result and compared before two results are."""
+        settings = ",".join(f"{k}={v!r}" for k, v in sorted(self.settings().items()))
+        return f"{self.name}@{self.version}({settings})"
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+class AbstractFamily(AbstractTasks):
+    """An environment, and from where the parameters that make its tasks are drawn."""
+
     stepping: ClassVar[Stepping] = "jax"
     """How a step is taken: `jax`, compiled whole; `callback`, by a simulator called from compiled
     code; `host`, by Python objects, outside compiled code."""
@@ -46,15 +78,6 @@ class AbstractFamily(eqx.Module):
     def env(self) -> Environment:
         """The environment; pure and cheap to build."""
 
-    @abc.abstractmethod
-    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The parameters of one task, with at least one leaf. Raises `UserError` for a split the
-        family does not have."""
-
-    def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """`n` tasks, every leaf `[n, …]`. A finite family overrides this to enumerate."""
-        return jax.vmap(lambda k: self.sample(k, split))(jax.random.split(key, n))
-
     def context(self, params: Params) -> Context:
         """ω: what a contextual policy is told of the task, one float vector."""
         raise UserError(
@@ -62,20 +85,9 @@ class AbstractFamily(eqx.Module):
         )
 
     @property
-    def identity(self) -> str:
-        """Name, version and settings, `half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)`: stored
-        with every result and compared before two results are."""
-        settings = ",".join(f"{k}={v!r}" for k, v in sorted(self.settings().items()))
-        return f"{self.name}@{self.version}({settings})"
-
-    @property
     def trial_episodes(self) -> int:
         """Episodes of one trial, for learners whose unit is the trial and that are not told."""
         return 2
-
-    def settings(self) -> dict[str, Any]:
-        """The fields, by name."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     @property
     def observation_space(self) -> Space:
@@ -121,6 +133,20 @@ class AbstractHostFamily(AbstractFamily):
     @abc.abstractmethod
     def make(self, params: Params) -> Any:
         """A `gymnasium.Env` for the task `params` (NumPy leaves, no batch dimension)."""
+
+    def attempt(self, what: str, params: Params, call: Callable[[], Answer]) -> Answer:
+        """What `call` returns. Whatever it raises, a world that went down with its process
+        included, is a `SimulatorError` with the cause, so that a run stops at once and says why."""
+        try:
+            return call()
+        except UserError:
+            raise
+        except Exception as error:
+            dead = isinstance(error, EOFError | BrokenPipeError | ConnectionResetError)
+            why = ", so the process that it lives in is dead" if dead else ""
+            raise SimulatorError(
+                f"'{self.name}' failed in {what}: {said(error)}{why}; its task was {params}"
+            ) from error
 
 
 def count(params: Params) -> int:

@@ -12,7 +12,9 @@ from .environment import Params
 from .family import AbstractFamily, Context
 
 State = PyTree[Array]
+"""Everything that a learner knows."""
 Reveal = Literal["nothing", "context"]
+"""What an agent is told of a task: `nothing`, or the family's `context`."""
 
 
 class Problem(eqx.Module):
@@ -53,8 +55,8 @@ class AbstractLearner(eqx.Module):
     floats may be arrays, and so batched over values as seeds are.
 
     An update is two steps, so that only the first knows how worlds are stepped, and so that each
-    is compiled on its own: a program that calls a simulator is never written to the compilation
-    cache, one that only learns is.
+    can be compiled on its own: a program that calls an accelerator's host is never written to the
+    compilation cache, one that only learns is.
     """
 
     name: ClassVar[str]

@@ -70,6 +70,7 @@ class Discrete:
 
 
 Space = Box | Discrete
+"""Either space."""
 
 
 def to_world(space: Space, action: Array) -> Array:

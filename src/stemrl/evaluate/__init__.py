@@ -9,27 +9,37 @@ import types
 from typing import Any
 
 from .evaluator import Evaluation, draw_tasks, episodes_to_adapt, evaluate, play_tasks
+from .few_shot import few_shot_losses
 from .statistics import (
     bootstrap_interval,
     improvement_interval,
     iqm,
     performance_profile,
     probability_of_improvement,
+    profile_interval,
     t_interval,
 )
+from .transfer import Estimate, Generalisation, Transfer, generalisation, transfer
 
 __all__ = [
+    "Estimate",
     "Evaluation",
+    "Generalisation",
+    "Transfer",
     "bootstrap_interval",
     "draw_tasks",
     "episodes_to_adapt",
     "evaluate",
+    "few_shot_losses",
+    "generalisation",
     "improvement_interval",
     "iqm",
     "performance_profile",
     "play_tasks",
     "probability_of_improvement",
+    "profile_interval",
     "t_interval",
+    "transfer",
 ]
 
 

@@ -28,8 +28,9 @@ from ..core import (
     count,
     nearest,
 )
+from ..optimal import Optima, known_optima
 from ..rl import play
-from .statistics import bootstrap_interval, iqm, t_interval
+from .statistics import bootstrap_interval, iqm, mean, t_interval
 
 # Experience of the tasks that are played at once is kept below about this many bytes.
 MEMORY = 512 * 2**20
@@ -60,8 +61,14 @@ class Evaluation:
     """For the interval: a finite family's tasks are strata of their own (the same ones would be
     played if all were done again); tasks drawn from a distribution are one stratum, as other
     ones would be drawn."""
+    target: AbstractFamily
+    """The family itself,"""
+    params: Params
+    """and its tasks, `[tasks, …]`."""
     agents: int = 1
     """How many agents played the same tasks, one of each training seed."""
+    oracle: "Evaluation | None" = None
+    """Of an agent that is told the task, on the same tasks."""
 
     @property
     def tasks(self) -> int:
@@ -106,8 +113,52 @@ class Evaluation:
             points.append({"means": means.tolist(), "low": low, "high": high})
         return points
 
+    @cached_property
+    def optima(self) -> Optima | None:
+        """The exact optima on these tasks, `[tasks, rounds]`; `None` for a family without. There is
+        no Bayes-optimal one for an agent that plays several episodes between two adaptations, as
+        each of them knows less than the player that learns from every episode."""
+        rounds = self.scores.shape[1]
+        episodes = rounds * self.width
+        found = known_optima(self.target, self.params, self.split, episodes)  # pyright: ignore[reportArgumentType]
+        if found is None or self.width == 1:
+            return found
+        return Optima(found.known_task[:, :: self.width], None)
+
+    def against(self, reference: Float[np.ndarray, "tasks rounds"]) -> dict[str, Any]:
+        """How far the agent stays below a reference on the same tasks.
+
+        For each of the `points`, and for the whole `trial` (all episodes summed): the reference's
+        mean `value`, the mean `gap` to it with `low` and `high`, its 95% stratified bootstrap
+        interval over tasks (paired, so that what all agents find hard widens it not), and the
+        `fraction` of the value that was reached; `None` where the value is not positive.
+        """
+        scores = self.scores.mean(2)
+        points = [_gap(scores[:, i], reference[:, i], self.strata) for i in range(scores.shape[1])]
+        ours, theirs = (x.sum(1) * self.width for x in (scores, reference))
+        return {"points": points, "trial": _gap(ours, theirs, self.strata)}
+
+    @cached_property
+    def gaps(self) -> dict[str, dict[str, Any]]:
+        """`against` every reference that there is: `bayes_optimal`, `known_task`, `oracle`."""
+        references: dict[str, np.ndarray] = {}
+        if self.optima is not None:
+            if self.optima.bayes_optimal is not None:
+                references["bayes_optimal"] = self.optima.bayes_optimal
+            references["known_task"] = self.optima.known_task
+        if self.oracle is not None:
+            theirs = self.oracle.scores
+            rounds = self.scores.shape[1]
+            if self.oracle.width == self.width and theirs.shape[1] == rounds:
+                references["oracle"] = theirs.mean(2)
+            else:
+                # Told the task it has nothing to learn: all its episodes are as good.
+                references["oracle"] = np.repeat(theirs.mean((1, 2))[:, None], rounds, axis=1)
+        return {name: self.against(reference) for name, reference in references.items()}
+
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; `per_task` is the mean return `[tasks][points]`."""
+        """Everything, as JSON has it; `per_task` is the mean return `[tasks][points]`, `gaps` is
+        empty where there is nothing to compare with."""
         return {
             "family": self.family,
             "identity": self.identity,
@@ -120,6 +171,7 @@ class Evaluation:
             "train_is_test": self.train_is_test,
             "episodes": self.points,
             "over_seeds": self.over_seeds,
+            "gaps": self.gaps,
             "per_task": self.scores.mean(2).tolist(),
         }
 
@@ -181,7 +233,25 @@ def evaluate(
         scores=scores,
         lengths=lengths,
         strata=_strata(family, params),
+        target=family,
+        params=jax.tree.map(np.asarray, params),
     )
+
+
+def _gap(
+    ours: Float[np.ndarray, " tasks"],
+    reference: Float[np.ndarray, " tasks"],
+    strata: Int[np.ndarray, " tasks"],
+) -> dict[str, float | None]:
+    gap, value = reference - ours, float(reference.mean())
+    low, high = bootstrap_interval(gap[:, None], strata, statistic=mean)
+    return {
+        "value": value,
+        "gap": float(gap.mean()),
+        "low": float(low),
+        "high": float(high),
+        "fraction": float(ours.mean()) / value if value > 0 else None,
+    }
 
 
 def draw_tasks(

@@ -96,8 +96,29 @@ def performance_profile(
     scores: Float[np.ndarray, "... n"], thresholds: Float[np.ndarray, " taus"]
 ) -> Float[np.ndarray, "... taus"]:
     """F(τ): the fraction of scores above each threshold (2108.13264, §4.2)."""
-    ordered = np.asarray(scores, float)[..., None, :]
-    return np.mean(ordered > np.asarray(thresholds, float)[:, None], axis=-1)
+    scores = np.asarray(scores, float)
+    above = [np.mean(scores > tau, axis=-1) for tau in np.asarray(thresholds, float)]
+    return np.stack(above, axis=-1)
+
+
+def profile_interval(
+    scores: Scores,
+    thresholds: Float[np.ndarray, " taus"],
+    strata: Int[np.ndarray, " units"] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, " taus"], Float[np.ndarray, " taus"]]:
+    """The bootstrap band of `performance_profile`, threshold by threshold (2108.13264, fig. 4)."""
+    return bootstrap_interval(
+        scores,
+        strata,
+        statistic=lambda draws: performance_profile(draws, thresholds),
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def probability_of_improvement(ours: Scores, theirs: Scores) -> float:

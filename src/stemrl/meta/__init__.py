@@ -1,7 +1,9 @@
-"""Meta-learning: agents that learn, over a few episodes, what their task is."""
+"""Meta-learning: agents that learn, over a few episodes, what their task is; and regressors that
+learn it from a few examples."""
 
 from .maml import Maml, MamlState
 from .maml_agent import FastWeights, Initialisation, MamlAgent
+from .maml_supervised import SupervisedMaml, SupervisedMamlState
 from .rl2 import Rl2, Rl2State
 
 __all__ = [
@@ -12,4 +14,6 @@ __all__ = [
     "MamlState",
     "Rl2",
     "Rl2State",
+    "SupervisedMaml",
+    "SupervisedMamlState",
 ]

@@ -16,6 +16,8 @@ from ..rl.play import Trials, like, select
 from ..rl.replay import Row
 
 Strategy = Literal["final", "future", "episode", "random", "none"]
+"""Which reached goals are put in (1707.01495, §4.5): the episode's last, one reached later in it,
+one from anywhere in it, one from any episode, or none."""
 
 
 class Episode(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
+"""The activation functions there are; see `activate`."""
 
 
 def activate(name: Activation, x: Array) -> Array:

@@ -21,6 +21,7 @@ MemoryState = PyTree[Array]
 inputs."""
 
 Cell = Literal["gru", "lstm"]
+"""The memories there are; see `memory_cell`."""
 
 
 class AbstractMemoryCell(eqx.Module):

@@ -14,11 +14,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from scipy.special import betaln
 
 from ..core import AbstractAgent, Context, Transition, UserError
+from .told import told
 
 Counts = Int[Array, "arms 2"]
 """Successes and failures of each arm."""
+
+
+class KnownArms(AbstractAgent):
+    """Always pulls the arm that is best by the probabilities that its context reveals."""
+
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=True)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Int[Array, ""]:
+        return jnp.argmax(told(context)).astype(jnp.int32)
+
+    def begin(self, memory: Array, key: PRNGKeyArray):
+        return ()
+
+    def act(self, memory: Array, carry: tuple, obs: Array, key: PRNGKeyArray):
+        return memory, carry, {}
 
 
 class AbstractRule(eqx.Module):
@@ -60,13 +78,6 @@ class BanditAgent(AbstractAgent):
         return carries[-1]
 
 
-class AtRandom(AbstractRule):
-    """Any arm."""
-
-    def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
-        return jnp.zeros(counts.shape[0])
-
-
 class Greedy(AbstractRule):
     """The arm with the highest posterior mean, (s + 1) / (s + f + 2)."""
 
@@ -92,11 +103,17 @@ class Thompson(AbstractRule):
 
 
 class UpperConfidence(AbstractRule):
-    """UCB1 (Auer 2002): mean + √(c · ln t / n), every arm once first; c = 2 in the paper."""
+    """UCB1 (Auer 2002): mean + √(c · ln t / n), every arm once first; c = 2 in the paper.
+
+    With `prior`, the success and the failure that the prior is worth count as pulls of each arm, so
+    that the mean is the posterior's and no arm must be tried: on few pulls that is a lot.
+    """
 
     constant: float = 2.0
+    prior: bool = eqx.field(static=True, default=False)
 
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
+        counts = counts + 1 if self.prior else counts
         pulls = jnp.sum(counts, axis=1)
         total = jnp.maximum(jnp.sum(pulls), 1)
         bonus = jnp.sqrt(self.constant * jnp.log(total) / jnp.maximum(pulls, 1))
@@ -148,6 +165,52 @@ def bayes_optimal_value(arms: int, pulls: int) -> float:
     """The expected total reward of the best possible player of `pulls` pulls on `arms` independent
     arms with p ~ U(0, 1)."""
     return _solve(arms, pulls)[0]
+
+
+def bayes_optimal_returns(
+    arms: int, pulls: int, probabilities: Float[np.ndarray, "tasks arms"] | None = None
+) -> Float[np.ndarray, "tasks pulls"]:
+    """What the Bayes-optimal player expects of each pull on arms of these `probabilities`; one
+    row, the average over p ~ U(0, 1), if they are not given. Exact, ties broken at random.
+
+    A count n of successes sᵢ and failures fᵢ is reached with probability W(n) Π pᵢ^sᵢ (1 − pᵢ)^fᵢ,
+    whose W, a sum over the orders in which the player may get there, is the same for every task.
+    """
+    _, best, offsets = _solve(arms, pulls)
+    binomials = _binomials(arms, pulls)
+    ends = [*offsets[1:], len(best)]
+    if probabilities is None:
+        p = log_odds = None
+        returns = np.zeros((1, pulls))
+    else:
+        p = np.clip(np.asarray(probabilities, float), 1e-300, 1 - 1e-16)
+        log_odds = np.stack([np.log(p), np.log1p(-p)], axis=2).reshape(len(p), 2 * arms)
+        returns = np.zeros((len(p), pulls))
+    weight = np.ones(1)
+    for pulled in range(pulls):
+        counts = _compositions(2 * arms, pulled)
+        bits = (best[offsets[pulled] : ends[pulled], None] >> np.arange(arms)) & 1
+        chosen = weight[:, None] * bits / bits.sum(axis=1, keepdims=True)
+        reached = weight > 0
+        counts, chosen = counts[reached], chosen[reached]
+        if p is None or log_odds is None:
+            won, lost = counts[:, ::2] + 1.0, counts[:, 1::2] + 1.0
+            likelihood = np.exp(betaln(won, lost).sum(axis=1))
+            returns[0, pulled] = likelihood @ (chosen * won / (won + lost)).sum(axis=1)
+        else:
+            block = max(1, 10_000_000 // len(counts))  # bounds the memory it takes
+            for start in range(0, len(log_odds), block):
+                some = slice(start, start + block)
+                likelihood = np.exp(log_odds[some] @ counts.T)
+                returns[some, pulled] = ((likelihood @ chosen) * p[some]).sum(axis=1)
+        after = np.zeros(math.comb(pulled + 2 * arms, 2 * arms - 1))
+        for part in range(2 * arms):
+            more = counts.copy()
+            more[:, part] += 1
+            # No two counts become the same one by the same outcome.
+            after[_rank(more.T, binomials)] += chosen[:, part // 2]
+        weight = after
+    return returns
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,9 +10,10 @@ import functools
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, Context, Transition, UserError
 from ..tasks.gridnavi import MOVES, GridNavi
@@ -28,7 +29,8 @@ class Knowledge(eqx.Module):
 
 
 class BayesOptimalSearcher(AbstractAgent):
-    """Follows the best path until it has found the goal, then always walks straight to it."""
+    """Follows the best path until it has found the goal, then always walks straight to it: from
+    the start where its context reveals the goal."""
 
     path: Int[Array, " trial_steps"]
     width: int = eqx.field(static=True, default=1)
@@ -41,16 +43,14 @@ class BayesOptimalSearcher(AbstractAgent):
         return cls(path=jnp.asarray(search.path))
 
     def start(self, context: Context, key: PRNGKeyArray) -> Knowledge:
-        return Knowledge(jnp.full(2, -1, jnp.int32), jnp.zeros((), jnp.int32))
+        goal = jnp.full(2, -1) if context is None else jnp.round(context)
+        return Knowledge(goal.astype(jnp.int32), jnp.zeros((), jnp.int32))
 
     def begin(self, memory: Knowledge, key: PRNGKeyArray) -> Knowledge:
         return memory
 
     def act(self, memory: Knowledge, carry: Knowledge, obs: Array, key: PRNGKeyArray):
-        moves = jnp.asarray(MOVES, jnp.int32)
-        here = obs.astype(jnp.int32)
-        distance = jnp.sum(jnp.abs(here + moves - carry.goal), axis=1)
-        straight = jnp.argmin(distance).astype(jnp.int32)
+        straight = _towards(carry.goal, obs)
         searching = self.path[jnp.minimum(carry.time, self.path.shape[0] - 1)]
         return jnp.where(carry.goal[0] >= 0, straight, searching), carry, {}
 
@@ -65,6 +65,48 @@ class BayesOptimalSearcher(AbstractAgent):
         return Knowledge(carries.goal[-1], carries.time[-1])
 
 
+class Belief(eqx.Module):
+    """What is left to believe, and the goal that this episode is played for."""
+
+    possible: Bool[Array, " goals"]
+    target: Int[Array, "2"]
+
+
+class GoalSampling(AbstractAgent):
+    """Posterior sampling (PSRL): believes in one of the goals not yet ruled out, drawn at the start
+    of every episode, walks to it and stays there until the episode is over."""
+
+    goals: Int[Array, "goals 2"]
+    width: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Bool[Array, " goals"]:
+        return jnp.ones(len(self.goals), bool)
+
+    def begin(self, memory: Array, key: PRNGKeyArray) -> Belief:
+        drawn = jax.random.categorical(key, jnp.where(memory, 0.0, -jnp.inf))
+        return Belief(memory, self.goals[drawn])
+
+    def act(self, memory: Array, carry: Belief, obs: Array, key: PRNGKeyArray):
+        return _towards(carry.target, obs), carry, {}
+
+    def observe(self, memory: Array, carry: Belief, transition: Transition) -> Belief:
+        here = jnp.all(self.goals == transition.next_obs.astype(jnp.int32), axis=1)
+        found = transition.reward > 0
+        return Belief(carry.possible & (here == found), carry.target)
+
+    def adapt(
+        self, memory: Array, carries: Belief, episodes: Transition | None, key: PRNGKeyArray
+    ) -> Array:
+        return carries.possible[-1]
+
+
+def _towards(goal: Int[Array, "2"], obs: Array) -> Int[Array, ""]:
+    """The action that leads straight to `goal`; stays there."""
+    reached = obs.astype(jnp.int32) + jnp.asarray(MOVES, jnp.int32)
+    return jnp.argmin(jnp.sum(jnp.abs(reached - goal), axis=1)).astype(jnp.int32)
+
+
 class Search(NamedTuple):
     """The best search of a trial."""
 
@@ -77,6 +119,38 @@ class Search(NamedTuple):
 def goal_known_return(size: int = 5, horizon: int = 15) -> float:
     """Mean return of an episode for a player that knows the goal: −0.1 until it is reached."""
     return float(np.mean(_Grid(size, horizon, 1).known))
+
+
+def goal_known_returns(
+    goals: Int[np.ndarray, "tasks 2"], horizon: int = 15
+) -> Float[np.ndarray, " tasks"]:
+    """Return of an episode for a player that knows the goal, for each goal."""
+    distance = np.asarray(goals).sum(axis=1)
+    return np.where(
+        distance <= horizon, (horizon + 1 - distance) - 0.1 * (distance - 1), -0.1 * horizon
+    )
+
+
+def search_returns(
+    path: Int[np.ndarray, " trial_steps"],
+    goals: Int[np.ndarray, "tasks 2"],
+    size: int = 5,
+    horizon: int = 15,
+) -> Float[np.ndarray, "tasks episodes"]:
+    """Return of each episode for a player that follows `path` until it has found the goal and then
+    always walks straight to it, for each goal."""
+    goals = np.asarray(goals)
+    known = goal_known_returns(goals, horizon)
+    returns = np.zeros((len(goals), len(path) // horizon))
+    found = np.zeros(len(goals), bool)
+    for episode in range(returns.shape[1]):
+        returns[found, episode] = known[found]
+        searching, here = ~found, np.zeros(2, int)
+        for action in path[episode * horizon : (episode + 1) * horizon]:
+            here = np.clip(here + MOVES[action], 0, size - 1)
+            found |= (goals == here).all(axis=1)
+            returns[searching, episode] += np.where(found[searching], 1.0, -0.1)
+    return returns
 
 
 @functools.lru_cache(maxsize=8)
@@ -110,7 +184,7 @@ class _Grid:
         for i, cell in enumerate(self.goals):
             self.bit[number[cell]] = 1 << i
         self.distance = np.array([x + y for x, y in self.goals])
-        self.known = (horizon + 1 - self.distance) - 0.1 * (self.distance - 1)
+        self.known = goal_known_returns(np.array(self.goals), horizon)
         self.horizon, self.episodes = horizon, episodes
         self.solved: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
 
@@ -123,10 +197,8 @@ class _Grid:
     def best_case(self, mask: int, episode: int) -> float:
         """No search from `mask` at the start of `episode` earns more: every goal at once."""
         goals = np.array([i for i in range(len(self.goals)) if mask >> i & 1], int)
-        if episode == self.episodes:
-            return -0.1 * self.horizon * self.episodes * len(goals)
-        found = [self.worth(np.array(g), episode, int(self.distance[g])) for g in goals]
-        return float(np.sum(found))
+        found_at_once = -0.1 * self.horizon * episode + (self.episodes - episode) * self.known
+        return float(np.sum(found_at_once[goals]))
 
     def solve(self, mask: int, episode: int) -> tuple[float, tuple[int, ...]]:
         """Σ over the goals in `mask` of what the best search from the start of `episode` earns

@@ -1,8 +1,10 @@
-"""Players of tabular processes: the optimum of a known one, and PSRL, which learns it.
+"""Players of tabular processes: the optimum of a known one, and players that learn it.
 
 PSRL (Osband 1306.0940) draws one process from the posterior at the start of every episode and
-plays its optimum.
+plays its optimum; the greedy player plays that of the posterior's mean.
 """
+
+import abc
 
 import equinox as eqx
 import jax
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, Context, Transition
+from .told import told
 
 
 def optimal_action_values(
@@ -44,6 +47,7 @@ class KnownProcess(AbstractAgent):
     greedy: bool = eqx.field(static=True, default=True)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Float[Array, "horizon s a"]:
+        context = told(context)
         cut = self.states * self.actions * self.states
         transition = context[:cut].reshape(self.states, self.actions, self.states)
         reward = context[cut:].reshape(self.states, self.actions)
@@ -64,14 +68,52 @@ class Experience(eqx.Module):
     reward_sum: Float[Array, "states actions"]
 
 
-class PosteriorSampling(AbstractAgent):
-    """PSRL with the true prior: transitions Dirichlet(1), mean rewards N(`prior_mean`, 1) under
-    unit noise. (The table published with RL² used a prior mean of 0 where the truth is 1.)"""
+class AbstractBelief(eqx.Module):
+    """Which process to plan an episode for, by what was seen of the true one."""
 
+    @abc.abstractmethod
+    def process(
+        self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "states actions states"], Float[Array, "states actions"]]:
+        """Transition probabilities and mean rewards."""
+
+
+class Drawn(AbstractBelief):
+    """One process from the posterior: PSRL."""
+
+    def process(self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray):
+        transition_key, reward_key = jax.random.split(key)
+        transition = jax.random.dirichlet(transition_key, 1.0 + seen.visits)
+        mean, deviation = _rewards(seen, prior_mean)
+        return transition, mean + deviation * jax.random.normal(reward_key, mean.shape)
+
+
+class Average(AbstractBelief):
+    """The mean of the posterior: no exploration but by chance."""
+
+    def process(self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray):
+        counts = 1.0 + seen.visits
+        return counts / jnp.sum(counts, axis=-1, keepdims=True), _rewards(seen, prior_mean)[0]
+
+
+def _rewards(seen: Experience, prior_mean: float | Array) -> tuple[Array, Array]:
+    """Mean and deviation of the posterior N((μ₀ + Σr) / (1 + n), 1 / (1 + n)) of mean rewards."""
+    n = jnp.sum(seen.visits, axis=-1)
+    return (prior_mean + seen.reward_sum) / (1.0 + n), 1.0 / jnp.sqrt(1.0 + n)
+
+
+class TabularPlayer(AbstractAgent):
+    """Plans every episode for the process that it believes in, by the true prior: transitions
+    Dirichlet(1), mean rewards N(`prior_mean`, 1) under unit noise. (The PSRL published with RL² had
+    a prior mean of 0 where the truth is 1.)"""
+
+    belief: AbstractBelief
     states: int = eqx.field(static=True)
     actions: int = eqx.field(static=True)
     horizon: int = eqx.field(static=True)
     prior_mean: float = 1.0
+    epsilon: float = 0.0
+    """How often any action is taken instead of the planned one."""
     width: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
@@ -80,21 +122,20 @@ class PosteriorSampling(AbstractAgent):
         return Experience(jnp.zeros((*shape, self.states)), jnp.zeros(shape))
 
     def begin(self, memory: Experience, key: PRNGKeyArray) -> tuple[Plan, Experience]:
-        transition_key, reward_key = jax.random.split(key)
-        transition = jax.random.dirichlet(transition_key, 1.0 + memory.visits)
-        n = jnp.sum(memory.visits, axis=-1)
-        mean = (self.prior_mean + memory.reward_sum) / (1.0 + n)
-        reward = mean + jax.random.normal(reward_key, mean.shape) / jnp.sqrt(1.0 + n)
-        values = optimal_action_values(transition, reward, self.horizon)
+        process = self.belief.process(memory, self.prior_mean, key)
+        values = optimal_action_values(*process, self.horizon)
         return Plan(values, jnp.zeros((), jnp.int32)), memory
 
     def act(
         self, memory: Experience, carry: tuple[Plan, Experience], obs: Array, key: PRNGKeyArray
     ):
         plan, seen = carry
-        action = jnp.argmax(plan.values[plan.time, obs]).astype(jnp.int32)
+        explore_key, any_key = jax.random.split(key)
+        planned = jnp.argmax(plan.values[plan.time, obs])
+        explore = jax.random.bernoulli(explore_key, self.epsilon)
+        action = jnp.where(explore, jax.random.randint(any_key, (), 0, self.actions), planned)
         later = jnp.minimum(plan.time + 1, self.horizon - 1)
-        return action, (Plan(plan.values, later), seen), {}
+        return action.astype(jnp.int32), (Plan(plan.values, later), seen), {}
 
     def observe(
         self, memory: Experience, carry: tuple[Plan, Experience], transition: Transition

@@ -1,7 +1,7 @@
 """Native MuJoCo inside compiled JAX programs.
 
 `mujoco.rollout` is a pure function of (model, state, control), so it may be called from `jit`,
-`vmap` and `scan` through a callback: one call steps the whole batch on all cores, and nearly all of
+`vmap` and `scan`, by name (see `foreign`): one call steps the whole batch on all cores, and nearly all of
 the time is spent inside MuJoCo.
 
 Two things keep it exact. A state is the simulator's whole float64 state, carried through float32
@@ -22,7 +22,7 @@ import functools
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from ..core import UserError
 from ..machine import cores
+from . import foreign
 
 State = UInt32[Array, " words"]
 """The bits of a physics state, and of the tracked position where there is one."""
@@ -48,6 +49,7 @@ everything it touches from `nominal`, which it leaves alone. A module-level func
 dataclass, so that it can be compared and hashed."""
 
 CENTRE_OF_MASS = "centre of mass"
+"""The point to track that is not a body but the whole robot's."""
 FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
 # One for all engines: the warning handler is MuJoCo's, one a process.
@@ -158,9 +160,13 @@ class Engine:
             jax.ShapeDtypeStruct((2 * nq + nv + 4,), jnp.float32),
         )
         arguments = (state, control) if values is None else (state, control, values)
-        state, numbers = jax.pure_callback(
-            self._call, shapes, *arguments, vmap_method="broadcast_all"
-        )
+        if jax.default_backend() == "cpu":
+            # By name, so that the compilation cache keeps the program.
+            state, numbers = foreign.call(_target(self), shapes, *arguments)
+        else:
+            state, numbers = jax.pure_callback(
+                self._call, shapes, *arguments, vmap_method="broadcast_all"
+            )
         qpos, qvel, moved, travelled, diverged = jnp.split(
             numbers, np.cumsum([nq, nv, nq, 3]).tolist()
         )
@@ -178,16 +184,35 @@ class Engine:
         return numbers[..., first : first + self.nominal.nv]
 
     # From here on NumPy and MuJoCo only: JAX code inside a callback can deadlock.
-    def _call(self, state: Any, control: Any, values: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        state, control = np.asarray(state), np.asarray(control)
-        batch = control.shape[:-1]
-        if values is not None:
-            values = np.asarray(values)
-            values = values.reshape(-1, values.shape[-1])
-        words, numbers = _simulator(self).step(
-            state.reshape(-1, state.shape[-1]), control.reshape(-1, control.shape[-1]), values
-        )
-        return words.reshape(*batch, -1), numbers.reshape(*batch, -1)
+    def _call(self, *arguments: Any) -> list[np.ndarray]:
+        """For accelerators, whose programs cannot read the host's memory."""
+        arrays = [np.asarray(x) for x in arguments]
+        batch, model = arrays[0].shape[:-1], self.nominal
+        numbers = np.empty((*batch, 2 * model.nq + model.nv + 4), np.float32)
+        results = [np.empty_like(arrays[0]), numbers]
+        self._step(arrays, results)
+        return results
+
+    def _step(self, arguments: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+        """State, control and perhaps values `[…, n]`, to words and the numbers of `Motion`."""
+        state, control, *values = (x.reshape(-1, x.shape[-1]) for x in arguments)
+        words, numbers = _simulator(self).step(state, control, values[0] if values else None)
+        results[0].reshape(words.shape)[...] = words
+        results[1].reshape(numbers.shape)[...] = numbers
+
+
+@functools.cache
+def _target(engine: Engine) -> str:
+    """The name by which programs call the engine: the same in every process."""
+    about = (engine.path, engine.digest, engine.frame_skip, engine.track, _named(engine.apply))
+    digest = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+    return foreign.bind(f"stemrl_mujoco_{digest}", engine._step)
+
+
+def _named(apply: Apply | None) -> str:
+    """A function by where it is, a dataclass by its fields."""
+    name = getattr(apply, "__qualname__", None)
+    return repr(apply) if name is None else f"{getattr(apply, '__module__', '')}.{name}"
 
 
 class _Simulator:

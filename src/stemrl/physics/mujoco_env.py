@@ -73,6 +73,7 @@ class Robot:
 
 # Gymnasium's v5 settings.
 HALF_CHEETAH = Robot("gymnasium:half_cheetah.xml", 5, 0.1, "normal", hidden=1)
+"""Gymnasium's half-cheetah, version 5."""
 HOPPER = Robot(
     "gymnasium:hopper.xml",
     4,
@@ -82,6 +83,7 @@ HOPPER = Robot(
     healthy=((1, 0.7, math.inf), (2, -0.2, 0.2)),
     state_limit=100.0,
 )
+"""Gymnasium's hopper, version 5."""
 WALKER_2D = Robot(
     "gymnasium:walker2d_v5.xml",
     4,
@@ -90,10 +92,13 @@ WALKER_2D = Robot(
     velocity_limit=10.0,
     healthy=((1, 0.8, 2.0), (2, -1.0, 1.0)),
 )
+"""Gymnasium's planar walker, version 5."""
 ANT = Robot("gymnasium:ant.xml", 5, 0.1, "normal", hidden=2, healthy=((2, 0.2, 1.0),))
+"""Gymnasium's ant, version 5."""
 HUMANOID = Robot(
     "gymnasium:humanoid.xml", 5, 1e-2, hidden=2, healthy=((2, 1.0, 2.0),), track=CENTRE_OF_MASS
 )
+"""Gymnasium's humanoid, version 5."""
 
 
 class Objective(Protocol):

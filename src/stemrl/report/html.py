@@ -19,6 +19,9 @@ from ..transfer.finetune import FineTune
 from .page import page
 from .story import Subject, curves, shows, tell
 
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Whose folders, of trained agents, are not written to."""
+
 SCRATCH = (
     "PPO from newly initialised networks, on each task alone: on the same episodes, as many at a"
     " time"
@@ -44,7 +47,8 @@ def report(
 
     - `runs`: at least one; the first is the one that the report is about. All must have been made
       for the same target.
-    - `out`: the file; by default `report.html` in the first run's folder.
+    - `out`: the file; by default `report.html` in the first run's folder, and for a trained agent
+      that comes with the package `NAME.html` in the working directory.
     - `split`, `tasks`, `episodes`, `seed`, `most_likely`: of the evaluation, see `evaluate`.
     - `which`: the `last` checkpoint or the `best`.
     - `comparisons`: what to set beside the runs; by default PPO from scratch on the same number
@@ -64,8 +68,10 @@ def report(
         comparisons=comparisons,
         title=title,
     )
-    path = runs[0].path / "report.html" if out is None else Path(out)
-    return write(path, story, shown)
+    first = runs[0].path
+    of_package = PACKAGE in first.resolve().parents
+    default = Path(f"{first.name}.html") if of_package else first / "report.html"
+    return write(default if out is None else Path(out), story, shown)
 
 
 def write(path: Path, story: dict[str, Any], shown: list[dict[str, Any]]) -> Path:

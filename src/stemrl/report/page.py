@@ -49,14 +49,17 @@ def finding(story: dict[str, Any]) -> str:
         f" {number(first['iqm'])} before adaptation"
     )
     if last is not first:
-        text += f" and {number(last['iqm'])} after {last['episodes_used']} episodes of each task"
+        text += f" and {number(last['iqm'])} after {episodes(last)} of each task"
     for other in others:
         theirs = _ends(other)[1]
-        text += (
-            f"; {other['label']} reaches {number(theirs['iqm'])}"
-            f" after {theirs['episodes_used']} episodes"
-        )
+        text += f"; {other['label']} reaches {number(theirs['iqm'])} after {episodes(theirs)}"
     return text + "."
+
+
+def episodes(point: dict[str, float]) -> str:
+    """`1 episode`, `20 episodes`."""
+    used = point["episodes_used"]
+    return f"{used} episode{'' if used == 1 else 's'}"
 
 
 def _ends(subject: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
@@ -100,14 +103,18 @@ def _tiles(story: dict[str, Any]) -> str:
         if index == 0:
             tile(0, f"{subject['label']}, before adaptation", first)
         if last is not first or index:
-            used = last["episodes_used"]
-            tile(index, f"{subject['label']}, after {used} episodes", last)
+            tile(index, f"{subject['label']}, after {episodes(last)}", last)
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
     if not shows:
-        return ""
+        return (
+            "<section><h2>Before and after</h2><p>Nobody knows how to draw this family, so there is"
+            " no animation; every number is below. A family draws itself by a method"
+            " <code>draw(params, states)</code>, see <code>stemrl.drawing</code>; one that Python"
+            " objects step is not recorded.</p></section>"
+        )
     choices = "".join(
         f'<button type="button" aria-pressed="{"true" if i == 0 else "false"}">'
         f"{escape(show['label'])}</button>"
@@ -120,7 +127,18 @@ def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
     )
     evaluation = story["subjects"][0]["evaluation"]
     new = not evaluation["train_is_test"] and evaluation["split"] != "train"
-    title = "Before and after" + (", on tasks that it has not met" if new else "")
+    adapts = len(shows[0]["panels"]) > 1
+    title = ("Before and after" if adapts else "At work") + (
+        ", on tasks that it has not met" if new else ""
+    )
+    label = escape(story["subjects"][0]["label"])
+    caption = (
+        f"One episode of {label} before it has seen the task and one after its last adaptation: of"
+        " each round, the episode whose return is the median."
+        if adapts
+        else f"One episode of {label}, which is one and the same policy in every episode: of a"
+        " round, the episode whose return is the median."
+    )
     return (
         f'<section id="show" class="show"><h2>{title}</h2>'
         f'<figure><div class="choices" role="group" aria-label="Task">{choices}</div>'
@@ -129,9 +147,7 @@ def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
         '<button type="button" class="slow" aria-pressed="false">¼ speed</button>'
         '<input type="range" min="0" max="1000" value="0" aria-label="Time in the episode">'
         '<span class="time"></span></div>'
-        f"<figcaption>One episode of {escape(story['subjects'][0]['label'])} before it has seen"
-        " the task and one after its last adaptation: of each round, the episode whose return is"
-        " the median. Green marks what the task asks for.</figcaption></figure>"
+        f"<figcaption>{caption} Green marks what the task asks for.</figcaption></figure>"
         "<noscript><p>The animation needs JavaScript; every number is below.</p></noscript>"
         "</section>"
     )
@@ -230,7 +246,7 @@ def _by_parameter(story: dict[str, Any]) -> str:
 
 
 def _last_words(subject: dict[str, Any]) -> str:
-    return f"{subject['label']}, after {_ends(subject)[1]['episodes_used']} episodes"
+    return f"{subject['label']}, after {episodes(_ends(subject)[1])}"
 
 
 def _points_table(story: dict[str, Any]) -> str:

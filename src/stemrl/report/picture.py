@@ -1,10 +1,15 @@
-"""Scenes outside the browser: a moving GIF, and a still in which several moments are seen at once.
+"""Scenes outside the browser: moving, as GIF or MP4, and a still in which several moments are seen at once.
 
-Both take what `shows` gives: the same scenes as the page's.
+All take what `shows` gives: the same scenes as the page's.
 """
 
+import contextlib
+import functools
 import math
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -12,14 +17,19 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from ..core import UserError
+from ..runs.files import writing
 from .page import adaptation_chart, finding
 
 # The page's light colours, and the GIF's drawing at three times its size, for smooth edges.
 FINE = 3
 GAP, TITLE = 12, 26
+REST = 0.8
+"""Seconds for which an animation's last moment stands still."""
 LEAST_METRES = 6.0
 
 
+@functools.cache
 def colours() -> dict[str, str]:
     """The light colours of `assets/report.css`, by name."""
     text = files("stemrl.report").joinpath("assets", "report.css").read_text("utf-8")
@@ -27,28 +37,122 @@ def colours() -> dict[str, str]:
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light))
 
 
-def gif(show: dict[str, Any], path: str | Path, *, width: int = 360, rate: float = 20.0) -> Path:
-    """One task's panels side by side, moving, `width` pixels each; at most `rate` frames a second
-    (browsers slow down what is faster than 50)."""
-    panels = show["panels"]
-    seconds = max(p["scene"]["frames"] * p["scene"]["seconds"] for p in panels)
-    frames = []
-    for index in range(round(seconds * rate)):
-        drawn = [_panel(panel, index / rate, width) for panel in panels]
-        height = max(image.height for image in drawn)
-        whole = Image.new("RGB", (len(drawn) * (width + GAP) - GAP, height), colours()["panel"])
-        for i, image in enumerate(drawn):
-            whole.paste(image, (i * (width + GAP), 0))
-        frames.append(whole)
-    # One palette for all frames, or colours would flicker.
-    palette = frames[len(frames) // 2].quantize(64)
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+def animate(shows: Sequence[dict[str, Any]], path: str | Path, **options: Any) -> Path:
+    """The tasks in a file that moves, a GIF or an MP4 by its ending; `options` as for `frames`.
+    Raises `UserError` for another ending, and where there is nothing to encode an MP4 with."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(
-        path, save_all=True, append_images=frames[1:], duration=round(1000 / rate), loop=0
-    )
+    writers = {".gif": gif, ".mp4": mp4}
+    if path.suffix.lower() not in writers:
+        raise UserError(f"an animation is a .gif or an .mp4, not {path.name}")
+    return writers[path.suffix.lower()](shows, path, **options)
+
+
+def gif(
+    shows: Sequence[dict[str, Any]], path: str | Path, *, rate: float = 20.0, **options: Any
+) -> Path:
+    """The tasks as a GIF; at most 50 frames a second (browsers slow down what is faster)."""
+    drawn = list(frames(shows, rate=rate, **options))
+    # One palette for all frames, or colours would flicker.
+    palette = drawn[len(drawn) // 2].quantize(64)
+    drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in drawn]
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn[0].save(
+            path, save_all=True, append_images=drawn[1:], duration=round(1000 / rate), loop=0
+        )
     return path
+
+
+def mp4(
+    shows: Sequence[dict[str, Any]], path: str | Path, *, rate: float = 25.0, **options: Any
+) -> Path:
+    """The tasks as an MP4 (H.264) that any browser and slide program plays."""
+    path = Path(path)
+    drawn = frames(shows, rate=rate, **options)
+    first = next(drawn)
+    # The colours of H.264 are stored for every second pixel, so sides are even.
+    size = first.width + first.width % 2, first.height + first.height % 2
+    command = [
+        encoder(), "-loglevel", "error", "-y",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(rate),
+        "-i", "-", "-an", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p",
+        "-movflags", "+faststart", "-f", "mp4", str(path),
+    ]  # fmt: skip
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            for frame in (first, *drawn):
+                whole = Image.new("RGB", size, colours()["panel"])
+                whole.paste(frame)
+                pipe.write(whole.tobytes())
+        said = process.stderr.read().decode(errors="replace")
+    if process.returncode:
+        raise UserError(f"cannot write {path}: {' '.join(said.split()) or 'ffmpeg failed'}")
+    return path
+
+
+def encoder() -> str:
+    """The program `ffmpeg`: the one that comes with the extra `video`, or the system's."""
+    try:
+        import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        found = shutil.which("ffmpeg")
+    if found is None:
+        raise UserError(
+            "an MP4 needs ffmpeg, which is not here: pip install 'stemrl[video]', or write a .gif"
+        )
+    return found
+
+
+def frames(
+    shows: Sequence[dict[str, Any]], *, width: int = 360, rate: float = 20.0, labelled: bool = True
+) -> Iterator[Image.Image]:
+    """`rate` pictures a second of the tasks below one another, each with its panels side by side,
+    `width` pixels wide, from the episodes' beginning to a moment after their end.
+
+    `labelled` sets each task's parameters above its panels.
+    """
+    seconds = max(
+        panel["scene"]["frames"] * panel["scene"]["seconds"]
+        for show in shows
+        for panel in show["panels"]
+    )
+    for index in range(max(1, round((seconds + REST) * rate))):
+        rows = [_row(show, index / rate, width, labelled) for show in shows]
+        gaps = GAP * (len(rows) - 1)
+        size = max(row.width for row in rows), sum(row.height for row in rows) + gaps
+        whole, top = Image.new("RGB", size, colours()["panel"]), 0
+        for row in rows:
+            whole.paste(row, (0, top))
+            top += row.height + GAP
+        yield whole
+
+
+def _row(show: dict[str, Any], time: float, width: int, labelled: bool) -> Image.Image:
+    """One task at one time."""
+    drawn = [_panel(panel, time, width) for panel in show["panels"]]
+    top = TITLE if labelled else 0
+    size = len(drawn) * (width + GAP) - GAP, top + max(image.height for image in drawn)
+    row = Image.new("RGB", size, colours()["panel"])
+    if labelled:
+        words = Image.new("RGB", (FINE * size[0], FINE * TITLE), colours()["panel"])
+        ImageDraw.Draw(words).text(
+            (FINE, 3 * FINE), _plain(show["label"]), fill=colours()["soft"], font_size=13 * FINE
+        )
+        row.paste(words.resize((size[0], TITLE), Image.Resampling.LANCZOS))
+    for i, image in enumerate(drawn):
+        row.paste(image, (i * (width + GAP), top))
+    return row
+
+
+def _plain(text: str) -> str:
+    """Pillow's own font lacks the true minus sign."""
+    return text.replace("−", "-")
 
 
 def _panel(panel: dict[str, Any], time: float, width: int) -> Image.Image:
@@ -57,8 +161,7 @@ def _panel(panel: dict[str, Any], time: float, width: int) -> Image.Image:
     image = Image.new("RGB", (FINE * width, FINE * (height + TITLE)), named["panel"])
     picture = Image.new("RGB", (FINE * width, FINE * height), named["sky"])
     draw = ImageDraw.Draw(picture)
-    # Pillow's own font lacks the true minus sign.
-    note = panel["note"].replace("−", "-")
+    note = _plain(panel["note"])
     frame = min(int(time / scene["seconds"]), scene["frames"] - 1)
     scale = FINE * width / scene["window"][0]
     camera = _at(scene["camera"], 2, frame)

@@ -1,6 +1,6 @@
 """Recording an agent at work: the states of its episodes before and after it adapts.
 
-The player keeps transitions, not states. An environment wrapped here reports its own state among
+The player keeps transitions, not states. An environment wrapped here reports its own states among
 the events of a step, which the player keeps; nothing else changes, so what is recorded is what
 would have been played.
 """
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
@@ -31,7 +31,7 @@ from ..rl.play import Trials
 
 
 class RecordedEnv(eqx.Module):
-    """An environment whose events hold `state`: the one that the step began in."""
+    """An environment whose events hold the states before and after the step."""
 
     env: Environment
 
@@ -42,9 +42,10 @@ class RecordedEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Array, params: Params
     ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
-        """The environment's own, with `state` among the events."""
+        """The environment's own, with `before` and `after` among the events."""
         *stepped, events = self.env.step(key, state, action, params)
-        return (*stepped, {**events, "state": state})  # pyright: ignore[reportReturnType]
+        events = {**events, "before": state, "after": stepped[1]}
+        return (*stepped, events)  # pyright: ignore[reportReturnType]
 
     def observation_space(self, params: Params | None = None) -> Space:
         """The environment's own."""
@@ -79,23 +80,33 @@ class Recording:
 
     params: Params
     """`[tasks, …]`."""
-    states: EnvState
+    before: EnvState
     """`[tasks, rounds, width, time, …]`: the state before each step."""
+    after: EnvState
+    """`[tasks, rounds, width, time, …]`: the state after each step."""
+    diverged: Bool[np.ndarray, "tasks rounds width time"]
+    """Where a simulation left what numbers can say: the state after that step is not one."""
     scores: Float[np.ndarray, "tasks rounds width"]
     lengths: Int[np.ndarray, "tasks rounds width"]
 
     def episode(self, task: int, round: int) -> tuple[Params, EnvState, float]:
-        """The task's parameters, and the states `[steps, …]` and return of the episode whose
+        """The task's parameters, and the states `[steps + 1, …]` and return of the episode whose
         return is the round's median: neither luck nor mishap."""
         scores = self.scores[task, round]
         chosen = int(np.argsort(scores, kind="stable")[(len(scores) - 1) // 2])
         steps = int(self.lengths[task, round, chosen])
-        states = jax.tree.map(lambda x: x[task, round, chosen, :steps], self.states)
+        at = (task, round, chosen)
+        last = steps - 1 if self.diverged[at][steps - 1] else steps
+        states = jax.tree.map(
+            lambda before, after: np.concatenate([before[at][:steps], after[at][steps - 1 : last]]),
+            self.before,
+            self.after,
+        )
         return jax.tree.map(lambda x: x[task], self.params), states, float(scores[chosen])
 
 
 def record(
-    agent: AbstractAgent, problem: Problem, params: Params, rounds: int, *, seed: int = 0
+    agent: AbstractAgent, problem: Problem, params: Params, rounds: int, *, key: PRNGKeyArray
 ) -> Recording | None:
     """Play `rounds` rounds of each task in `params` (`[tasks, …]`) in the problem's target.
 
@@ -111,14 +122,17 @@ def record(
         RecordedFamily(family=family, horizon=family.horizon),
         params,
         context,
-        jax.random.key(seed),
+        key,
         rounds,
     )
     events = trials.transitions.events
+    diverged = events.get("diverged", np.zeros(trials.transitions.valid.shape, bool))
     to_numpy = lambda tree: jax.tree.map(np.asarray, tree)  # noqa: E731
     return Recording(
         to_numpy(params),
-        to_numpy(events["state"]),
+        to_numpy(events["before"]),
+        to_numpy(events["after"]),
+        np.asarray(diverged, bool),
         np.asarray(trials.returns, float),
         np.asarray(trials.lengths),
     )

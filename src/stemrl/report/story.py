@@ -123,20 +123,30 @@ def columns(tasks: Params) -> tuple[list[str], np.ndarray]:
 
 
 def shows(
-    agent: AbstractAgent, problem: Problem, tasks: Params, rounds: int, *, seed: int = 0
+    agent: AbstractAgent,
+    problem: Problem,
+    tasks: Params,
+    rounds: int,
+    *,
+    seed: int = 0,
+    most: int = SHOWN_TASKS,
 ) -> list[dict[str, Any]]:
-    """A few of the tasks before and after adaptation, side by side: for each a `label` and two
-    `panels`, as the page's player takes them. Empty where the family cannot be drawn."""
-    chosen = spread(tasks, SHOWN_TASKS)
+    """At most `most` of the tasks before and after adaptation, side by side: for each a `label`
+    and two `panels` (one of an agent that never adapts), as the page's player takes them. Empty
+    where the family cannot be drawn."""
+    chosen = spread(tasks, most)
+    moments = [(0, "Before adaptation"), (rounds - 1, after(agent, rounds - 1))]
+    if not adapts(agent):
+        moments = [(0, "An episode")]
     some = jax.tree.map(lambda x: x[chosen], tasks)
-    recording = record(agent, problem, some, rounds, seed=seed)
+    recording = record(agent, problem, some, rounds, key=jax.random.key(seed))
     if recording is None:
         return []
     shown = []
     for index in range(len(chosen)):
         panels: list[dict[str, Any]] = []
         scenes = []
-        for round, title in ((0, "Before adaptation"), (rounds - 1, after(agent, rounds - 1))):
+        for round, title in moments:
             params, states, score = recording.episode(index, round)
             drawn = scene(problem.target, params, states)
             if drawn is None:
@@ -151,6 +161,11 @@ def shows(
     return shown
 
 
+def adapts(agent: AbstractAgent) -> bool:
+    """Whether anything of a round is carried over to the next."""
+    return type(agent).adapt is not AbstractAgent.adapt
+
+
 def after(agent: AbstractAgent, rounds: int) -> str:
     """`After 20 episodes`."""
     episodes = agent.width * rounds
@@ -158,12 +173,27 @@ def after(agent: AbstractAgent, rounds: int) -> str:
 
 
 def label(tasks: Params, index: int) -> str:
-    """A task's parameters in words: `speed 1.25`."""
-    names, values = columns(tasks)
-    return ", ".join(
-        f"{name} {value:.2f}".replace("-", "−")
-        for name, value in zip(names[:3], values[index], strict=False)
-    )
+    """A task's parameters in words: `speed 1.25`, `goal (3, 4)`, `goal 0110`; those that all tasks
+    share are left out."""
+    words = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tasks)[0]:
+        values = np.asarray(leaf, float).reshape(count(tasks), -1)
+        if count(tasks) > 1 and not np.ptp(values, axis=0).any():
+            continue
+        name = jax.tree_util.keystr(path, simple=True, separator=" ") or "parameter"
+        words.append(f"{name} {_in_words(values[index])}")
+    return ", ".join(words[:3]) or f"task {index}"
+
+
+def _in_words(values: np.ndarray) -> str:
+    whole = np.array_equal(values, values.round())
+    if whole and len(values) > 3 and set(values) <= {0.0, 1.0}:
+        return "".join(f"{value:.0f}" for value in values)
+    shown = [
+        f"{value:.0f}" if whole and len(values) > 1 else f"{value:.2f}" for value in values[:3]
+    ]
+    text = ", ".join(shown).replace("-", "−")
+    return text if len(values) == 1 else f"({text}{', …' if len(values) > 3 else ''})"
 
 
 def spread(tasks: Params, n: int) -> np.ndarray:

@@ -4,6 +4,8 @@ A world cannot be saved. `Live.state` holds the number of the world that a lane 
 it has been stepped; the worlds themselves are kept here, for the life of the process.
 """
 
+import atexit
+import contextlib
 import secrets
 from typing import Any, NamedTuple
 
@@ -11,8 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..core import AbstractFamily, AbstractHostFamily, Params, UserError
-from ..errors import SimulatorError, said
+from ..core import AbstractFamily, AbstractHostFamily, Params
+from ..errors import SimulatorError
 from .stream import Live
 
 
@@ -39,16 +41,16 @@ class World:
         self.steps = 0
         self.space = family.observation_space
         self.discrete = family.action_space.shape == ()
-        self.env = self._try("make", lambda: family.make(params))
+        self.env: Any = family.attempt("make", params, lambda: family.make(params))
 
     def reset(self, seed: int) -> np.ndarray:
         """The first observation of a new episode."""
-        return self._observation(self._try("reset", lambda: self.env.reset(seed=seed))[0])
+        return self._observation(self._attempt("reset", lambda: self.env.reset(seed=seed))[0])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
         """`(next_obs, reward, terminated, truncated, events)`; `action` in the world's units."""
         taken = int(action) if self.discrete else action.astype(self.env.action_space.dtype)
-        obs, reward, terminated, truncated, info = self._try(
+        obs, reward, terminated, truncated, info = self._attempt(
             f"step {self.steps + 1}", lambda: self.env.step(taken)
         )
         self.steps += 1
@@ -57,8 +59,10 @@ class World:
         return self._observation(obs), float(reward), bool(terminated), bool(truncated), events
 
     def close(self) -> None:
-        """Free what the environment holds."""
-        self.env.close()
+        """Free what the environment holds. Nothing more is wanted of it, and if its process is dead
+        it cannot even close: errors are ignored, so that none hides what went wrong before."""
+        with contextlib.suppress(Exception):
+            self.env.close()
 
     def _observation(self, obs: Any) -> np.ndarray:
         array = np.asarray(obs, self.space.dtype)
@@ -69,15 +73,8 @@ class World:
             )
         return array
 
-    def _try(self, what: str, call: Any) -> Any:
-        try:
-            return call()
-        except UserError:
-            raise
-        except Exception as error:
-            raise SimulatorError(
-                f"'{self.family.name}' failed in {what}: {said(error)}; its task was {self.params}"
-            ) from error
+    def _attempt(self, what: str, call: Any) -> Any:
+        return self.family.attempt(what, self.params, call)
 
 
 # The live worlds of this process's lanes, by number. Numbers are random, so that one out of a
@@ -87,6 +84,10 @@ _worlds: dict[int, World] = {}
 
 def keep(world: World) -> int:
     """Keep a world; the number it is known by."""
+    if not _worlds:
+        # Registered after whatever the environment imported, so it runs before: `multiprocessing`
+        # waits at exit for processes that nobody has told to end.
+        atexit.register(_drop_all)
     number = 1 + secrets.randbelow(2**31 - 1)
     while number in _worlds:
         number = 1 + secrets.randbelow(2**31 - 1)
@@ -98,6 +99,11 @@ def drop(number: int) -> None:
     """Close a world and forget it."""
     if number in _worlds:
         _worlds.pop(number).close()
+
+
+def _drop_all() -> None:
+    for number in list(_worlds):
+        drop(number)
 
 
 def lost(live: Live) -> np.ndarray:

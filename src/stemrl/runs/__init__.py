@@ -2,15 +2,20 @@
 
 from .compilation import enable_compilation_cache
 from .config import RunConfig
+from .export import export
 from .loop import Interrupted, NonFinite, resume, train
 from .run import Run
+from .supervised import SupervisedRun, train_supervised
 
 __all__ = [
     "Interrupted",
     "NonFinite",
     "Run",
     "RunConfig",
+    "SupervisedRun",
     "enable_compilation_cache",
+    "export",
     "resume",
     "train",
+    "train_supervised",
 ]

@@ -4,12 +4,11 @@ Jitted once, here, with learner and problem as arguments. The state is donated: 
 must not use the old one again. `advance` runs a chunk of updates of a family in pure JAX as one
 loop whose length is an argument, so that neither the length of a chunk nor where a run was resumed
 changes the program, and with it a single bit. Families that call a simulator have their learning
-compiled apart from their collecting, because a program with a callback is never written to the
-compilation cache.
+compiled apart from their collecting: where a simulator could only be called by an address (see
+`physics.foreign`), the compilation cache keeps the one and not the other.
 """
 
-import functools
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -33,13 +32,21 @@ _TRAINING = 0x57E6
 `jax.random.key(seed)` and splits it."""
 
 
+class Learns(Protocol):
+    """All that `begin` and `advance` ask of a learner: an `AbstractLearner` has it with a `Problem`,
+    an `AbstractSupervisedLearner` with its family."""
+
+    def init(self, problem: Any, key: PRNGKeyArray, /) -> State: ...
+    def update(self, problem: Any, state: Any, /) -> tuple[State, dict[str, Array]]: ...
+
+
 def seed_keys(first: int, seeds: int) -> PRNGKeyArray:
     """The key that each seed's training starts from: `[]` for one seed, else `[seeds]`."""
     keys = [jax.random.fold_in(jax.random.key(first + i), _TRAINING) for i in range(seeds)]
     return keys[0] if seeds == 1 else jnp.stack(keys)
 
 
-def _begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> State:
+def _begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
     def init(key: PRNGKeyArray) -> State:
         return strong(learner.init(problem, key))
 
@@ -47,20 +54,20 @@ def _begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> St
 
 
 @eqx.filter_jit
-def begin(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> State:
+def begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
     """The first state. Compiled, so that no two leaves share a buffer, which could not be donated
     twice."""
     return _begin(learner, problem, keys)
 
 
-def shape_of_state(learner: AbstractLearner, problem: Problem, keys: PRNGKeyArray) -> PyTree[Any]:
+def shape_of_state(learner: Learns, problem: Any, keys: PRNGKeyArray) -> PyTree[Any]:
     """The state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with."""
     return eqx.filter_eval_shape(_begin, learner, problem, keys)
 
 
 @eqx.filter_jit(donate="all-except-first")
 def advance(
-    fixed: tuple[AbstractLearner, Problem, Bool[Array, " leaves"], Int[Array, ""], bool],
+    fixed: tuple[Learns, Any, Bool[Array, " leaves"], Int[Array, ""], bool],
     state: State,
 ) -> tuple[State, Int[Array, ""], dict[str, Array], Bool[Array, "..."]]:
     """Up to `CHUNK` updates.
@@ -97,24 +104,14 @@ def advance(
     return state, index, rows, fine
 
 
-def collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
-    """The collecting half of an update; `fixed` is learner and problem."""
-    return _compiled_collect(jax.default_backend())(fixed, state)
-
-
 def _collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
     learner, problem = fixed
     new, experience = learner.collect(problem, state)
     return like(new, state), experience
 
 
-@functools.cache
-def _compiled_collect(backend: str) -> Any:
-    """No cache keeps this program, so it is compiled at every start. On a CPU, LLVM's first level
-    takes half the time of its third (5.8 s against 10.8 of one core for MAML on half-cheetah), and
-    the program runs as fast: matrix products and simulators are compiled elsewhere."""
-    options = {"xla_backend_optimization_level": 1} if backend == "cpu" else None
-    return eqx.filter_jit(_collect, donate="all-except-first", compiler_options=options)  # pyright: ignore[reportCallIssue]
+collect = eqx.filter_jit(_collect, donate="all-except-first")
+"""The collecting half of an update; `fixed` is learner and problem."""
 
 
 def _learn(

@@ -11,7 +11,7 @@ import functools
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from jaxtyping import Array
 
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate
-from . import checkpoint, compiled
+from . import checkpoint, compiled, trackers
 from .config import RunConfig
 from .files import locked, writing
 from .metrics import MetricsFile, read_rows
 from .progress import ProgressDisplay
 from .run import CHECKPOINTS, CONFIG, METRICS, Run, one_seed
 from .signals import StopSignals
+from .trackers import Trackers
 
 CHUNK_SECONDS = 1.0
 """What a chunk of updates should take: how long a stop may wait, how often the bar moves."""
@@ -44,7 +45,7 @@ class NonFinite(UserError):
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM stopped the training, after the chunk was finished and saved."""
 
-    def __init__(self, run: Run, received: signal.Signals, message: str):
+    def __init__(self, run: Run | None, received: signal.Signals, message: str):
         super().__init__(message)
         self.run = run
         self.message = message
@@ -53,17 +54,24 @@ class Interrupted(KeyboardInterrupt):
 
 
 def train(
-    config: RunConfig, out: str | Path, *, resume: bool = False, progress: bool = True
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    track: Iterable[str] = (),
 ) -> Run:
     """Train as `config` says, in the folder `out`; returns the finished run.
 
     With `resume` the run in `out` goes on from its last good checkpoint, as if it had never
     stopped; `config` may differ from its own only in how long to train and how to evaluate.
+    `track` names trackers that mirror the metrics (see `trackers.py`).
     Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
     `Interrupted` after SIGINT or SIGTERM.
     """
     out = Path(out)
     config = config.resolved()
+    tracked = trackers.checked(track)
     with writing(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; give a folder to --out")
@@ -73,7 +81,7 @@ def train(
         # Once more: another process may have begun, and ended, before the lock was ours.
         _refuse_others(config, out, resume)
         checkpoint.tidy(out / CHECKPOINTS)
-        return _Training(config, out, resume, progress).run_to_end()
+        return _Training(config, out, resume, progress, tracked).run_to_end()
 
 
 def _refuse_others(config: RunConfig, out: Path, resume: bool) -> None:
@@ -81,7 +89,9 @@ def _refuse_others(config: RunConfig, out: Path, resume: bool) -> None:
     if not resume and (what := _in_the_way(out)):
         raise UserError(f"{out} already holds {what} or choose another folder")
     if resume:
-        Run.open(out).config.resolved().refuse_change(config)
+        begun = Run.open(out)
+        begun.refuse_exported()
+        begun.config.resolved().refuse_change(config)
 
 
 def _in_the_way(out: Path) -> str | None:
@@ -90,7 +100,7 @@ def _in_the_way(out: Path) -> str | None:
         return None
     if checkpoint.saved(out / CHECKPOINTS) or read_rows(out / METRICS):
         return "a run; go on with it (--resume)"
-    ours = (CONFIG, METRICS, CHECKPOINTS)
+    ours = (CONFIG, METRICS, CHECKPOINTS, *trackers.LEFT_BEHIND)
     if any(p.name not in ours and not p.name.startswith(".") for p in out.iterdir()):
         return "files; empty it"
     return None
@@ -117,7 +127,7 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
 class _Training:
     """One call of `train`."""
 
-    def __init__(self, config: RunConfig, out: Path, resume: bool, shown: bool):
+    def __init__(self, config: RunConfig, out: Path, resume: bool, shown: bool, tracked: list[str]):
         self.config, self.out = config, out
         self.learner, self.problem = config.learner(), config.problem()
         self.total = _updates(config, self.learner, self.problem)
@@ -149,6 +159,8 @@ class _Training:
         for line in damaged:
             self.display.warn(f"warning: {line}; going on from step {self.steps}")
         self._set_aside(damaged)
+        rows = read_rows(out / METRICS) if tracked else []
+        self.trackers = Trackers(tracked, out, config, rows, self.display.warn)
 
     @property
     def steps(self) -> int:
@@ -157,7 +169,12 @@ class _Training:
 
     def run_to_end(self) -> Run:
         """The loop."""
-        with contextlib.closing(self.metrics), StopSignals(self._announce) as stop, self.display:
+        with (
+            contextlib.closing(self.metrics),
+            contextlib.closing(self.trackers),
+            StopSignals(self._announce) as stop,
+            self.display,
+        ):
             chunks, finished = self._chunks(), False
             try:
                 with simulating():
@@ -237,7 +254,7 @@ class _Training:
                     "wall/seconds": round(time.monotonic() - began, 3),
                 }
             )
-        self.metrics.append(rows)
+        self._write_down(rows)
         self.score = sum(row["score"] for row in rows) / len(rows)
         self.display.say(f"{self.steps} steps: {self.score:.4g} on held-out tasks")
 
@@ -345,7 +362,7 @@ class _Training:
                         "wall/seconds": round(self.seconds, 4),  # compiling included
                     }
                 )
-        self.metrics.append(lines)
+        self._write_down(lines)
         diverged = sum(
             int(np.sum(metrics["diverged"])) for metrics in rows if "diverged" in metrics
         )
@@ -359,6 +376,10 @@ class _Training:
         rate = None if compiling else self.config.seeds * self.per_update / each
         mean = np.mean(rows[-1]["return"]) if "return" in rows[-1] else None
         self.display.advance(self.steps, rate, None if mean is None else float(mean))
+
+    def _write_down(self, rows: list[dict[str, Any]]) -> None:
+        self.metrics.append(rows)
+        self.trackers.append(rows)
 
     def _refuse(self, metrics: dict[str, np.ndarray], fine: np.ndarray) -> None:
         """Say what is not finite."""
@@ -383,7 +404,9 @@ def _evaluation_seed(seed: int) -> int:
     return int(jax.random.bits(jax.random.fold_in(jax.random.key(seed), 0xE7A1)) >> 1)
 
 
-def resume(out: str | Path, *, progress: bool = True, **changes: Any) -> Run:
+def resume(
+    out: str | Path, *, progress: bool = True, track: Iterable[str] = (), **changes: Any
+) -> Run:
     """Go on with the run in `out`; `changes` are fields of its configuration, such as `steps`."""
     config = dataclasses.replace(Run.open(out).config, **changes)
-    return train(config, out, resume=True, progress=progress)
+    return train(config, out, resume=True, progress=progress, track=track)

@@ -17,8 +17,9 @@ class ProgressDisplay:
     Silent if not `shown`, save for what is said with `warn`.
     """
 
-    def __init__(self, total: int, done: int, shown: bool):
-        """**Arguments:** environment steps wanted and done already."""
+    def __init__(self, total: int, done: int, shown: bool, unit: str = "steps"):
+        """**Arguments:** environment steps (or what `unit` names) wanted and done already."""
+        self._unit = unit
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._shown, self._total, self._start = shown, total, done
         self._line_at = self._began = 0.0
@@ -59,7 +60,7 @@ class ProgressDisplay:
     def advance(self, done: int, rate: float | None, mean_return: float | None) -> None:
         """After a chunk: steps done, environment steps a second (`None` if it was compiled as
         well), mean return."""
-        numbers = [] if rate is None else [f"{_short(rate)} steps/s"]
+        numbers = [] if rate is None else [f"{_short(rate)} {self._unit}/s"]
         if mean_return is not None:
             numbers.append(f"return {mean_return:.4g}")
         if self._bar is not None:
@@ -71,7 +72,9 @@ class ProgressDisplay:
             self._began, self._start = now, done
         if self._shown and (now - self._line_at >= LINE_SECONDS or done >= self._total):
             self._line_at = now
-            share = f"{_short(done)} of {_short(self._total)} steps ({done / self._total:.0%})"
+            share = (
+                f"{_short(done)} of {_short(self._total)} {self._unit} ({done / self._total:.0%})"
+            )
             if rate is not None:
                 speed = (done - self._start) / max(now - self._began, 1e-9)
                 numbers.append(f"{_clock((self._total - done) / max(speed, 1e-9))} left")

@@ -5,7 +5,9 @@ import functools
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
 from ..core import AbstractAgent, AbstractLearner, Problem, State
 from ..errors import UserError
@@ -15,13 +17,16 @@ from .config import RunConfig
 from .metrics import read_rows
 
 CONFIG, METRICS, CHECKPOINTS = "config.json", "metrics.jsonl", "checkpoints"
+AGENTS = "agents"
+"""Instead of `checkpoints` in an exported run (see `export`)."""
 
 Which = Literal["last", "best"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What training left in a folder: `config.json`, `metrics.jsonl`, `checkpoints/`.
+    """What training left in a folder: `config.json`, `metrics.jsonl`, `checkpoints/`; or what was
+    exported of it, `agents/` instead of the checkpoints, which plays but cannot learn on.
 
     Everything is read when it is asked for. All that can be wrong with the folder is a
     `UserError` of one line.
@@ -62,7 +67,8 @@ class Run:
 
     def state(self, which: Which = "last") -> State:
         """The whole state of learning at the last or best checkpoint; if that is damaged, at the
-        next that is not. With several seeds every leaf has a leading dimension `[seeds]`."""
+        next that is not. With several seeds every leaf has a leading dimension `[seeds]`. An
+        exported run has none."""
         return self.restore(which)[0]
 
     def agent(self, which: Which = "last", seed: int = 0) -> AbstractAgent:
@@ -71,13 +77,35 @@ class Run:
             raise UserError(
                 f"{self.path} has {self.config.seeds} seed(s), counted from 0; there is no {seed}"
             )
+        if self.exported:
+            shape, rest = shape_of_agent(self)
+            agents = self._restore(which, {str(i): shape for i in range(self.config.seeds)})[0]
+            return eqx.combine(agents[str(seed)], rest)
         return self.learner.agent(self.problem, one_seed(self.state(which), self.config, seed))
+
+    @property
+    def exported(self) -> bool:
+        """Whether it holds agents alone: what was learned, and nothing to learn on from."""
+        return (self.path / AGENTS).is_dir()
 
     def restore(self, which: Which = "last") -> tuple[State, checkpoint.Manifest, list[str]]:
         """State and manifest of a checkpoint, and a line for each damaged one passed over."""
-        paths = self.ranked(which)
+        self.refuse_exported()
         keys = jax.eval_shape(lambda: seed_keys(self.config.seed, self.config.seeds))
-        template = shape_of_state(self.learner, self.problem, keys)
+        return self._restore(which, shape_of_state(self.learner, self.problem, keys))
+
+    def refuse_exported(self) -> None:
+        """Raise `UserError` if there is nothing to learn on from."""
+        if self.exported:
+            raise UserError(
+                f"{self.path} is an exported run, whose agents play but cannot learn on; train anew"
+                f" with: stemrl train --config {self.path / CONFIG} --out FOLDER"
+            )
+
+    def _restore(
+        self, which: Which, template: PyTree[Any]
+    ) -> tuple[Any, checkpoint.Manifest, list[str]]:
+        paths = self.ranked(which)
         damaged = []
         for path in paths:
             try:
@@ -93,7 +121,8 @@ class Run:
         then newest first."""
         if which not in ("last", "best"):
             raise UserError(f"a checkpoint is 'last' or 'best', not {which!r}")
-        paths = checkpoint.saved(self.path / CHECKPOINTS)[::-1]
+        folder = self.path / (AGENTS if self.exported else CHECKPOINTS)
+        paths = checkpoint.saved(folder)[::-1]
         if not paths:
             raise UserError(f"{self.path} has no checkpoint yet; train it further")
         if which == "last":
@@ -132,6 +161,15 @@ class Run:
             "score": scores[-1] if scores else None,
             "best_score": max(scores) if scores else None,
         }
+
+
+def shape_of_agent(run: Run) -> tuple[PyTree[Any], PyTree[Any]]:
+    """One seed's agent as `jax.ShapeDtypeStruct`s, and all in it that is no array."""
+    keys = jax.eval_shape(lambda: jax.random.key(0))
+    agent = eqx.filter_eval_shape(
+        lambda key: run.learner.agent(run.problem, run.learner.init(run.problem, key)), keys
+    )
+    return eqx.partition(agent, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
 
 def one_seed(state: State, config: RunConfig, seed: int) -> State:

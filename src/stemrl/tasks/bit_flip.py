@@ -5,14 +5,16 @@ costs the same until it is reached, and so chance alone practically never shows 
 but −1. With a goal that is put in afterwards every episode teaches something.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import AbstractGoalFamily, Box, Discrete, Params, Split, UserError
+from ..drawing import Scene, Shape
 
 
 class BitFlipEnv(eqx.Module):
@@ -86,6 +88,28 @@ class BitFlip(AbstractGoalFamily):
         self, obs: Array, action: Array, next_obs: Float[Array, " bits"], params: Params
     ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
         return _verdict(next_obs, params["goal"])
+
+    def draw(self, params: Params, states: Any) -> Scene:
+        """An abacus: a bead for each bit, up where it is 1, and where the goal has it."""
+        bits, goal = np.asarray(states, float), np.asarray(params["goal"], float)
+        columns = np.arange(self.bits, dtype=float)
+        shapes = [
+            *(
+                Shape("square", np.asarray([[[x, y]]]), 0.46, "cell")
+                for x in columns
+                for y in (0.0, 1.0)
+            ),
+            *(
+                Shape("square", np.asarray([[[x, y]]]), 0.46, "goal")
+                for x, y in zip(columns, goal, strict=True)
+            ),
+            *(
+                Shape("disc", np.stack([np.full(len(bits), x), bits[:, i]], 1)[:, None], 0.3)
+                for i, x in enumerate(columns)
+            ),
+        ]
+        middle = np.asarray([[(self.bits - 1) / 2, 0.5]])
+        return Scene(shapes, middle, (self.bits + 0.4, 2.4), 0.5, len(bits))
 
 
 def _verdict(

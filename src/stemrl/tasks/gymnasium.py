@@ -60,7 +60,7 @@ class AbstractGymnasiumFamily(AbstractHostFamily):
             # It may be a compiled function that asks: these few operations are not to be part of it.
             with jax.ensure_compile_time_eval():
                 params = jax.device_get(self.sample(jax.random.key(0), "train"))
-            world = self.make(params)
+            world: Any = self.attempt("make", params, lambda: self.make(params))
             try:
                 _envs[self] = HostEnv(
                     _space(self.name, "observation", world.observation_space),

@@ -1,0 +1,198 @@
+"""Write `results.md` from what cards and benchmarks measured: python docs/make_results.py
+
+Nothing on that page is written by hand; a test compares it with the files that it is made from.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stemrl import registry
+from stemrl.cards.card import reached
+from stemrl.cli.output import number
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "results.md"
+
+OPENING = """# Results
+
+Every number on this page was measured by a command that is named beside it, and is read from the
+files in `results/` by `docs/make_results.py`; none is typed in. What was missed is here as well as
+what was reached.
+"""
+
+CARDS = """## Published results
+
+A *card* is a published result and the setting that is to give ours. `stemrl reproduce CARD` trains,
+evaluates, prints the paper's numbers beside ours and writes the file that stands here. *Ours* is a mean
+over training seeds, beside it the 95% t interval over seeds. A row with a *bar* is a claim: it is
+*reached* or **missed**; a row without one stands there for comparison. The bar is what this library
+asks of itself, and need not be the paper's number.
+"""
+
+BENCHMARKS = """## Speed
+
+Ours and theirs in turns, on the same machine: `make bench`. For a peer that cannot be installed beside
+this library the figure stands in that was once measured on two cores. The ratio says how many times
+better ours is.
+"""
+
+
+def page(results: Path, known_cards: Sequence[str]) -> str:
+    """The whole page, from a folder of results and the names of all cards."""
+    cards, benchmarks = (_read(results / kind) for kind in ("cards", "benchmarks"))
+    for name, card in cards.items():
+        if card["scale"] != "full":
+            raise SystemExit(f"results/cards/{name}.json is of scale {card['scale']}, not full")
+    parts = [OPENING, CARDS]
+    if cards:
+        parts.append(_overview(cards))
+    if missing := [name for name in known_cards if name not in cards]:
+        parts.append(f"Not run at full scale yet: {', '.join(f'`{name}`' for name in missing)}.\n")
+    elif not cards:
+        parts.append("There is no card yet.\n")
+    for name, card in cards.items():
+        parts.append(_card(name, card))
+        if (results / "cards" / f"{name}.png").exists():
+            # As seen from the page; the site has its own copy (`hooks.py`).
+            parts.append(f"![{card['title']}](../results/cards/{name}.png)\n")
+    parts.append(BENCHMARKS)
+    parts += [_benchmark(name, content) for name, content in benchmarks.items()]
+    if not benchmarks:
+        parts.append("Nothing was measured yet.\n")
+    return "\n".join(parts)
+
+
+def _overview(cards: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        (f"[`{name}`](#{name})", card["title"], _verdict(card["reached"]))
+        for name, card in cards.items()
+    ]
+    return _table(("card", "what it shows", "verdict"), rows)
+
+
+def _card(name: str, card: dict[str, Any]) -> str:
+    rows = []
+    for row in card["rows"]:
+        bar = []
+        if row["bar"] is not None:
+            bar.append(f"{'≥' if row['direction'] == 'at least' else '≤'} {_number(row['bar'])}")
+        if (excluded := row.get("interval_excludes")) is not None:
+            bar.append(f"interval excludes {_number(excluded)}")
+        rows.append(
+            (
+                row["name"],
+                _number(row["published"]),
+                _number(row["mean"], unlike=row["bar"]),
+                _interval(row["low"], row["high"]),
+                ", ".join(bar),
+                _verdict(reached(row)),
+            )
+        )
+    seeds = f"{card['seeds']} seed" + ("s" if card["seeds"] != 1 else "")
+    lines = [
+        f"### {card['title']} {{ #{name} }}",
+        "",
+        f"Published: {card['source']}. Run: `stemrl reproduce {name}`.",
+        "",
+        _table(("", "published", "ours", "95% interval", "bar", "verdict"), rows),
+        f"{seeds}, {_seconds(card['seconds'])}, {_machine(card)}.",
+    ]
+    if card["note"]:
+        lines += ["", card["note"].strip()]
+    return "\n".join([*lines, ""])
+
+
+def _benchmark(name: str, content: dict[str, Any]) -> str:
+    rows = []
+    for row in content["rows"]:
+        unit = row.get("unit", "")
+        bar = row["bar"]
+        met = None if bar is None else row["ratio"] >= bar
+        rows.append(
+            (
+                row["name"],
+                f"{_number(row['ours'])} {unit}".strip(),
+                f"{_number(row['theirs'])} {unit}".strip(),
+                _number(row["ratio"], unlike=bar),
+                "" if bar is None else f"≥ {_number(bar)}",
+                _verdict(met),
+            )
+        )
+    told = [f"`python benchmarks/{name}.py`, {_machine(content)}."]
+    if isinstance(setting := content.get("setting"), dict):
+        setting = ", ".join(f"{key} {value}" for key, value in setting.items())
+    if setting:
+        told.insert(0, _sentence(setting))
+    if "theirs" in content:
+        told.insert(0, f"Theirs: {content['theirs']}.")
+    lines = [
+        f"### {name.replace('_', ' ')}",
+        "",
+        _table(("", "ours", "theirs", "ratio", "bar", "verdict"), rows),
+        " ".join(told),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Every JSON file of a folder, by name."""
+    return {
+        path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))
+    }
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    # A bar in a cell, as in |Δx|, would end it.
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "reached", False: "**missed**", None: ""}[met]
+
+
+def _number(value: float | None, unlike: float | None = None) -> str:
+    """Four digits; or as many as it takes to see that it is not `unlike`, the bar it just misses."""
+    if value is None:
+        return ""
+    text = number(value)
+    if unlike is not None and value != unlike and text == number(unlike):
+        digits = 5
+        while float(f"{value:.{digits}g}") == unlike:
+            digits += 1
+        text = f"{value:.{digits}g}"
+    return text.replace("-", "−")
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{_number(low)}, {_number(high)}]"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{_number(seconds)} s" if seconds < 600 else f"{_number(seconds / 60)} minutes"
+
+
+def _machine(content: dict[str, Any]) -> str:
+    machine, versions = content["machine"], content["versions"]
+    devices = [d for d in machine.get("devices", []) if not d.startswith("cpu")]
+    where = f"{machine['processor']}, {machine['cores']} cores"
+    return (
+        f"on {', '.join([where, *devices])}; stemrl {versions['stemrl']}, JAX {versions['jax']},"
+        f" MuJoCo {versions['mujoco']}"
+    )
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(ROOT / "results", list(registry.CARDS)), encoding="utf-8")

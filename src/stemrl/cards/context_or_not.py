@@ -1,0 +1,54 @@
+"""Randomisation and context: what it is worth to see which hopper one is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .card import Card, Measure, differences
+from .workshop import Workshop, point_means
+
+STEPS = 1_000_000
+SETTINGS: dict[str, Any] = {"lanes": 64, "steps_per_update": 128, "learning_rate": 5e-4}
+
+
+def run(workshop: Workshop) -> Sequence[Measure]:
+    """PPO three times on the same number of steps: told the body's parameters; told nothing, with a
+    new body every episode; on the nominal body only. All are judged on the same bodies."""
+    steps = workshop.pick(STEPS, 1)
+    settings = SETTINGS | workshop.pick({}, {"lanes": 2, "steps_per_update": 8, "minibatches": 2})
+    tasks = workshop.pick(400, 4)
+    target: dict[str, Any] = {"target": "hopper-params"}
+
+    def returns(label: str, family: str, **options: Any) -> dict[str, list[float]]:
+        trained = workshop.train(label, "ppo", family, steps=steps, settings=settings, **options)
+        return {
+            split: point_means(workshop.evaluate(trained, tasks=tasks, episodes=0, split=split))[
+                :, 0
+            ].tolist()
+            for split in ("test", "ood")
+        }
+
+    told = returns("told", "hopper-params", reveal="context")
+    randomised = returns("randomised", "randomised", **target)
+    nominal = returns("nominal", "hopper-params", family_settings={"width": 0.0}, **target)
+    names = {
+        "told the parameters": told,
+        "not told, randomised per episode": randomised,
+        "nominal hopper only": nominal,
+    }
+    return [
+        *(Measure(f"return, {name}", found["test"]) for name, found in names.items()),
+        Measure("told − not told (paired)", differences(told["test"], randomised["test"])),
+        Measure("randomised − nominal (paired)", differences(randomised["test"], nominal["test"])),
+        *(
+            Measure(f"return beyond the range, {name}", found["ood"])
+            for name, found in names.items()
+        ),
+    ]
+
+
+CARD = Card(
+    name="context-or-not",
+    title="A policy that sees a hopper's body, one that does not, and one of the nominal hopper",
+    source="The bodies are those of PEARL's rand-params tasks (1903.08254, §6.1); nothing published",
+    run=run,
+)

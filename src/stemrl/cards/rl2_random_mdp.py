@@ -1,0 +1,49 @@
+"""RL² on random tabular decision processes (Duan et al. 1611.02779, Table 2)."""
+
+from collections.abc import Sequence
+
+from ..tasks.random_mdp import RandomMDP
+from .baselines import classical, finetuned
+from .card import Card, Measure
+from .workshop import Workshop, trial_totals
+
+STEPS = 60_000_000
+PUBLISHED, BAR = 156.2, 156.0
+PLAYERS = {"random": 100.1, "psrl": None, "psrl-published": 138.1, "known-task": None}
+"""With the paper's numbers; its other baselines (OPSRL 144.1, UCRL2 146.6, ε-greedy 132.8) are not
+in this library."""
+SETTINGS = {
+    "hidden_size": 128,
+    "batch_steps": 60_000,
+    "learning_rate": 1e-3,
+    "anneal_updates": STEPS // 60_000,
+    "entropy_weight": 0.0,
+}
+
+
+def run(workshop: Workshop) -> Sequence[Measure]:
+    """Trials of ten episodes of ten steps."""
+    steps = workshop.pick(STEPS, 2_000)
+    settings = SETTINGS | workshop.pick({}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8})
+    trained = workshop.train("rl2", "rl2", "random-mdp", steps=steps, settings=settings)
+    found = workshop.evaluate(trained, tasks=workshop.pick(4000, 20))
+    return [
+        Measure("RL², 10 episodes", trial_totals(found), PUBLISHED, BAR),
+        *classical(workshop, RandomMDP(), PLAYERS, trials=workshop.pick(2000, 20)),
+        finetuned(
+            workshop,
+            "random-mdp",
+            steps=steps,
+            tasks=workshop.pick(1000, 20),
+            width=1,
+            settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),
+        ),
+    ]
+
+
+CARD = Card(
+    name="rl2-random-mdp",
+    title="RL² learns to act in random decision processes",
+    source="Duan et al. 2016 (1611.02779), Table 2, n = 10",
+    run=run,
+)

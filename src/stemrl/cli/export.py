@@ -1,0 +1,71 @@
+"""`stemrl export RUN TO`."""
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .evaluate import add_evaluation_flags, evaluation_options
+from .output import as_json, only_answers
+from .parser import Parser
+from .tasks import add_task_flag, described_task
+
+MOVING = (".gif", ".mp4")
+
+
+def run(arguments: list[str]) -> int:
+    """Write a run's agents, or its animation, and print where that is."""
+    parser = Parser(
+        "export",
+        "Write what a run has learned: its agents alone, to a folder which is used like the run's"
+        " own but is small and cannot learn on; or, to a name that ends in .gif or .mp4, an episode"
+        " before and after adaptation to a task.",
+        "RUN TO [flags]",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or a trained agent")
+    parser.add_argument("to", metavar="TO", help="a new folder, or a file .gif or .mp4")
+    add_task_flag(parser)
+    add_evaluation_flags(parser, tasks=1)
+    parser.add_whole("--width", 360, 40, "of one panel of an animation, in pixels")
+    parser.add_switch("--json", "print an object with the path")
+    options = parser.parse(arguments)
+    to = Path(options.to)
+    moving = to.suffix.lower() in MOVING
+    if not moving and to.suffix and not to.is_dir():
+        raise UserError(f"TO is a folder, or a file that ends in .gif or .mp4; '{to}' is neither")
+    with only_answers():
+        from ..api import load
+        from ..runs import enable_compilation_cache, export
+
+        opened = load(options.run)
+        if moving:
+            enable_compilation_cache()
+            path = _animation(opened, to, options)
+        else:
+            path = export(opened, to, options.checkpoint).path
+    print(as_json({"export": str(path)}) if options.json else path)
+    return 0
+
+
+def _animation(run: Any, to: Path, options: Any) -> Path:
+    import dataclasses
+
+    from ..api import with_values
+    from ..evaluate import draw_tasks, episodes_to_adapt
+    from ..report.picture import animate, encoder
+    from ..report.story import shows
+
+    if to.suffix.lower() == ".mp4":
+        encoder()  # before the work: without one there is nothing to do
+    wanted = evaluation_options(options)
+    family = run.problem.target
+    agent = dataclasses.replace(run.agent(wanted["which"]), greedy=options.most_likely)
+    rounds = episodes_to_adapt(agent.width, family, options.episodes) // agent.width + 1
+    params, _ = draw_tasks(family, options.split, options.tasks, options.seed)
+    params = with_values(params, described_task(options))
+    shown = shows(agent, run.problem, params, rounds, seed=options.seed, most=options.tasks)
+    if not shown:
+        raise UserError(
+            f"nobody knows how to draw '{family.name}', so there is no animation; a family draws"
+            " itself by a method draw(params, states)"
+        )
+    return animate(shown, to, width=options.width)

@@ -1,0 +1,168 @@
+"""What transfer has brought, in numbers: an agent that learned before against one from scratch.
+
+After Taylor & Stone (2009, JMLR 10, §2): two adaptation curves on the same tasks are compared at
+their beginning, at their end, between the two, and by what it costs to get somewhere. Everything
+has its 95% bootstrap interval over tasks, which are drawn in pairs.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ..errors import UserError
+from .evaluator import Evaluation
+from .statistics import bootstrap_interval, mean
+
+RESAMPLES = 2000
+
+
+class Estimate(NamedTuple):
+    """A number and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """By name, as JSON has it."""
+        return self._asdict()
+
+
+class Transfer(NamedTuple):
+    """What an agent gains over one from scratch; returns are means over tasks and episodes."""
+
+    zero_shot: Estimate
+    """Its return before it has seen anything of the task."""
+    jump_start: Estimate
+    """Its lead over the one from scratch then."""
+    asymptote: Estimate
+    """Its lead after the last adaptation."""
+    area: Estimate
+    """Its lead on average over all points of adaptation."""
+    threshold: float
+    """The return that is to be reached: by default what the one from scratch has in the end."""
+    budget: Estimate
+    """Environment steps of the task until its mean return is at the threshold; infinite if it never
+    is."""
+    scratch_budget: Estimate
+    """The same of the one from scratch."""
+    negative: Estimate
+    """The fraction of tasks on which it is worse than from scratch after the last adaptation:
+    negative transfer."""
+
+    def as_dict(self) -> dict[str, float | dict[str, float]]:
+        """By name, as JSON has it."""
+        return {k: v.as_dict() if isinstance(v, Estimate) else v for k, v in self._asdict().items()}
+
+
+def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None = None) -> Transfer:
+    """Compare the adaptation curves of two agents on the same tasks.
+
+    Raises `UserError` unless both were played on the same tasks with as many rounds of as many
+    episodes.
+    """
+    _refuse_different(ours, scratch)
+    us, them = ours.scores.mean(2), scratch.scores.mean(2)
+    strata, lead = ours.strata, us - them
+    threshold = float(them[:, -1].mean()) if threshold is None else threshold
+    return Transfer(
+        zero_shot=_mean(us[:, 0], strata),
+        jump_start=_mean(lead[:, 0], strata),
+        asymptote=_mean(lead[:, -1], strata),
+        area=_mean(lead.mean(1), strata),
+        threshold=threshold,
+        budget=_budget(ours, threshold),
+        scratch_budget=_budget(scratch, threshold),
+        negative=_mean((lead[:, -1] < 0).astype(float), strata),
+    )
+
+
+class Generalisation(NamedTuple):
+    """How an adapted agent fares on tasks ever further from those it learned on."""
+
+    training: Estimate
+    """Mean return on training tasks after the last adaptation."""
+    interpolation: Estimate
+    """What is added (mostly lost) on new tasks of the same distribution, `test`."""
+    extrapolation: Estimate | None
+    """The same on tasks outside of it, `ood`; `None` if they were not played."""
+
+    def as_dict(self) -> dict[str, dict[str, float] | None]:
+        """By name, as JSON has it."""
+        return {k: None if v is None else v.as_dict() for k, v in self._asdict().items()}
+
+
+def generalisation(
+    train: Evaluation, test: Evaluation, ood: Evaluation | None = None
+) -> Generalisation:
+    """Compare one agent's evaluations on the splits. Other tasks, so nothing is paired.
+
+    Raises `UserError` unless they are of one family with the same settings.
+    """
+    for other in (test, *([] if ood is None else [ood])):
+        if other.identity != train.identity:
+            raise UserError(f"{train.identity} and {other.identity} cannot be compared")
+    last = [None if e is None else e.scores[:, -1].mean(1) for e in (train, test, ood)]
+    assert last[0] is not None and last[1] is not None
+    return Generalisation(
+        training=_mean(last[0], train.strata),
+        interpolation=_apart(last[0], train.strata, last[1], test.strata),
+        extrapolation=None
+        if last[2] is None or ood is None
+        else _apart(last[0], train.strata, last[2], ood.strata),
+    )
+
+
+def _mean(values: Float[np.ndarray, " tasks"], strata: Int[np.ndarray, " tasks"]) -> Estimate:
+    low, high = bootstrap_interval(values[:, None], strata, statistic=mean, resamples=RESAMPLES)
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def _apart(
+    one: Float[np.ndarray, " tasks"],
+    one_strata: Int[np.ndarray, " tasks"],
+    other: Float[np.ndarray, " tasks"],
+    other_strata: Int[np.ndarray, " tasks"],
+) -> Estimate:
+    """Mean of the other less mean of the one, both drawn anew: strata that both keep."""
+    strata = np.concatenate([one_strata, one_strata.max() + 1 + other_strata])
+    # The share of either in a draw is fixed, so that the mean of all is the difference of means.
+    n, m = len(one), len(other)
+    weighted = np.concatenate([-one * (n + m) / n, other * (n + m) / m])
+    return _mean(weighted, strata)
+
+
+def _budget(evaluation: Evaluation, threshold: float) -> Estimate:
+    """Steps until the mean over tasks first reaches the threshold."""
+    scores = evaluation.scores.mean(2)
+    steps = np.array([*(point["steps_used"] for point in evaluation.points), np.inf])
+
+    def first(tasks: Int[np.ndarray, "... n"]) -> Int[np.ndarray, "..."]:
+        """The first point at which these tasks' mean is at the threshold; one past the last if
+        none is."""
+        reached = [point[tasks].mean(-1) >= threshold for point in scores.T]
+        return np.argmax([*reached, np.ones_like(reached[0])], axis=0)
+
+    # Points, whose percentiles are finite, rather than steps; and whole tasks, by their number.
+    numbers = np.arange(len(scores))
+    low, high = bootstrap_interval(
+        numbers[:, None],
+        evaluation.strata,
+        statistic=lambda drawn: first(drawn.astype(int)),
+        resamples=RESAMPLES,
+    )
+    points = int(first(numbers)), int(np.floor(low)), int(np.ceil(high))
+    return Estimate(*(float(steps[point]) for point in points))
+
+
+def _refuse_different(ours: Evaluation, scratch: Evaluation) -> None:
+    for what in ("identity", "split", "seed", "tasks", "width"):
+        mine, yours = getattr(ours, what), getattr(scratch, what)
+        if mine != yours:
+            raise UserError(
+                f"transfer is measured on the same tasks, played alike: {what} {mine} is not {yours}"
+            )
+    rounds = [e.scores.shape[1] for e in (ours, scratch)]
+    if rounds[0] != rounds[1]:
+        raise UserError(f"transfer is measured on as many rounds: {rounds[0]} is not {rounds[1]}")

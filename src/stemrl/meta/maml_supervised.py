@@ -1,0 +1,199 @@
+"""Model-agnostic meta-learning for supervised tasks (Finn et al. 1703.03400, Algorithm 2).
+
+The problem: from a few examples of an unknown function, predict the rest of it. The idea: let
+adaptation be ordinary gradient descent on these examples, and learn the parameters θ from which it
+works best. For tasks i, each with a training and a test set,
+
+    θᵢ' = θ − α ∇L(θ; trainᵢ)    by one or more inner steps,
+    min_θ  mean_i  L(θᵢ'; testᵢ),
+
+by differentiating through the inner steps (exactly, second derivatives included; `first_order`
+leaves those out), with Adam. Inner rates may be learned too: one for each number in θ is Meta-SGD
+(Li et al. 1707.09835).
+
+With no inner step what is left is the plain alternative, pretraining: min_θ mean_i L(θ; testᵢ),
+one regression on the examples of all tasks pooled, fine-tuned by the same gradient steps when a new
+task is met.
+"""
+
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ..core import (
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    Examples,
+    UserError,
+)
+from ..networks import MLP, Activation
+from ..rl.fitting import annealed, descend
+
+Rates = Literal["fixed", "tensor", "element"]
+
+
+class SupervisedMamlState(eqx.Module):
+    """Everything that supervised MAML knows."""
+
+    initialisation: "Initialisation"
+    optimiser: optax.OptState
+    updates: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Initialisation(eqx.Module):
+    """What is learned: θ and, if the inner rates are learned, those."""
+
+    network: MLP
+    rates: PyTree[Array] | None
+    """In the structure of `network`, a scalar for each tensor or its whole shape."""
+
+
+class SupervisedMaml(AbstractSupervisedLearner):
+    """MAML for supervised tasks; with `inner_steps` 0, pretraining on all tasks pooled."""
+
+    name: ClassVar[str] = "maml-supervised"
+
+    meta_batch_size: int = eqx.field(static=True, default=25)
+    """Tasks per update."""
+    shots: int = eqx.field(static=True, default=10)
+    """Examples in the training set of a task."""
+    queries: int = eqx.field(static=True, default=10)
+    """Examples in its test set, while learning."""
+    inner_steps: int = eqx.field(static=True, default=1)
+    """Gradient steps of adaptation in training; 0: pretraining."""
+    inner_learning_rate: float = 0.01
+    """Step size α of the inner gradient step; where it is learned, its first value."""
+    inner_rates: Rates = eqx.field(static=True, default="fixed")
+    """The inner rate: fixed, or learned, one for each tensor or for each element of the network."""
+    first_order: bool = eqx.field(static=True, default=False)
+    """Leave the second derivatives out of the meta-gradient."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    decay_updates: int | None = eqx.field(static=True, default=None)
+    """Updates in which Adam's step size falls linearly to zero; none: it is constant."""
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(40, 40))
+    """Hidden layers."""
+    activation: Activation = eqx.field(static=True, default="relu")
+    """Their activation: tanh, relu, elu, silu or gelu."""
+
+    def __check_init__(self):
+        for name in ("meta_batch_size", "shots", "queries"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.inner_steps < 0:
+            raise UserError(f"inner_steps must be at least 0, not {self.inner_steps}")
+        if self.inner_rates not in ("fixed", "tensor", "element"):
+            raise UserError(
+                f"inner_rates must be fixed, tensor or element, not {self.inner_rates!r}"
+            )
+
+    def init(self, family: AbstractSupervisedFamily, key: PRNGKeyArray) -> SupervisedMamlState:
+        network_key, key = jax.random.split(key)
+        network = MLP(family.inputs, family.outputs, self.hidden, self.activation, key=network_key)
+        rates = None
+        if self.inner_rates != "fixed":
+            rates = jax.tree.map(
+                lambda x: jnp.full(
+                    x.shape if self.inner_rates == "element" else (), self.inner_learning_rate
+                ),
+                network,
+            )
+        initialisation = Initialisation(network, rates)
+        adam = optax.scale_by_adam().init(initialisation)  # pyright: ignore[reportArgumentType]
+        return SupervisedMamlState(initialisation, adam, jnp.zeros((), jnp.int32), key)
+
+    def update(
+        self, family: AbstractSupervisedFamily, state: SupervisedMamlState
+    ) -> tuple[SupervisedMamlState, dict[str, Array]]:
+        key, draw_key = jax.random.split(state.key)
+        train, test = self.draw(family, draw_key)
+        (_, metrics), gradient = jax.value_and_grad(self.objective, argnums=1, has_aux=True)(
+            family, state.initialisation, train, test
+        )
+        initialisation, adam = descend(
+            optax.scale_by_adam(),
+            gradient,
+            state.optimiser,
+            state.initialisation,
+            annealed(self.learning_rate, self.decay_updates, state.updates),
+        )
+        return SupervisedMamlState(initialisation, adam, state.updates + 1, key), metrics
+
+    def draw(
+        self, family: AbstractSupervisedFamily, key: PRNGKeyArray
+    ) -> tuple[Examples, Examples]:
+        """Training and test sets of `meta_batch_size` training tasks, `[tasks, shots, …]` and
+        `[tasks, queries, …]`."""
+        task_key, data_key = jax.random.split(key)
+        params = family.tasks(task_key, "train", self.meta_batch_size)
+        keys = jax.random.split(data_key, self.meta_batch_size)
+        n = self.shots + self.queries
+        examples = jax.vmap(lambda k, p: family.data(k, p, n))(keys, params)
+        return (
+            jax.tree.map(lambda x: x[:, : self.shots], examples),
+            jax.tree.map(lambda x: x[:, self.shots :], examples),
+        )
+
+    def objective(
+        self,
+        family: AbstractSupervisedFamily,
+        initialisation: Initialisation,
+        train: Examples,
+        test: Examples,
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """mean_i L(θᵢ'; testᵢ), and with it the loss before adaptation, on the training sets."""
+
+        def one(train: Examples, test: Examples):
+            before = family.loss(initialisation.network(train.x), train.y)
+            network = self.adapt(family, initialisation, train, self.inner_steps)
+            return before, family.loss(network(test.x), test.y)
+
+        before, after = (jnp.mean(losses) for losses in jax.vmap(one)(train, test))
+        metrics = {"loss/before": before, "loss/after": after}
+        if initialisation.rates is not None:
+            rates = [jnp.mean(rate) for rate in jax.tree.leaves(initialisation.rates)]
+            metrics["inner_rate"] = jnp.mean(jnp.stack(rates))
+        return after, metrics
+
+    def adapt(
+        self,
+        family: AbstractSupervisedFamily,
+        initialisation: Initialisation,
+        train: Examples,
+        steps: int,
+    ) -> MLP:
+        """θ' after `steps` gradient steps on the training set of one task, all on all of it. The
+        outer loss differentiates through this very method."""
+        rates = initialisation.rates
+        if rates is None:
+            rates = jax.tree.map(lambda _: self.inner_learning_rate, initialisation.network)
+
+        def loss(network: MLP) -> Float[Array, ""]:
+            return family.loss(network(train.x), train.y)
+
+        def step(network: MLP, _: None) -> tuple[MLP, None]:
+            gradient = jax.grad(loss)(network)
+            if self.first_order:
+                gradient = lax.stop_gradient(gradient)
+            return jax.tree.map(lambda p, rate, g: p - rate * g, network, rates, gradient), None
+
+        # A loop of few steps is cheaper written out.
+        unroll = steps if steps <= 5 else 1
+        return lax.scan(step, initialisation.network, None, steps, unroll=max(unroll, 1))[0]
+
+    def fit(
+        self,
+        family: AbstractSupervisedFamily,
+        state: SupervisedMamlState,
+        train: Examples,
+        steps: int | None = None,
+    ) -> MLP:
+        return self.adapt(
+            family, state.initialisation, train, self.inner_steps if steps is None else steps
+        )

@@ -1,0 +1,48 @@
+"""A run without what only training needs: agents to share, a few dozen kilobytes each."""
+
+import shutil
+from pathlib import Path
+
+import equinox as eqx
+
+from ..errors import UserError
+from . import checkpoint
+from .files import writing
+from .metrics import MetricsFile
+from .run import AGENTS, CONFIG, METRICS, Run, Which, one_seed
+
+MOST_ROWS = 100
+"""Updates of which an exported run keeps the metrics: enough for the curve of a report."""
+
+
+def export(run: Run, out: str | Path, which: Which = "last") -> Run:
+    """Write the agents of a run to the folder `out`, which is new or empty; returns the exported
+    run.
+
+    It is opened, adapted, evaluated and reported like any other: its folder holds `config.json`,
+    `metrics.jsonl` (all evaluations, and about a hundred of the updates) and, instead of the
+    checkpoints, `agents/`: what each seed's agent is made of, without the optimiser's state, the
+    replay or the episodes under way. It cannot be resumed. Files are written and checked as those
+    of a checkpoint are.
+    """
+    out = Path(out)
+    if run.exported:
+        raise UserError(f"{run.path} is exported already; copy the folder")
+    with writing(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} is in the way; give a new folder")
+    state, manifest, _ = run.restore(which)
+    seeds = range(run.config.seeds)
+    agents = [run.learner.agent(run.problem, one_seed(state, run.config, i)) for i in seeds]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.path / CONFIG, out / CONFIG)
+    rows = run.metrics()
+    updates = sorted({row["update"] for row in rows if row["kind"] == "update"})
+    kept = set(updates[:: -(-len(updates) // MOST_ROWS)] + updates[-1:])
+    file = MetricsFile(out / METRICS, 0, False)
+    file.append([row for row in rows if row["kind"] != "update" or row["update"] in kept])
+    file.close()
+    arrays = {str(i): eqx.filter(agent, eqx.is_array) for i, agent in enumerate(agents)}
+    checkpoint.save(out / AGENTS, arrays, manifest)
+    return Run.open(out)

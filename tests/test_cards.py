@@ -1,0 +1,128 @@
+"""What a card promises: its rows, verdict and file; that it goes on where it was; and one of them run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stemrl import registry
+from stemrl.cards import Card, Measure, Workshop, differences, reproduce
+from stemrl.cards.card import reached
+from stemrl.cards.reproduce import find_card
+from stemrl.cli import main
+from stemrl.errors import UserError
+
+FIELDS = {"card", "scale", "seeds", "seconds", "settings", "machine", "versions", "rows", "reached"}
+ROW = {"name", "published", "bar", "direction", "mean", "low", "high"}
+
+
+@pytest.mark.parametrize("name", list(registry.CARDS))
+def test_a_card_can_be_found_under_its_name(name: str):
+    card = find_card(name)
+    assert card.name == name and card.title and card.source and card.seeds >= 3
+
+
+def result(*measures: Measure):
+    card = Card("toy", "Toys learn", "nowhere", run=lambda workshop: measures)
+    return card.result(
+        measures, scale="full", seeds=3, seconds=1.0, settings={}, machine={}, versions={}
+    )
+
+
+def test_rows_hold_mean_and_t_interval_over_seeds():
+    row = result(Measure("return", [1.0, 2.0, 3.0], published=2.5, bar=1.5))["rows"][0]
+    assert set(row) >= ROW
+    # t with 2 degrees of freedom: 4.3027 · 1 / √3.
+    np.testing.assert_allclose((row["mean"], row["low"], row["high"]), (2, -0.4841, 4.4841), 1e-4)
+    assert result(Measure("one", [1.0]))["rows"][0]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("measure", "verdict"),
+    [
+        (Measure("a", [2.0, 2.2], bar=2.0), True),
+        (Measure("a", [1.9, 2.0], bar=2.0), False),
+        (Measure("a", [0.3, 0.5], bar=0.4, direction="at most"), True),
+        (Measure("a", [0.3, 0.6], bar=0.4, direction="at most"), False),
+        (Measure("a", [1.0, 1.1, 1.2], low_bar=0.0), True),
+        (Measure("a", [-1.0, 1.1, 2.2], low_bar=0.0), False),
+        (Measure("a", [1.0]), None),
+    ],
+)
+def test_a_bar_is_reached_or_not(measure: Measure, verdict: bool | None):
+    assert reached(measure.row()) is verdict
+    assert result(measure)["reached"] is verdict
+
+
+def test_one_miss_is_a_miss():
+    good, bad = Measure("a", [1.0], bar=0.0), Measure("b", [1.0], bar=2.0)
+    assert result(good, Measure("c", [5.0]))["reached"] is True
+    assert result(good, bad)["reached"] is False
+
+
+def test_differences_are_paired():
+    assert differences([3.0, 4.0], [1.0, 5.0]) == [2.0, -1.0]
+
+
+def test_work_that_was_done_is_not_done_again(tmp_path: Path):
+    done = []
+
+    def compute():
+        done.append(1)
+        return {"x": np.arange(3)}
+
+    for _ in range(2):
+        workshop = Workshop(tmp_path / "card", "full", (0,), progress=False)
+        assert workshop.kept("numbers", compute)["x"].tolist() == [0, 1, 2]
+    assert done == [1]
+    workshop.clear()
+    assert not (tmp_path / "card").exists()
+
+
+def test_an_interrupted_card_of_another_setting_is_not_gone_on_with(tmp_path: Path):
+    def train(learning_rate: float):
+        workshop = Workshop(tmp_path, "full", (0, 1), progress=False)
+        settings = {"learning_rate": learning_rate, "gradient_steps": 1, "hidden": (4,)}
+        return workshop.train(
+            "her", "her", "bit-flip", steps=1, settings=settings,
+            family_settings={"bits": 2}, reveal="context",
+        )  # fmt: skip
+
+    assert len(train(1e-3).agents) == 2
+    assert train(1e-3).runs[0].metrics()
+    with pytest.raises(UserError, match="start it afresh with --fresh"):
+        train(1e-2)
+
+
+def test_a_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "her-bit-flip", "--scale", "quick", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "runs/cards/quick/her-bit-flip.json").read_text())
+    assert told == written and set(told) >= FIELDS
+    assert (told["scale"], told["seeds"]) == ("quick", 1) and told["rows"][0]["bar"] == 0.95
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name one card, or give --all"),
+        (["her-bit-flip", "--all"], "name one card, or give --all"),
+        (["her-bit-flop"], "unknown card 'her-bit-flop'; did you mean 'her-bit-flip'?"),
+        (["her-bit-flip", "--scale", "huge"], "--scale"),
+        (["her-bit-flip", "--seeds", "0"], "at least 1"),
+        (["her-bit-flip", "--scale", "quick", "--results", "results/cards"], "not kept among"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+
+
+def test_a_card_of_another_kind_is_refused():
+    with pytest.raises(UserError, match="not a card"):
+        reproduce("stemrl.tasks.point:Point2D")

@@ -1,0 +1,151 @@
+"""What the pages say exists does: paths, commands with their flags, methods and families; and the
+Chinese pages say the same as the English ones."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from stemrl.cli import COMMANDS, main
+from stemrl.cli.parser import Parser
+from stemrl.registry import CARDS, FAMILIES, METHODS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [
+    *sorted(ROOT.glob("README*.md")),
+    *(p for p in sorted(DOCS.rglob("*.md")) if p.parent.name != "api"),
+]
+# Their commands are run, on files that the pages hold (`test_docs_pages`).
+RUN_ELSEWHERE = {"own-family.md", "own-mjcf.md", "own-method.md"}
+BLOCK = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`")
+TRANSLATED = {
+    "README.zh.md": "README.md",
+    **{f"docs/zh/{p.name}": f"docs/{p.name}" for p in (DOCS / "zh").glob("*.md")},
+}
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def commands(text: str) -> list[str]:
+    """The lines of shell blocks, and `stemrl …` in running text, without prompts and remarks."""
+    blocks = [block for kind, block in BLOCK.findall(text) if kind in ("sh", "console")]
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    lines += [code for code in CODE.findall(BLOCK.sub("", text)) if code.startswith("stemrl ")]
+    return [line.removeprefix("$ ").partition(" #")[0].strip() for line in lines if line.strip()]
+
+
+class Parsed(Exception):
+    """A command was understood; nothing of it shall be run."""
+
+
+def understand(line: str) -> None:
+    """Raises what is wrong with a command line; runs nothing."""
+    program, *words = shlex.split(line.replace(" RUN", " runs/x"))
+    if program == "pip":
+        extra = re.fullmatch(r"stemrl\[(\w+)\]", words[-1])
+        assert extra and re.search(
+            rf"^{extra[1]} = ", (ROOT / "pyproject.toml").read_text(), re.M
+        ), line
+    elif program == "make":
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+    elif program == "python":
+        assert (ROOT / words[0]).exists(), line
+    elif len(words) == 1:
+        # A command by its name alone, in running text.
+        assert program == "stemrl" and words[0] in [*COMMANDS, "--help"], line
+    else:
+        assert program == "stemrl", line
+        with pytest.raises(Parsed):
+            main(words)
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch, tmp_path):
+    """Commands stop once their flags are parsed. One reads a run's configuration before."""
+    parse = Parser.parse
+
+    def stop(self: Parser, arguments):
+        parse(self, arguments)
+        raise Parsed
+
+    monkeypatch.setattr(Parser, "parse", stop)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    config = {"method": "maml", "family": "half-cheetah-vel"}
+    (tmp_path / "runs" / "x" / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in RUN_ELSEWHERE], ids=name_of)
+def test_every_command_is_understood(page: Path, nothing_runs, capsys):
+    for line in commands(page.read_text(encoding="utf-8")):
+        understand(line)
+
+
+@pytest.mark.parametrize("line", ["stemrl train maml nowhere", "stemrl train maml bandit --oops 1"])
+def test_a_wrong_command_is_not(line: str, nothing_runs, capsys):
+    with pytest.raises(pytest.fail.Exception):
+        understand(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_path_exists(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for code in CODE.findall(BLOCK.sub("", text)):
+        if re.match(r"(src|docs|tests|benchmarks|results)/[\w./-]*$", code):
+            assert (ROOT / code).exists(), code
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", ["map.md", "zh/map.md"])
+def test_the_map_names_what_there_is(page: str):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    said = set(CODE.findall(text))
+    assert METHODS.keys() <= said, METHODS.keys() - said
+    named = re.findall(r"(?:[Mm]ethod|方法) ?`([a-z0-9-]+)`", text)
+    assert len(named) >= 5 and set(named) <= METHODS.keys()
+    named = re.findall(r"(?:[Ff]amily|任务族) ?`([a-z0-9-]+)`", text)
+    assert len(named) >= 2 and set(named) <= FAMILIES.keys()
+
+
+@pytest.mark.parametrize(("translation", "original"), sorted(TRANSLATED.items()))
+def test_a_translation_says_the_same(translation: str, original: str):
+    theirs, ours = ((ROOT / name).read_text(encoding="utf-8") for name in (original, translation))
+    assert BLOCK.findall(ours) == BLOCK.findall(theirs)
+    # Results are signed, and so are no other numbers.
+    assert re.findall(r"−\d[\d.]*", ours) == re.findall(r"−\d[\d.]*", theirs)
+    sections = [re.findall(r"^(#+) ", BLOCK.sub("", text), re.MULTILINE) for text in (ours, theirs)]
+    assert sections[0] == sections[1]
+    mentioned = [set(CODE.findall(BLOCK.sub("", text))) for text in (ours, theirs)]
+    assert mentioned[0] == mentioned[1]
+    # Each links to the other.
+    there, back = (
+        f"]({'../' if translation.startswith('docs/zh') else ''}{Path(original).name})",
+        f"]({'zh/' if translation.startswith('docs/zh') else ''}{Path(translation).name})",
+    )
+    assert there in ours and back in theirs
+
+
+def test_the_chinese_readme_lists_what_the_registry_knows():
+    text = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE) == [*METHODS, *FAMILIES]
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
+def test_a_readme_shows_the_picture_and_the_two_commands(readme: str):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    assert "](docs/images/adaptation.svg)" in text
+    assert "$ make demo" in text and "$ make test" in text
+
+
+@pytest.mark.parametrize("page", ["map.md", "zh/map.md"])
+def test_the_map_names_every_card(page: str):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    reproduced = {line.split()[2] for line in commands(text) if line.startswith("stemrl reproduce")}
+    assert reproduced - {"CARD"} == CARDS.keys()

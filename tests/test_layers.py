@@ -1,0 +1,95 @@
+"""Imports point down the layers of `docs/architecture.md`, and never in a circle. Read from the
+source's syntax trees; nothing is run."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import stemrl
+
+SOURCE = Path(stemrl.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+LAYERS = (
+    ("cli",),
+    ("__init__", "api"),
+    ("cards",),
+    ("agents",),
+    ("report",),
+    ("runs",),
+    ("evaluate",),
+    ("transfer", "multitask", "meta"),
+    ("optimal",),
+    ("rl",),
+    ("physics",),
+    ("networks", "tasks"),
+    ("core",),
+    # Plain data and small helpers, beside the layers. `registry` finds classes by their names, at
+    # run time, and imports none of them.
+    ("registry", "settings", "errors", "reading", "drawing", "machine"),
+)
+"""From the top: what a package or module imports stands in its own layer or below."""
+
+DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
+
+EXCEPTIONS = {("evaluate", "api")}
+"""The package `stemrl.evaluate` can be called as the function that would have that name."""
+
+
+def home(file: Path) -> str:
+    """The package or module of stemrl that a file belongs to."""
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and name of every package or module of stemrl that a file imports, late imports inside
+    functions too; not its own."""
+    package = ("stemrl", *file.relative_to(SOURCE).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[tuple[str, ...]] = []
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                base = package[: len(package) - node.level + 1] + base
+            names = [(*base, alias.name) for alias in node.names]
+        for root, *rest in names:
+            # A name of the package's own face, `from stemrl import play`, counts as the face.
+            if root == "stemrl":
+                there = rest[0] if rest and rest[0] in DEPTH else "__init__"
+                if there != home(file):
+                    yield node.lineno, there
+
+
+def test_everything_has_its_layer():
+    assert {home(file) for file in FILES} <= DEPTH.keys()
+
+
+def test_imports_point_down():
+    wrong = [
+        f"{file.relative_to(SOURCE)}:{line}: {home(file)} imports {there}"
+        for file in FILES
+        for line, there in imported(file)
+        if DEPTH[there] < DEPTH[home(file)] and (home(file), there) not in EXCEPTIONS
+    ]
+    assert wrong == []
+
+
+def test_no_two_packages_need_each_other():
+    needs: dict[str, set[str]] = {}
+    for file in FILES:
+        here = home(file)
+        needs.setdefault(here, set()).update(
+            there for _, there in imported(file) if (here, there) not in EXCEPTIONS
+        )
+    graphlib.TopologicalSorter(needs).prepare()  # raises CycleError
+
+
+def test_an_import_upwards_is_seen(tmp_path, monkeypatch):
+    file = tmp_path / "core" / "wrong.py"
+    file.parent.mkdir()
+    file.write_text("from ..rl.play import play\n\ndef f():\n    import stemrl.meta.maml\n")
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    assert list(imported(file)) == [(1, "rl"), (4, "meta")]

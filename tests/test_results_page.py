@@ -1,0 +1,102 @@
+"""`docs/results.md` is what `docs/make_results.py` makes of the measured files, and hides nothing."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stemrl import registry
+from stemrl.cards import Card, Measure
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_script() -> Any:
+    file = ROOT / "docs" / "make_results.py"
+    spec = importlib.util.spec_from_file_location("make_results", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load_script()
+
+MACHINE = {"processor": "Some CPU", "cores": 2, "devices": ["cpu: cpu", "gpu: Some GPU"]}
+VERSIONS = {"stemrl": "0.1.0", "jax": "0.10.2", "mujoco": "4.0.0"}
+
+
+def result(measures: list[Measure], scale: Any = "full") -> dict[str, Any]:
+    card = Card("toy", "Toys learn", "Toy 2001, Table 1", lambda _: measures, note="We *tried*.")
+    return card.result(
+        measures,
+        scale=scale,
+        seeds=3,
+        seconds=754.0,
+        settings={},
+        machine=MACHINE,
+        versions=VERSIONS,
+    )
+
+
+def write(folder: Path, kind: str, name: str, content: dict[str, Any]) -> None:
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+    (folder / kind / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_the_page_is_what_the_files_say():
+    made = script.page(ROOT / "results", list(registry.CARDS))
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == made, (
+        "results changed: run python docs/make_results.py"
+    )
+
+
+def test_reached_and_missed_stand_side_by_side(tmp_path):
+    measures = [
+        Measure("return", [1.0, 2.0, 3.0], published=-2.5, bar=1.5),
+        Measure("return |after|", [1.0, 1.0, 1.0], bar=1.5),
+        Measure("ours − theirs", [-0.5, 0.1, 0.6], low_bar=0.0),
+        Measure("the optimum", [4.0], published=4.0),
+    ]
+    write(tmp_path, "cards", "toy", result(measures))
+    (tmp_path / "cards" / "toy.png").touch()
+    text = script.page(tmp_path, ["toy", "another"])
+    assert "| return | −2.5 | 2 | [−0.4841, 4.484] | ≥ 1.5 | reached |" in text
+    assert "| return \\|after\\| |  | 1 | [1, 1] | ≥ 1.5 | **missed** |" in text
+    assert "| interval excludes 0 | **missed** |" in text
+    assert "| the optimum | 4 | 4 |  |  |  |" in text
+    assert "| [`toy`](#toy) | Toys learn | **missed** |" in text
+    assert "3 seeds, 12.57 minutes, on Some CPU, 2 cores, gpu: Some GPU; stemrl 0.1.0" in text
+    assert "![Toys learn](../results/cards/toy.png)" in text
+    assert "We *tried*." in text and "Not run at full scale yet: `another`." in text
+
+
+def test_a_benchmark_that_misses_says_so(tmp_path):
+    rows = [
+        {"name": "a", "ours": 20_000.0, "theirs": 10_000.0, "ratio": 2.0, "bar": 1.5, "unit": "x"},
+        {"name": "b", "ours": 1.0, "theirs": 1.0, "ratio": 1.0, "bar": 1.5},
+        {"name": "c", "ours": 1.0, "theirs": 1.0, "ratio": 0.849996, "bar": 0.85},
+    ]
+    content = {
+        "rows": rows,
+        "setting": {"toys": 3, "kinds": "few"},
+        "theirs": "on the same table",
+        "machine": MACHINE,
+        "versions": VERSIONS,
+    }
+    write(tmp_path, "benchmarks", "start_up", content)
+    text = script.page(tmp_path, [])
+    assert "| a | 20,000 x | 10,000 x | 2 | ≥ 1.5 | reached |" in text
+    assert "| b | 1 | 1 | 1 | ≥ 1.5 | **missed** |" in text
+    # Rounded to four digits it would be the bar itself.
+    assert "| c | 1 | 1 | 0.849996 | ≥ 0.85 | **missed** |" in text
+    assert "Theirs: on the same table. Toys 3, kinds few. `python benchmarks/start_up.py`" in text
+    assert "There is no card yet." in text
+
+
+def test_quick_numbers_are_refused(tmp_path):
+    write(tmp_path, "cards", "toy", result([Measure("return", [1.0])], scale="quick"))
+    with pytest.raises(SystemExit, match="quick"):
+        script.page(tmp_path, [])
