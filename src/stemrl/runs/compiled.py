@@ -81,9 +81,8 @@ def advance(
     learner, problem, exempt, updates, seeded = fixed
 
     def update(state: State):
-        new, experience = learner.collect(problem, state)
-        new, metrics = learner.learn(problem, new, experience)
-        return _checked(state, new, metrics | _diverged(experience), exempt)
+        new, metrics = _update(learner, problem, state)
+        return _checked(state, new, metrics, exempt)
 
     update = eqx.filter_vmap(update) if seeded else update
     shapes = eqx.filter_eval_shape(update, state)[1:]
@@ -102,6 +101,15 @@ def advance(
     start = (jnp.zeros((), jnp.int32), state, rows, jnp.ones(fine.shape, bool))
     index, state, rows, fine = lax.while_loop(going, body, start)
     return state, index, rows, fine
+
+
+def _update(learner: Learns, problem: Any, state: State) -> tuple[State, dict[str, Array]]:
+    """`learner.update`, with divergences counted where anything is simulated."""
+    if not isinstance(learner, AbstractLearner):
+        return learner.update(problem, state)
+    new, experience = learner.collect(problem, state)
+    new, metrics = learner.learn(problem, new, experience)
+    return new, metrics | _diverged(experience)
 
 
 def _collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:

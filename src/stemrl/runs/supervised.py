@@ -187,6 +187,7 @@ class _Training:
                 {
                     "kind": "update",
                     "update": self.update,
+                    "steps": self.update,
                     "seed": self.seed + i,
                     **{k: float(v[i] if self.seeded else v) for k, v in means.items()},
                     "wall/seconds": round(self.seconds, 4),  # compiling included

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError, nearest
+from ..reading import CONFIGURATION_LIMIT, open_regular
 from .config import RunConfig
 from .files import write_whole
 
@@ -280,11 +281,12 @@ TRACKERS: dict[str, Callable[[Path, RunConfig, dict[str, Any]], Tracker]] = {
 
 def _notes(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        notes = json.loads(path.read_text())
+        with open_regular(path) as file:
+            notes = json.loads(file.read(CONFIGURATION_LIMIT))
         return {
             name: note
             for name, note in notes.items()
             if note["id"] and dict(note["mark"]) == note["mark"]
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
