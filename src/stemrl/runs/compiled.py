@@ -50,7 +50,9 @@ def _begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
     def init(key: PRNGKeyArray) -> State:
         return strong(learner.init(problem, key))
 
-    return init(keys) if keys.ndim == 0 else eqx.filter_vmap(init)(keys)
+    # Seed by seed: two batched QR decompositions (of orthogonal weights) at once can each hold a
+    # thread of XLA's pool while waiting for the other's, and on two cores that is for ever.
+    return init(keys) if keys.ndim == 0 else jax.lax.map(init, keys)
 
 
 @eqx.filter_jit
