@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -151,12 +152,21 @@ def shown():
     return shows(Seeker(), problem, tasks, 2)
 
 
+def lasts(image: Any) -> int:
+    """Milliseconds of all frames."""
+    total = 0
+    for frame in range(image.n_frames):
+        image.seek(frame)
+        total += image.info["duration"]
+    return total
+
+
 def test_an_animation_has_a_row_a_task(shown, tmp_path: Path):
     seconds = shown[0]["panels"][0]["scene"]["frames"] * 0.05 + picture.REST
     with Image.open(animate(shown, tmp_path / "a.gif", width=60, rate=10)) as image:
         assert image.size == (132, 2 * (60 + 2 * picture.TITLE) + picture.GAP)
-        assert image.n_frames == round(10 * seconds)  # pyright: ignore[reportAttributeAccessIssue]
-        assert image.info["duration"] == 100
+        # Frames that are alike are one that lasts longer.
+        assert lasts(image) == 100 * round(10 * seconds)
     first, *_, last = frames(shown, width=60)
     assert first.tobytes() != last.tobytes()
     with pytest.raises(UserError, match=r"a \.gif or an \.mp4, not a\.avi"):
@@ -207,4 +217,4 @@ def test_adapt_and_export_on_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert main(["export", "her-bit-flip", str(tmp_path / "bits.gif"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"export": str(tmp_path / "bits.gif")}
     with Image.open(tmp_path / "bits.gif") as image:
-        assert image.n_frames > 10  # pyright: ignore[reportAttributeAccessIssue]
+        assert lasts(image) > 1000
