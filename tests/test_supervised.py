@@ -200,7 +200,7 @@ def test_maml_adapts_where_pretraining_cannot(tmp_path):
         after[inner_steps] = losses.mean(1)
     before, one, five = after[1]
     assert five < one < 0.5 * before
-    assert one < 1.5 and after[0][1] > 2.5
+    assert one < 1.5 and after[0][1] > 2 * one
     assert after[0][2] > 2 * five
 
 

@@ -29,7 +29,12 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     found = workshop.evaluate(trained, tasks=workshop.pick(4000, 20))
     return [
         Measure("RL², 10 episodes", trial_totals(found), PUBLISHED, BAR),
-        *classical(workshop, RandomMDP(), PLAYERS, trials=workshop.pick(2000, 20)),
+        *classical(
+            workshop,
+            RandomMDP(),
+            workshop.pick(PLAYERS, {"random": None}),
+            trials=workshop.pick(2000, 20),
+        ),
         finetuned(
             workshop,
             "random-mdp",

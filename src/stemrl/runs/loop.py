@@ -160,7 +160,7 @@ class _Training:
             self.display.warn(f"warning: {line}; going on from step {self.steps}")
         self._set_aside(damaged)
         rows = read_rows(out / METRICS) if tracked else []
-        self.trackers = Trackers(tracked, out, config, rows, self.display.warn)
+        self.trackers = Trackers(tracked, out, config, rows, resume, self.display.warn)
 
     @property
     def steps(self) -> int:

@@ -54,12 +54,13 @@ class Trackers:
         out: Path,
         config: RunConfig,
         rows: Sequence[dict[str, Any]],
+        resumed: bool,
         warn: Callable[[str], None],
     ):
         """Begin, or go on, in the run's folder `out`; `rows` are those of `metrics.jsonl`. A run
-        without any begins anew, whatever was tracked in its folder before."""
+        that is not `resumed` begins anew, whatever was tracked in its folder before."""
         self.out, self.config, self.warn = out, config, warn
-        self.notes: dict[str, dict[str, Any]] = _notes(out / FILE) if rows else {}
+        self.notes: dict[str, dict[str, Any]] = _notes(out / FILE) if resumed else {}
         self.open: dict[str, Tracker] = {}
         for name in names:
             note = self.notes.setdefault(name, {"id": uuid.uuid4().hex, "mark": {}})
