@@ -18,9 +18,10 @@ STEPS = (1, 5, 10)
 PUBLISHED = {"MAML": (0.67, 0.38, 0.35), "pretrained": (2.41, 2.23, 2.19)}
 """Table 2: 5-shot mean squared error after those."""
 FINE_TUNING_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-"""What the baseline's step size is chosen from ("automatically tuned", says the paper)."""
+"""What the baseline's step size is chosen from ("automatically tuned", says the paper), and out of
+distribution MAML's too."""
 TUNING_SEED = 1
-"""Of the tasks that choose it."""
+"""Of the tasks that choose."""
 AFTER = tuple(f"{n} step" + ("s" if n > 1 else "") for n in STEPS)
 LESS = "at most"
 
@@ -29,9 +30,12 @@ def run(workshop: Workshop) -> list[Measure]:
     """Train MAML and pretraining, and let both fit the same new sine waves."""
     family = Sinusoid()
     updates = workshop.pick(70_000, 512)
-    tasks = workshop.pick(6_000, 100)
-    maml = SupervisedMaml(inner_learning_rate=0.01)
-    pretraining = SupervisedMaml(inner_steps=0)
+    tasks = workshop.pick(40_000, 100)
+    # The paper trains on one step from ten points. From there ten steps at test run away to infinity
+    # on 2 to 90 of 6,000 tasks (two seeds each of three settings), which a mean does not forgive.
+    # Two steps, on the five points there will be, stay put.
+    maml = SupervisedMaml(inner_steps=2, shots=5, decay_updates=updates)
+    pretraining = SupervisedMaml(inner_steps=0, decay_updates=updates)
     workshop.settings["test"] = {"tasks": tasks, "queries": 100, "gradient_steps": list(STEPS)}
     meta = workshop.train_supervised("MAML", maml, family, updates=updates)
     pooled = workshop.train_supervised("pretrained", pretraining, family, updates=updates)
@@ -45,27 +49,26 @@ def run(workshop: Workshop) -> list[Measure]:
         """MAML's, `[steps, seeds]`."""
         return np.stack([losses(maml, state, **options) for state in meta], 1)
 
-    def at_each_rate(state: State, **options: Any) -> np.ndarray:
-        """The pretrained network's, `[rates, steps]`."""
+    def at_each_rate(learner: SupervisedMaml, state: State, **options: Any) -> np.ndarray:
+        """`[rates, steps]`."""
         rates = jnp.asarray(FINE_TUNING_RATES)
-        learners = [dataclasses.replace(pretraining, inner_learning_rate=rate) for rate in rates]
-        return np.stack([losses(learner, state, **options) for learner in learners])
+        learners = [dataclasses.replace(learner, inner_learning_rate=rate) for rate in rates]
+        return np.stack([losses(each, state, **options) for each in learners])
 
-    def fine_tuned(tuned_on: Split, **options: Any) -> np.ndarray:
-        """Pretraining's, `[steps, seeds]`, for each number of steps with its own step size, which
-        other tasks of the split `tuned_on` have chosen."""
+    def tuned(label: str, learner: SupervisedMaml, states: list[State], split: Split) -> np.ndarray:
+        """`[steps, seeds]`, for each number of steps with its own step size, which other tasks of
+        the split have chosen."""
         columns, each = [], np.arange(len(STEPS))
-        for state in pooled:
-            tried = at_each_rate(state, split=tuned_on, seed=TUNING_SEED)
+        choosing: Split = "train" if split == "test" else split
+        for state in states:
+            tried = at_each_rate(learner, state, split=choosing, seed=TUNING_SEED)
             best = np.nanargmin(tried, axis=0)
             chosen = [FINE_TUNING_RATES[i] for i in best]
-            workshop.settings["pretrained"].setdefault(f"rates_tuned_on_{tuned_on}", []).append(
-                chosen
-            )
-            columns.append(at_each_rate(state, **options)[best, each])
+            workshop.settings[label].setdefault(f"rates_tuned_on_{choosing}", []).append(chosen)
+            columns.append(at_each_rate(learner, state, split=split)[best, each])
         return np.stack(columns, 1)
 
-    few, plain = adapted(), fine_tuned("train")
+    few, plain = adapted(), tuned("pretrained", pretraining, pooled, "test")
     return [
         *_rows("MAML, 5 shots", few, PUBLISHED["MAML"], barred=True),
         *_rows("MAML, 10 shots", adapted(shots=10)),
@@ -75,8 +78,13 @@ def run(workshop: Workshop) -> list[Measure]:
             for after, gain in zip(AFTER, map(differences, few, plain), strict=True)
         ],
         Measure("predicting zero (exact)", [family.zero_loss("test")], direction=LESS),
-        *_rows("MAML, amplitude 5 to 10, 5 shots", adapted(split="ood")),
-        *_rows("pretrained, amplitude 5 to 10, 5 shots", fine_tuned("ood", split="ood")),
+        # Twice the amplitude is twice the gradient: with the step size of training MAML's steps run
+        # away here, so it is tuned as for the pretrained network.
+        *_rows("MAML, amplitude 5 to 10, tuned rate", tuned("MAML", maml, meta, "ood")),
+        *_rows(
+            "pretrained, amplitude 5 to 10, tuned rate",
+            tuned("pretrained", pretraining, pooled, "ood"),
+        ),
         Measure(
             "predicting zero, amplitude 5 to 10 (exact)", [family.zero_loss("ood")], direction=LESS
         ),
