@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Given by the words of the command, or by flags of their own.
 NOT_FLAGS = ("method", "family", "settings", "family_settings", "target_settings")
-SWITCHES = ("--resume", "--json", "--quiet", "--help", "-h")
+SWITCHES = ("--resume", "--distributed", "--json", "--quiet", "--help", "-h")
 CONFIGURATION = "stemrl.runs.config:RunConfig"
 
 
@@ -40,6 +40,8 @@ def run(arguments: list[str]) -> int:
         )
     with only_answers():
         finished = _train(method, family, file, options)
+    if finished is None:
+        return 0
     if options.json:
         print(as_json(finished))
     else:
@@ -48,10 +50,13 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _train(method: str, family: str, file: str | None, options: Any) -> dict[str, Any]:
+def _train(method: str, family: str, file: str | None, options: Any) -> dict[str, Any] | None:
+    """The finished run in a few numbers; `None` in a process that is not the one to tell."""
     from ..api import default_folder
-    from ..runs import RunConfig, enable_compilation_cache, train
+    from ..runs import RunConfig, enable_compilation_cache, hosts, train
 
+    if options.distributed:
+        hosts.join()
     changes: dict[str, Any] = given(options, "run")
     if file is None and options.resume:
         file = getattr(options, "out", None) or str(
@@ -75,7 +80,7 @@ def _train(method: str, family: str, file: str | None, options: Any) -> dict[str
     finished = train(
         config, out, resume=options.resume, progress=not options.quiet, track=options.track
     )
-    return finished.summary
+    return finished.summary if hosts.first() else None
 
 
 def _changed(config: "RunConfig", options: Any, changes: dict[str, Any]) -> "RunConfig":
@@ -111,6 +116,12 @@ def _parser(method: str | None, family: str | None, target: str | None) -> Parse
         help="mirror the metrics to tensorboard, wandb or mlflow; may be given several times",
     )
     parser.add_switch("--resume", "go on with the run in --out, exactly as if it had not stopped")
+    parser.add_switch(
+        "--distributed",
+        "one of several processes that run this same command, each on devices of its own (--devices"
+        " is the number of all); JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say"
+        " who is who, or Slurm, Open MPI, Kubernetes or Cloud TPUs do",
+    )
     parser.add_switch("--quiet", "no progress")
     parser.add_switch("--json", "print a summary of the finished run as JSON")
     configuration = [s for s in settings_of(CONFIGURATION) if s.name not in NOT_FLAGS]

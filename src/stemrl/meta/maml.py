@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractLearner, Context, Problem, UserError
 from ..networks import Activation
+from ..rl.devices import ALL, mean, share
 from ..rl.distributions import Categorical, DiagonalGaussian
 from ..rl.fitting import descend, optimiser, require_positive
 from ..rl.normalise import Normaliser
@@ -207,9 +208,13 @@ class Maml(AbstractLearner):
         self, problem: Problem, state: MamlState, experience: Trials
     ) -> tuple[MamlState, dict[str, Array]]:
         agent = self.agent(problem, state)
-        tasks = self.prepare(agent, experience)
         step = self._trpo if self.outer == "trpo" else self._ppo
-        initialisation, adam, metrics = step(agent, state, tasks)
+
+        def mine(everyone, experience: Trials):
+            agent, state = everyone
+            return step(agent, state, self.prepare(agent, experience))
+
+        initialisation, adam, metrics = share(mine, (agent, state), experience, out=ALL)
         normaliser = state.normaliser
         if normaliser is not None:
             rows = experience.transitions
@@ -271,7 +276,8 @@ class Maml(AbstractLearner):
             return jax.tree.map(lambda t, x: t + x / number, total, (value, gradient)), old
 
         zero = (jnp.zeros((), start.dtype), jnp.zeros_like(start))
-        (value, gradient), old = lax.scan(accumulate, zero, tasks)
+        sums, old = lax.scan(accumulate, zero, tasks)
+        value, gradient = mean(sums)
 
         def evaluate(theta: Vector):
             def one(row):
@@ -280,7 +286,7 @@ class Maml(AbstractLearner):
                 return value, mean_kl(old, new, task.outer.weight)
 
             values, kls = lax.map(one, (tasks, old))
-            return jnp.mean(values), jnp.mean(kls)
+            return mean((jnp.mean(values), jnp.mean(kls)))
 
         def fisher(task: Tasks) -> FisherMatrix:
             return FisherMatrix.of(lambda v: surrogate(v, task)[1], start, task.outer.weight)
@@ -291,7 +297,7 @@ class Maml(AbstractLearner):
             def add(total: Vector, matrix: FisherMatrix):
                 return total + (matrix @ v) / number, None
 
-            return lax.scan(add, jnp.zeros_like(v), matrices)[0]
+            return mean(lax.scan(add, jnp.zeros_like(v), matrices)[0])
 
         theta, report = trust_region_update(
             start,
@@ -311,7 +317,7 @@ class Maml(AbstractLearner):
             "kl": report.kl,
             "backtracks": report.backtracks.astype(jnp.float32),
             "accepted": report.accepted.astype(jnp.float32),
-            "entropy": jnp.mean(entropy),
+            "entropy": mean(jnp.mean(entropy)),
             "gradient_norm": jnp.linalg.norm(gradient),
         }
         return unflatten(theta), state.optimiser, metrics
@@ -365,7 +371,7 @@ class Maml(AbstractLearner):
             first = jax.tree.map(lambda x: x[0], tasks)
             shapes = jax.eval_shape(loss, initialisation, first)[1]
             zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, initialisation))
-            (metrics, gradient), _ = lax.scan(accumulate, zero, tasks)
+            metrics, gradient = mean(lax.scan(accumulate, zero, tasks)[0])
             metrics["gradient_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
             stepped = descend(transform, gradient, adam, initialisation, self.learning_rate)
             going = going & (metrics["kl"] <= 1.5 * self.target_kl)

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractLearner, UserError
+from .devices import spread
 
 
 def weighted_mean(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[Array, ""]:
@@ -100,7 +101,7 @@ def fit(
 
     def step(carry: tuple, index: Array):
         parameters, optimiser_state, going = carry
-        minibatch = jax.tree.map(lambda x: x[index], rows)
+        minibatch = spread(jax.tree.map(lambda x: x[index], rows))
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, minibatch)
         stepped = descend(transform, gradient, optimiser_state, parameters, learning_rate)
         if target_kl is None:

@@ -24,6 +24,7 @@ from ..core import (
     count,
     to_world,
 )
+from .devices import share, split
 
 
 class Trials(NamedTuple):
@@ -68,16 +69,35 @@ def play(
     - `task_batch`: adapt this many tasks at once (all of them by default). On few cores a small
       number is faster for agents whose adaptation takes gradients.
 
-    Compile it together with what uses its result; it does not jit itself.
+    Compile it together with what uses its result; it does not jit itself. Inside `sharing` every
+    device plays its share of the tasks.
     """
     if family.stepping == "host":
         from .host import play_on_host
 
         return play_on_host(agent, family, params, context, key, rounds, adapt_last=adapt_last)
+
+    def mine(everyone, tasks):
+        (agent, key), (params, context) = everyone, tasks
+        return _play(agent, family, params, context, key, rounds, adapt_last, task_batch)
+
+    return share(mine, (agent, key), (strong(params), context))
+
+
+def _play(
+    agent: AbstractAgent,
+    family: AbstractFamily,
+    params: Params,
+    context: Context,
+    key: PRNGKeyArray,
+    rounds: int,
+    adapt_last: bool,
+    task_batch: int | None,
+) -> Trials:
+    """`play` on one device."""
     tasks = count(params)
-    params = strong(params)
     start_key, rounds_key = jax.random.split(key)
-    memory = strong(jax.vmap(agent.start)(context, jax.random.split(start_key, tasks)))
+    memory = strong(jax.vmap(agent.start)(context, split(start_key, (tasks,))))
 
     def play_round(memory: Memory, indexed_key):
         index, key = indexed_key
@@ -88,7 +108,7 @@ def play(
             def one(task):
                 return agent.adapt(*task)
 
-            args = (memory, carries, episodes, jax.random.split(adapt_key, tasks))
+            args = (memory, carries, episodes, split(adapt_key, (tasks,)))
             adapted = (
                 jax.vmap(one)(args)
                 if task_batch is None
@@ -127,15 +147,15 @@ def play_episodes(
     env, horizon = family.env, family.horizon
     batch = (count(params), agent.width)
     begin_key, reset_key, steps_key = jax.random.split(key, 3)
-    carry = strong(over(agent.begin, "t-", memory, jax.random.split(begin_key, batch)))
-    obs, state = strong(over(env.reset, "-t", jax.random.split(reset_key, batch), params))
+    carry = strong(over(agent.begin, "t-", memory, split(begin_key, batch)))
+    obs, state = strong(over(env.reset, "-t", split(reset_key, batch), params))
 
     def step(loop, indexed_key):
         time, key = indexed_key
 
         def playing(loop):
             alive, carry, obs, state = loop
-            keys = jax.random.split(key, (2, *batch))
+            keys = split(key, (2, *batch), axis=1)
             acted, transition, stepped = batched_step(
                 agent, env, memory, carry, obs, state, params, keys
             )
@@ -183,7 +203,7 @@ def batched_step(
     next_obs, stepped, reward, terminated, truncated, events = over(
         env.step, "eeet", keys[1], state, to_world(env.action_space(), action), params
     )
-    reward = jnp.asarray(reward, jnp.float32)
+    reward = jnp.asarray(reward, float)
     terminated = jnp.asarray(terminated, bool)
     truncated = jnp.asarray(truncated, bool) & ~terminated
     valid = jnp.ones(reward.shape, bool)

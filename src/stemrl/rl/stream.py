@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import (
@@ -22,6 +23,7 @@ from ..core import (
     Problem,
     Transition,
 )
+from .devices import AXIS, DIVIDED, share, split
 from .play import batched_step, like, select, strong
 
 
@@ -93,7 +95,8 @@ def stream(
 
     The agent's `width` must be 1; after each of a trial's `episodes` episodes it adapts on its
     carry alone (`adapt` is handed `None` for the episodes). The memory in `live` was made by the
-    agent of an earlier update: only what the agent itself holds is always up to date.
+    agent of an earlier update: only what the agent itself holds is always up to date. Inside
+    `sharing` every device plays its share of the lanes.
     """
     if agent.width != 1:
         raise ValueError(f"stream plays episode by episode; this agent's width is {agent.width}")
@@ -101,12 +104,31 @@ def stream(
         from .host import stream_on_host
 
         return stream_on_host(agent, problem, family, live, key, steps, episodes)
+
+    def mine(everyone, live):
+        agent, key = everyone
+        return _stream(agent, problem, family, live, key, steps, episodes)
+
+    by_lane = PartitionSpec(None, AXIS)
+    return share(mine, (agent, key), strong(live), out=(DIVIDED, by_lane))
+
+
+def _stream(
+    agent: AbstractAgent,
+    problem: Problem,
+    family: AbstractFamily,
+    live: Live,
+    key: PRNGKeyArray,
+    steps: int,
+    episodes: int,
+) -> tuple[Live, Stream]:
+    """`stream` on one device."""
     env, horizon = family.env, family.horizon
     lanes = live.elapsed.shape[0]
 
     def step(live: Live, key: PRNGKeyArray):
         step_key, renew_key = jax.random.split(key)
-        keys = jax.random.split(step_key, (2, lanes, 1))
+        keys = split(step_key, (2, lanes, 1), axis=1)
         # A lane is a task with a width of one.
         carry, obs, state = jax.tree.map(lambda x: x[:, None], (live.carry, live.obs, live.state))
         acted, transition, stepped = batched_step(
@@ -132,7 +154,7 @@ def stream(
         )
 
         def renew(live: Live) -> Live:
-            episode_keys, trial_keys = jax.random.split(renew_key, (2, lanes))
+            episode_keys, trial_keys = split(renew_key, (2, lanes), axis=1)
             episode = jax.vmap(lambda lane, k: _new_episode(agent, family, lane, k))
             trial = jax.vmap(lambda k: _new_trial(agent, problem, family, k))
             live = select(ended & ~trial_end, like(episode(live, episode_keys), live), live)
@@ -140,7 +162,7 @@ def stream(
 
         return lax.cond(jnp.any(ended), renew, lambda live: live, live), row
 
-    return lax.scan(step, strong(live), jax.random.split(key, steps))
+    return lax.scan(step, live, jax.random.split(key, steps))
 
 
 def _new_episode(

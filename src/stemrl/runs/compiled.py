@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractLearner, Problem, State, Transition
+from ..rl.devices import everywhere
 from ..rl.play import like, strong
 
 CHUNK = 512
@@ -117,7 +118,7 @@ def _update(learner: Learns, problem: Any, state: State) -> tuple[State, dict[st
 def _collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
     learner, problem = fixed
     new, experience = learner.collect(problem, state)
-    return like(new, state), experience
+    return everywhere(like(new, state)), experience
 
 
 collect = eqx.filter_jit(_collect, donate="all-except-first")
@@ -157,8 +158,8 @@ def _checked(
     old: State, new: State, metrics: dict[str, Array], exempt: Bool[Array, " leaves"]
 ) -> tuple[State, dict[str, Array], Bool[Array, " quantities"]]:
     """The new state in the old one's types, float metrics, and what of both is finite."""
-    new = like(new, old)
     metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+    new, metrics = everywhere((like(new, old), metrics))
     leaves = [jnp.all(jnp.isfinite(x)) for x in _watched(new).values()]
     losses = [jnp.isfinite(metrics[name]) for name in _losses(metrics)]
     fine = jnp.stack(leaves) | exempt if leaves else exempt

@@ -52,6 +52,8 @@ class RunConfig:
     """The first seed."""
     seeds: int = 1
     """How many seeds to train at once: `seed`, `seed` + 1, … (families in pure JAX only)."""
+    devices: int = 1
+    """How many devices share the run's tasks. The numbers are those of one, up to rounding."""
     steps: int = 5_000_000
     """Environment steps to train for, in whole updates, per seed."""
     evaluate_every: int = 500_000
@@ -74,7 +76,7 @@ class RunConfig:
                 object.__setattr__(self, name, coerce(value, kind, name))
         smallest = {
             "seed": 0, "seeds": 1, "steps": 1, "evaluate_every": 0, "evaluate_tasks": 1,
-            "evaluate_episodes": 1, "keep_every": 0, "budget": 0,
+            "evaluate_episodes": 1, "keep_every": 0, "budget": 0, "devices": 1,
         }  # fmt: skip
         for name, least in smallest.items():
             value = getattr(self, name)

@@ -22,7 +22,8 @@ from jaxtyping import Array
 
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate
-from . import checkpoint, compiled, trackers
+from ..rl import devices
+from . import checkpoint, compiled, hosts, trackers
 from .config import RunConfig
 from .files import locked, writing
 from .metrics import MetricsFile, read_rows
@@ -72,6 +73,8 @@ def train(
     out = Path(out)
     config = config.resolved()
     tracked = trackers.checked(track)
+    if not hosts.first():
+        return _Training(config, out, resume, False, []).run_to_end()
     with writing(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; give a folder to --out")
@@ -113,6 +116,14 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
             f"several seeds at once need a family in pure JAX, and '{config.family}' is not;"
             f" run seeds {config.seed} to {config.seed + config.seeds - 1} one after another"
         )
+    if config.devices > 1:
+        if "host" in (problem.source.stepping, problem.target.stepping):
+            raise UserError(
+                f"'{config.family}' is stepped on the host, which several devices cannot share;"
+                " set devices to 1"
+            )
+        if config.seeds > 1:
+            raise UserError("several seeds at once need one device; set devices or seeds to 1")
     updates = -(-config.steps // learner.steps(problem))
     per_update = learner.target_steps(problem)
     if per_update * updates > problem.budget:
@@ -131,6 +142,9 @@ class _Training:
         self.config, self.out = config, out
         self.learner, self.problem = config.learner(), config.problem()
         self.total = _updates(config, self.learner, self.problem)
+        together = config.devices > 1 or jax.process_count() > 1
+        self.mesh = devices.mesh_of(config.devices) if together else None
+        self.writes = hosts.first()
         self.per_update = self.learner.steps(self.problem)
         self.seeded = config.seeds > 1
         self.run = Run(out, config)
@@ -148,11 +162,15 @@ class _Training:
             self.update, self.seconds = manifest.update, manifest.seconds
             self.score = manifest.score
             self.saved = (self.update, self.score)
-        config.save(out / CONFIG)
+        if self.writes:
+            config.save(out / CONFIG)
         if not begun:
             self.state = compiled.begin(self.learner, self.problem, keys)
-        self.exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
-        self.metrics = MetricsFile(out / METRICS, self.update, self.score is not None)
+        exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
+        self.state, self.exempt = devices.placed((self.state, exempt), self.mesh)
+        self.metrics = (
+            MetricsFile(out / METRICS, self.update, self.score is not None) if self.writes else None
+        )
         self.display = ProgressDisplay(
             self.total * self.per_update, self.update * self.per_update, shown
         )
@@ -170,15 +188,15 @@ class _Training:
     def run_to_end(self) -> Run:
         """The loop."""
         with (
-            contextlib.closing(self.metrics),
+            contextlib.closing(self.metrics) if self.metrics else contextlib.nullcontext(),
             contextlib.closing(self.trackers),
             StopSignals(self._announce) as stop,
             self.display,
         ):
-            chunks, finished = self._chunks(), False
+            chunks, finished, received = self._chunks(), False, 0
             try:
                 with simulating():
-                    while not (finished or stop.received):
+                    while not (finished or received):
                         if self._due(self.config.evaluate_every) and self.score is None:
                             self._evaluate()
                             self._save()
@@ -188,6 +206,7 @@ class _Training:
                         finished = self.update >= self.total
                         if not finished:
                             next(chunks)
+                        received = hosts.agreed(stop.received or 0)
                 self._save()
             except NonFinite:
                 raise
@@ -195,13 +214,14 @@ class _Training:
                 raise type(error)(
                     f"stopped after update {self.update}: {error}; {self._good()}"
                 ) from error
-        if stop.received and not finished:
+        if received and not finished:
+            received = signal.Signals(received)
             message = (
-                f"stopped by {stop.received.name} after {self.steps} steps, saved; go on with:"
+                f"stopped by {received.name} after {self.steps} steps, saved; go on with:"
                 f" stemrl train --resume --out {shlex.quote(str(self.out))}"
             )
             self.display.warn(message)
-            raise Interrupted(self.run, stop.received, message)
+            raise Interrupted(self.run, received, message)
         return self.run
 
     def _announce(self, received: signal.Signals) -> None:
@@ -229,7 +249,7 @@ class _Training:
         self.display.doing("evaluating")
         began, rows = time.monotonic(), []
         for index in range(self.config.seeds):
-            state = one_seed(self.state, self.config, index)
+            state = devices.here(one_seed(self.state, self.config, index), self.mesh)
             seed = self.config.seed + index
             result = evaluate(
                 self.learner.agent(self.problem, state),
@@ -260,7 +280,7 @@ class _Training:
 
     def _save(self) -> None:
         """A checkpoint of the state as it is, unless there is one that knows as much."""
-        if self.saved == (self.update, self.score):
+        if self.saved == (self.update, self.score) or self.metrics is None:
             return
         self.display.doing("saving")
         self.metrics.sync()  # first: a checkpoint promises the rows before it
@@ -273,7 +293,8 @@ class _Training:
             score=self.score,
             trained_with=self.config.trained_with,
         )
-        checkpoint.save(self.out / CHECKPOINTS, self.state, manifest)
+        state = devices.here(self.state, self.mesh)
+        checkpoint.save(self.out / CHECKPOINTS, state, manifest)
         checkpoint.prune(self.out / CHECKPOINTS, self.config.keep_every)
         self.saved, self.saved_at = (self.update, self.score), time.monotonic()
 
@@ -281,7 +302,7 @@ class _Training:
         """Rename checkpoints that could not be read, so that they do not pass for the newest."""
         folder = self.out / CHECKPOINTS
         for path in checkpoint.saved(folder):
-            if damaged and int(path.name) > self.steps:
+            if damaged and int(path.name) > self.steps and self.writes:
                 with writing(path):
                     path.rename(folder / f"damaged-{path.name}-{time.time_ns()}")
 
@@ -293,9 +314,10 @@ class _Training:
         run_chunk = self._advance if jax_only else self._step_by_step
         length, compiling = 1, True
         while True:
-            wanted = min(length, compiled.CHUNK, self._next_due() - self.update)
+            wanted = min(hosts.agreed(length), compiled.CHUNK, self._next_due() - self.update)
             began = time.monotonic()
-            rows, fine = run_chunk(wanted)
+            with devices.sharing(self.mesh):
+                rows, fine = run_chunk(wanted)
             took = time.monotonic() - began
             self._record(rows, took, compiling)
             if not fine.all():
@@ -308,7 +330,8 @@ class _Training:
 
     def _advance(self, updates: int) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
         """A chunk as one compiled loop."""
-        fixed = (self.learner, self.problem, self.exempt, jnp.int32(updates), self.seeded)
+        count = devices.placed(jnp.int32(updates), self.mesh)
+        fixed = (self.learner, self.problem, self.exempt, count, self.seeded)
         self.state, done, rows, fine = compiled.advance(fixed, self.state)
         rows = jax.device_get(rows)
         return [{k: v[i] for k, v in rows.items()} for i in range(int(done))], np.asarray(fine)
@@ -378,7 +401,8 @@ class _Training:
         self.display.advance(self.steps, rate, None if mean is None else float(mean))
 
     def _write_down(self, rows: list[dict[str, Any]]) -> None:
-        self.metrics.append(rows)
+        if self.metrics:
+            self.metrics.append(rows)
         self.trackers.append(rows)
 
     def _refuse(self, metrics: dict[str, np.ndarray], fine: np.ndarray) -> None:
