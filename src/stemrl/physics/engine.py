@@ -135,9 +135,15 @@ class Engine:
             self.apply(self.nominal, own, np.asarray(values, np.float64))
         return own
 
-    def start(self, qpos: Array | np.ndarray, qvel: Array | np.ndarray) -> State:
+    def start(
+        self,
+        qpos: Array | np.ndarray,
+        qvel: Array | np.ndarray,
+        values: Float[Array, " P"] | None = None,
+    ) -> State:
         """The state at rest of everything but these positions `[nq]` and velocities `[nv]`, without
-        a call to MuJoCo. NumPy float64 arrays are kept exactly."""
+        a call to MuJoCo. NumPy float64 arrays are kept exactly. (`values`, the task's, matter to
+        engines whose state holds the model.)"""
         fresh, nq, nv = _fresh(self), self.nominal.nq, self.nominal.nv
         return jnp.concatenate(
             [

@@ -18,10 +18,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractFamily, AbstractGoalFamily, Box, Params, Split, UserError
-from ..core.family import Stepping
+from ..core import AbstractGoalFamily, Box, Params, Split, UserError
 from .engine import Motion
-from .mujoco_env import ANT, HALF_CHEETAH, HUMANOID, MujocoEnv, Robot
+from .mujoco_env import (
+    ANT,
+    HALF_CHEETAH,
+    HUMANOID,
+    AbstractMujocoFamily,
+    MujocoEnv,
+    Objective,
+    Robot,
+)
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,12 @@ def _fallen(matters: bool, robot: Robot, motion: Motion) -> Array:
     return ~robot.stands(motion) if matters else jnp.asarray(False)
 
 
-class AbstractLocomotion(AbstractFamily):
+class AbstractLocomotion(AbstractMujocoFamily):
     """What the families below share."""
 
-    stepping: ClassVar[Stepping] = "callback"
+    def robot_env(self, robot: Robot, objective: Objective) -> MujocoEnv:
+        """The environment of a robot with an objective."""
+        return MujocoEnv(robot, objective, engine_name=self.engine)
 
 
 class AbstractHalfCheetahVel(AbstractLocomotion):
@@ -94,7 +103,7 @@ class AbstractHalfCheetahVel(AbstractLocomotion):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(HALF_CHEETAH, Speed(control_cost=0.05))
+        return self.robot_env(HALF_CHEETAH, Speed(control_cost=0.05))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Speeds uniform in the range; `ood`: just outside it, within a quarter of its width on
@@ -175,7 +184,7 @@ class HalfCheetahDir(AbstractLocomotion):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(HALF_CHEETAH, Direction(control_cost=0.05))
+        return self.robot_env(HALF_CHEETAH, Direction(control_cost=0.05))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Either direction, each as likely."""
@@ -207,7 +216,7 @@ class AntForwardBackward(AbstractLocomotion):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
+        return self.robot_env(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Either direction, each as likely."""
@@ -240,7 +249,7 @@ class AntDir(AbstractLocomotion):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
+        return self.robot_env(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Headings uniform in the arc; `ood`: outside it."""
@@ -269,7 +278,7 @@ class HumanoidDir(AbstractLocomotion):
     @property
     def env(self) -> MujocoEnv:
         objective = Direction(control_cost=0.1, forward_weight=1.25, bonus=5.0, falls=True)
-        return MujocoEnv(HUMANOID, objective)
+        return self.robot_env(HUMANOID, objective)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Headings uniform in the arc; `ood`: outside it."""
@@ -298,7 +307,7 @@ class AntVel(AbstractLocomotion):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(ANT, Speed(control_cost=0.005, bonus=1.05, falls=True))
+        return self.robot_env(ANT, Speed(control_cost=0.005, bonus=1.05, falls=True))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Speeds uniform in the range; `ood`: just outside it, within a quarter of its width on
@@ -309,7 +318,7 @@ class AntVel(AbstractLocomotion):
         return params["speed"][None]
 
 
-class AntGoal(AbstractLocomotion, AbstractGoalFamily):
+class AntGoal(AbstractLocomotion, AbstractGoalFamily):  # pyright: ignore[reportIncompatibleVariableOverride]
     """An ant that must go to a place it is not told: reward −‖p − g‖₁ − 0.1·‖a‖², never ended
     (PEARL). The position is observed: the first two numbers."""
 
@@ -332,7 +341,7 @@ class AntGoal(AbstractLocomotion, AbstractGoalFamily):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(dataclasses.replace(ANT, hidden=0), self.objective)
+        return self.robot_env(dataclasses.replace(ANT, hidden=0), self.objective)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Goals uniform in the disc; `ood`: in the ring around it, half as wide as its radius."""

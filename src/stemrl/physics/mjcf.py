@@ -7,7 +7,7 @@ import abc
 import inspect
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,22 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..core import AbstractFamily, Box, EnvState, Info, Obs, Params, Space, Split, UserError
+from ..core import Box, EnvState, Info, Obs, Params, Space, Split, UserError
 from ..tasks.ranges import draw, parse
 from .engine import State
-from .mujoco_env import Forward, MujocoEnv, Robot
+from .mujoco_env import AbstractMujocoFamily, Forward, MujocoEnv, Robot
 from .parameters import ModelParameters
 
 
-class AbstractMjcfFamily(AbstractFamily):
+class AbstractMjcfFamily(AbstractMujocoFamily):
     """A model in a file, a reward, and which of the model's parameters differ from task to task.
 
     Define `name`, the fields below, and `reward`; `terminated`, `start` and `observe` where the
     defaults do not fit. Raise `version` whenever you change one of them. Params:
     `{"values": [P]}`, factors on the nominal values; a file's contents are part of the identity.
     """
-
-    stepping: ClassVar[Literal["jax", "callback", "host"]] = "callback"
 
     file: eqx.AbstractVar[str]
     """The MJCF file; relative to the Python file of the class, or else to where you are."""
@@ -84,11 +82,15 @@ class AbstractMjcfFamily(AbstractFamily):
         beside = Path(inspect.getfile(type(self))).resolve().parent / path
         parameters = ModelParameters(tuple(self.factors))
         robot = Robot(str(beside if beside.is_file() else path.resolve()), self.frame_skip)
-        return MujocoEnv(robot, Forward(), parameters if self.factors else None)
+        return MujocoEnv(robot, Forward(), parameters if self.factors else None, self.engine)
 
     @property
     def env(self) -> "MjcfEnv":
         return MjcfEnv(self)
+
+    @property
+    def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "jax" if self.engine == "mjx" and not self.factors else "callback"
 
     @property
     def identity(self) -> str:
@@ -132,7 +134,9 @@ class MjcfEnv(eqx.Module):
         qpos, qvel = self.family.start(
             key, jnp.asarray(model.qpos0, jnp.float32), jnp.zeros(model.nv)
         )
-        return self.family.observe(qpos, qvel), MjcfState(engine.start(qpos, qvel), qpos, qvel)
+        values = None if engine.apply is None else params["values"]
+        physics = engine.start(qpos, qvel, values)
+        return self.family.observe(qpos, qvel), MjcfState(physics, qpos, qvel)
 
     def step(
         self, key: PRNGKeyArray, state: MjcfState, action: Array, params: Params

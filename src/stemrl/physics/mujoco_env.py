@@ -19,9 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..core import Box, Params
+from ..core import AbstractFamily, Box, Params
 from .drawing import Skeleton, poses, skeleton
 from .engine import CENTRE_OF_MASS, Apply, Engine, Motion, State
+
+EngineName = Literal["native", "mjx"]
 
 
 def asset(name: str) -> Path:
@@ -54,10 +56,14 @@ class Robot:
     track: str = ""
     """What is tracked; see `Engine`."""
 
-    def engine(self, apply: Apply | None = None) -> Engine:
+    def engine(self, apply: Apply | None = None, name: EngineName = "native") -> Engine:
         """Its simulator; with `apply`, one in which every task has a model of its own."""
-        name = self.model.removeprefix("gymnasium:")
-        path = Path(name) if name == self.model else asset(name)
+        file = self.model.removeprefix("gymnasium:")
+        path = Path(file) if file == self.model else asset(file)
+        if name == "mjx":
+            from .mjx import MjxEngine
+
+            return MjxEngine.load(path, self.frame_skip, self.track, apply)
         return Engine.load(path, self.frame_skip, self.track, apply)
 
     def stands(self, motion: Motion) -> Bool[Array, ""]:
@@ -146,11 +152,13 @@ class MujocoEnv(eqx.Module):
     objective: Objective = eqx.field(static=True)
     apply: Apply | None = eqx.field(static=True, default=None)
     """How `params["values"]` change the model; see `Engine`."""
+    engine_name: EngineName = eqx.field(static=True, default="native")
+    """Which simulator."""
 
     @property
     def engine(self) -> Engine:
         """The simulator."""
-        return self.robot.engine(self.apply)
+        return self.robot.engine(self.apply, self.engine_name)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, State]:
         """An episode's start, near the model's own position and at rest, but for noise."""
@@ -162,12 +170,11 @@ class MujocoEnv(eqx.Module):
         else:
             qvel = jax.random.uniform(velocity_key, (model.nv,), minval=-noise, maxval=noise)
         qpos = jnp.asarray(model.qpos0, jnp.float32) + shift
-        return self.observe(qpos, qvel), self.engine.start(qpos, qvel)
+        return self.observe(qpos, qvel), self.engine.start(qpos, qvel, self._values(params))
 
     def step(self, key: PRNGKeyArray, state: State, action: Array, params: Params):
         """One control step; no randomness in it."""
-        values = None if self.apply is None else params["values"]
-        state, motion = self.engine.step(state, action, values)
+        state, motion = self.engine.step(state, action, self._values(params))
         reward, terminated, events = self.objective(self.robot, motion, params)
         obs = self.observe(motion.qpos, motion.qvel)
         events = {**events, "diverged": motion.diverged}
@@ -204,7 +211,33 @@ class MujocoEnv(eqx.Module):
         return skeleton(self._model(params))
 
     def _model(self, params: Params) -> Any:
-        return self.engine.model(None if self.apply is None else np.asarray(params["values"]))
+        values = self._values(params)
+        return self.engine.model(None if values is None else np.asarray(values))
+
+    def _values(self, params: Params) -> Any:
+        return None if self.apply is None else params["values"]
+
+
+class AbstractMujocoFamily(AbstractFamily):
+    """A family of robots, and what steps them."""
+
+    engine: EngineName = eqx.field(static=True, default="native", kw_only=True)
+    """What steps the robot: native, MuJoCo on this machine's cores; mjx, compiled along with
+    everything else, for accelerators (extra: mjx)."""
+
+    @property
+    def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """MJX calls the host only for models of a task's own, when an episode begins."""
+        env: Any = self.env
+        return "callback" if self.engine == "native" or env.apply is not None else "jax"
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name. The native engine is not told of: identities that were written
+        before there was another stay what they were."""
+        settings = super().settings()
+        if self.engine == "native":
+            del settings["engine"]
+        return settings
 
 
 def HalfCheetahEnv(objective: Objective | None = None, apply: Apply | None = None) -> MujocoEnv:

@@ -133,6 +133,19 @@ class ModelParameters:
         """Raises `UserError` unless `nominal` has all of them."""
         _plan(self, nominal)
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """All fields of a model that they may change, derived ones included."""
+        found: set[str] = set()
+        for kind_name in {Parameter.parse(address).kind for address in self.addresses}:
+            kind = KINDS[kind_name]
+            found |= {*kind.fields}
+            if kind.derives:
+                found |= {*_DERIVED, *(f"stat.{name}" for name in _STATISTICS)}
+            if kind_name in ("limb_length", "limb_radius"):
+                found |= {*LIMB_FIELDS}
+        return frozenset(found)
+
     def __call__(
         self, nominal: mujoco.MjModel, model: mujoco.MjModel, values: NDArray[np.floating]
     ) -> None:

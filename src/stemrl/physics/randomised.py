@@ -11,24 +11,23 @@ Gymnasium's v5 robots; episodes last 200 steps, as in PEARL.
 
 import functools
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractFamily, Params, Split, UserError
+from ..core import Params, Split, UserError
 from ..tasks.ranges import draw
-from .mujoco_env import HOPPER, HUMANOID, WALKER_2D, Forward, MujocoEnv, Robot
+from .mujoco_env import HOPPER, HUMANOID, WALKER_2D, AbstractMujocoFamily, Forward, MujocoEnv, Robot
 from .parameters import ModelParameters, addresses, limbs
 
 
-class AbstractParamsFamily(AbstractFamily):
+class AbstractParamsFamily(AbstractMujocoFamily):
     """A robot with a multiplier on each of its parameters; params `{"values": [P]}`, the
     multipliers in the order of `parameters`."""
 
-    stepping: ClassVar[Literal["jax", "callback", "host"]] = "callback"
     robot: ClassVar[Robot]
     objective: ClassVar[Forward]
 
@@ -50,7 +49,7 @@ class AbstractParamsFamily(AbstractFamily):
 
     @property
     def env(self) -> MujocoEnv:
-        return MujocoEnv(self.robot, self.objective, self.parameters)
+        return MujocoEnv(self.robot, self.objective, self.parameters, self.engine)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Exponents uniform in the box of the widths; `ood`: in the shell around it. Where a width

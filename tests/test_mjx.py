@@ -1,0 +1,98 @@
+"""MJX as the engine: the native one's numbers over short horizons, its face, and its tasks."""
+
+import importlib.util
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stemrl import registry
+from stemrl.core import UserError, count
+from stemrl.physics import Engine, HalfCheetahVel, HopperParams, mjx
+
+needs_mjx = pytest.mark.skipif(
+    importlib.util.find_spec("mujoco.mjx") is None,
+    reason="the extra mjx is not installed",
+)
+
+STEPS = 4
+
+
+def episodes(family, params, actions):
+    """Observations, rewards and terminations `[tasks, steps, …]` of the family's own episodes."""
+    env = family.env
+
+    def one(key, params, actions):
+        def step(state, action):
+            obs, state, reward, terminated, _, events = env.step(key, state, action, params)
+            return state, (obs, reward, terminated, events["diverged"])
+
+        return jax.lax.scan(step, env.reset(key, params)[1], actions)[1]
+
+    keys = jax.random.split(jax.random.key(5), count(params))
+    run = jax.jit(lambda p: jax.vmap(one)(keys, p, actions))
+    return jax.tree.map(np.asarray, run(params))
+
+
+@needs_mjx
+@pytest.mark.parametrize(
+    "name", ("half-cheetah-vel", pytest.param("hopper-params", marks=pytest.mark.slow))
+)
+def test_mjx_is_native_over_a_few_steps(name):
+    """Half-cheetahs in contact with the ground, and hoppers each with a body of its own: over 4
+    control steps (20 and 16 of the simulator) observations to 1e-3 of their size, rewards too."""
+    native = registry.make("families", name)
+    family = registry.make("families", name, engine="mjx")
+    params = native.tasks(jax.random.key(0), "train", 3)
+    size = native.action_space.size
+    actions = jax.random.uniform(jax.random.key(1), (3, STEPS, size), minval=-1.0, maxval=1.0)
+    theirs, ours = (episodes(f, params, actions) for f in (native, family))
+    for mine, other in zip(ours[:2], theirs[:2], strict=True):
+        scale = np.maximum(1.0, np.abs(other))
+        assert np.max(np.abs(mine - other) / scale) < 1e-3
+    np.testing.assert_array_equal(ours[2], theirs[2])
+    assert not ours[3].any()
+    # Each task moved in its own way, or the bodies would not have been tested.
+    assert np.min(np.ptp(theirs[0][:, -1], axis=0).max()) > 0.05
+
+
+def test_the_engine_is_in_the_identity_but_for_native():
+    native, compiled = HalfCheetahVel(), HalfCheetahVel(engine="mjx")
+    assert native.identity == "half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)"
+    assert compiled.identity == "half-cheetah-vel@1(engine='mjx',high=3.0,horizon=200,low=0.0)"
+    assert native.stepping == "callback"
+    assert compiled.stepping == "jax" and HopperParams(engine="mjx").stepping == "callback"
+
+
+def test_without_the_extra_it_is_one_line(monkeypatch):
+    mjx._nominal.cache_clear()
+    monkeypatch.setitem(sys.modules, "mujoco.mjx", None)
+    with pytest.raises(UserError, match=r"engine mjx needs .* pip install 'stemrl\[mjx\]'"):
+        _ = HalfCheetahVel(engine="mjx", horizon=7).env.engine
+
+
+@needs_mjx
+def test_a_simulation_that_diverges_keeps_its_state(tmp_path):
+    """And what is tracked is where the step left it, not where it was derived."""
+    path = tmp_path / "pendulum.xml"
+    path.write_text(
+        """<mujoco><worldbody><body name="arm" pos="0 0 1"><joint name="hinge" axis="0 1 0"/>
+        <geom type="capsule" fromto="0 0 0 0 0 -.5" size=".05" contype="0" conaffinity="0"/>
+        <body name="hand" pos="0 0 -.5"><geom size=".05" contype="0" conaffinity="0"/></body>
+        </body></worldbody><actuator><motor joint="hinge" gear="5"/></actuator></mujoco>"""
+    )
+    engines = [kind.load(path, 3, "hand") for kind in (Engine, mjx.MjxEngine)]
+    moves = []
+    for engine in engines:
+        state = engine.start(np.array([0.3]), np.array([1.0]))
+        step = eqx.filter_jit(engine.step)
+        after, motion = step(state, jnp.ones(1))
+        moves.append(step(after, jnp.ones(1))[1])
+        broken, motion = step(after, jnp.full(1, jnp.nan))
+        assert bool(motion.diverged)
+        np.testing.assert_array_equal(engine.positions(broken), engine.positions(after))
+    np.testing.assert_allclose(moves[1].travelled, moves[0].travelled, atol=1e-6)
+    assert abs(float(moves[0].travelled[0])) > 1e-3
