@@ -140,8 +140,11 @@ def test_a_run_on_two_hosts_is_that_on_one(tmp_path):
                 words, env=variables | {"JAX_ENABLE_X64": "1"}, stderr=subprocess.PIPE, text=True
             )
         )
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)  # in the callback's thread too
+    try:
         alone = train(configuration(), tmp_path / "alone", progress=False)
+    finally:
+        jax.config.update("jax_enable_x64", False)
     for process in processes:
         said = process.communicate(timeout=120)[1]
         assert process.returncode == 0, said[-3000:]
