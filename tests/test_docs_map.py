@@ -54,6 +54,8 @@ def understand(line: str) -> None:
         ), line
     elif program == "make":
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+    elif program == "export":
+        assert all("=" in word for word in words), line
     elif program == "python":
         assert (ROOT / words[0]).exists(), line
     elif len(words) == 1:
