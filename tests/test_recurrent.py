@@ -118,6 +118,20 @@ def test_the_gradient_agrees_with_finite_differences(setting):
     jax.test_util.check_grads(loss, (cell, x), 1, modes=("fwd", "rev"), atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("name", ("gru", "lstm"))
+def test_a_span_is_how_long_entries_are_kept(name):
+    """Without inputs and recurrence an entry's gate alone keeps it: for 1 to `span` steps, evenly."""
+    cell = memory_cell(name, 1, 1000, span=50, key=jax.random.key(0))
+    keep = sigmoid(np.asarray(cell.bias[1000:2000]))
+    times = keep / (1 - keep)
+    assert 0.99 < times.min() < 2 and 48 < times.max() < 49.01
+    assert abs(times.mean() - 25) < 2
+    if name == "lstm":
+        np.testing.assert_allclose(sigmoid(np.asarray(cell.bias[:1000])), 1 - keep, atol=1e-6)
+    plain = memory_cell(name, 1, 1000, key=jax.random.key(0))
+    np.testing.assert_array_equal(cell.input, plain.input)
+
+
 def test_unknown_cell():
     with pytest.raises(ValueError, match="known: gru, lstm"):
         memory_cell("ntm", 1, 1, key=jax.random.key(0))  # pyright: ignore[reportArgumentType]

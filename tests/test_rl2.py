@@ -75,13 +75,18 @@ class FarNumber(AbstractProbe):
 
 
 @pytest.mark.parametrize(
-    ("family", "cell"), ((Corridor(), "lstm"), (FarNumber(), "gru"), (Picture(), "gru"))
+    ("family", "cell", "settings"),
+    (
+        (Corridor(), "lstm", {"previous_observation": True, "between": 8}),
+        (FarNumber(), "gru", {"previous_observation": True, "span": 9}),
+        (Picture(), "gru", {"between": 8}),
+    ),
 )
-def test_learning_recomputes_what_acting_computed(family, cell):
+def test_learning_recomputes_what_acting_computed(family, cell, settings):
     """Ratios of 1 at the first step, in later chunks too, which start in the middle of trials."""
     # The context is read as well, where there is one.
     problem = Problem.of(family, "context" if cell == "lstm" else "nothing")
-    learner = small(cell=cell, batch_steps=160)
+    learner = small(cell=cell, batch_steps=160, **settings)
 
     @eqx.filter_jit
     def collect_and_recompute(state):
@@ -159,8 +164,32 @@ def test_an_update_is_made_of_whole_trials():
     assert small(episodes=5).trial_episodes(problem) == 5
 
 
+def test_the_previous_observation_is_read_again():
+    """Flattened and normalised as the present one is; pictures are refused."""
+    problem = Problem.of(FarNumber())
+    learner = small(previous_observation=True)
+    state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
+    state = eqx.tree_at(
+        lambda s: s.observations, state, state.observations.update(jnp.eye(4)[:, :1])
+    )
+    agent = learner.agent(problem, state)
+    memory = agent.start(None, jax.random.key(0))
+    params = FarNumber().sample(jax.random.key(0), "train")
+    trials = play(
+        agent, FarNumber(), jax.tree.map(lambda x: x[None], params), None, jax.random.key(1), 1
+    )
+    step = jax.tree.map(lambda x: x[0, 0, 0, 0], trials.transitions)
+    carry = agent.observe(memory, memory.history, step)
+    np.testing.assert_allclose(carry.previous[-1], step.obs.reshape(()), rtol=1e-6)
+    seen = agent.perceive_previous(carry.previous)
+    np.testing.assert_allclose(seen[-1:], agent.observations(step.obs.reshape(1)), rtol=1e-6)
+    with pytest.raises(UserError, match="previous_observation is for vectors"):
+        learner.init(Problem.of(Picture()), jax.random.key(0))
+
+
 @pytest.mark.parametrize(
-    "settings", ({"hidden_size": 0}, {"batch_steps": 0}, {"cell": "ntm"}, {"episodes": -1})
+    "settings",
+    ({"hidden_size": 0}, {"batch_steps": 0}, {"cell": "ntm"}, {"episodes": -1}, {"span": -1}),
 )
 def test_bad_settings(settings):
     with pytest.raises(UserError, match=next(iter(settings))):

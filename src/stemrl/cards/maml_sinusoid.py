@@ -1,6 +1,7 @@
 """Card `maml-sinusoid`: sine waves from five points (Finn et al. 1703.03400, §5.1, Table 2)."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -55,13 +56,17 @@ def run(workshop: Workshop) -> list[Measure]:
         learners = [dataclasses.replace(learner, inner_learning_rate=rate) for rate in rates]
         return np.stack([losses(each, state, **options) for each in learners])
 
-    def tuned(label: str, learner: SupervisedMaml, states: list[State], split: Split) -> np.ndarray:
+    def tuned(
+        label: str, learner: SupervisedMaml, states: Sequence[State], split: Split
+    ) -> np.ndarray:
         """`[steps, seeds]`, for each number of steps with its own step size, which other tasks of
         the split have chosen."""
         columns, each = [], np.arange(len(STEPS))
         choosing: Split = "train" if split == "test" else split
         for state in states:
-            tried = at_each_rate(learner, state, split=choosing, seed=TUNING_SEED)
+            tried = at_each_rate(
+                learner, state, split=choosing, seed=TUNING_SEED, tasks=tasks // 10
+            )
             best = np.nanargmin(tried, axis=0)
             chosen = [FINE_TUNING_RATES[i] for i in best]
             workshop.settings[label].setdefault(f"rates_tuned_on_{choosing}", []).append(chosen)

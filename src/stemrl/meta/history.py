@@ -24,6 +24,7 @@ from ..core import (
     Problem,
     Space,
     Transition,
+    UserError,
 )
 from ..networks import AbstractMemoryCell, Cell, ConvEncoder, Linear, MemoryState, memory_cell
 from ..rl import (
@@ -39,6 +40,8 @@ from ..rl import (
 )
 
 IMAGE_FEATURES = 64
+_BETWEEN = 0xB37
+"""Folded into the key, so that the other weights are those without a layer in between."""
 
 
 class History(NamedTuple):
@@ -46,8 +49,9 @@ class History(NamedTuple):
 
     hidden: MemoryState
     """The recurrent state."""
-    previous: Float[Array, " actions+2"]
-    """The last step: its action (one-hot if discrete), reward and end. Zero before the first."""
+    previous: Float[Array, " previous"]
+    """The last step: its action (one-hot if discrete), reward, end and, if the networks read that,
+    observation. Zero before the first."""
 
 
 class HistoryMemory(NamedTuple):
@@ -58,38 +62,61 @@ class HistoryMemory(NamedTuple):
 
 
 class RecurrentActorCritic(eqx.Module):
-    """A memory under two linear heads, policy and value."""
+    """A memory under two linear heads, policy and value; between them, if wished, a ReLU layer that
+    sees the memory's input too."""
 
     encoder: ConvEncoder | None
     """Of image observations."""
     cell: AbstractMemoryCell
+    between: Linear | None
     policy: Linear
     value: Linear
     log_std: Float[Array, " actions"] | None
     """Of continuous actions."""
+    previous_observation: bool = eqx.field(static=True)
+    """Whether the memory reads the observation of the step before, too."""
 
     @classmethod
     def of(
-        cls, problem: Problem, cell: Cell, size: int, *, initial_std: float, key: PRNGKeyArray
+        cls,
+        problem: Problem,
+        cell: Cell,
+        size: int,
+        *,
+        initial_std: float,
+        span: int = 0,
+        between: int = 0,
+        previous_observation: bool = False,
+        key: PRNGKeyArray,
     ) -> "RecurrentActorCritic":
-        """Fresh networks for the spaces of `problem`."""
+        """Fresh networks for the spaces of `problem`. `span`: see `memory_cell`; `between`: entries
+        of the layer between memory and heads, none if 0. Raises `UserError` for images whose
+        previous one is to be read."""
         encoder_key, cell_key, policy_key, value_key = jax.random.split(key, 4)
+        between_key = jax.random.fold_in(key, _BETWEEN)
         observations, actions = problem.source.observation_space, problem.source.action_space
         seen, encoder = observation_size(observations), None
         if isinstance(observations, Box) and is_image(observations):
+            if previous_observation:
+                raise UserError("previous_observation is for vectors, not images; set it to false")
             height, width, channels = observations.shape
             seen = IMAGE_FEATURES
             encoder = ConvEncoder((height, width, channels), seen, key=encoder_key)
         outputs = outputs_for(actions)
-        inputs = seen + outputs + 2 + context_size(problem)
+        inputs = (1 + previous_observation) * seen + outputs + 2 + context_size(problem)
+        top = between or size
         return cls(
             encoder=encoder,
-            cell=memory_cell(cell, inputs, size, key=cell_key),
-            policy=Linear(size, outputs, scale=0.01, key=policy_key),
-            value=Linear(size, 1, key=value_key),
+            cell=memory_cell(cell, inputs, size, span=span, key=cell_key),
+            between=Linear(size + inputs, between, scale=2**0.5, key=between_key)
+            if between
+            else None,
+            policy=Linear(top, outputs, scale=0.01, key=policy_key),
+            value=Linear(top, 1, key=value_key),
             log_std=None
             if isinstance(actions, Discrete)
             else jnp.full(outputs, jnp.log(initial_std)),
+            previous_observation=previous_observation,
         )
 
     def read(self, seen: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
@@ -98,9 +125,12 @@ class RecurrentActorCritic(eqx.Module):
         return jnp.concatenate(parts if context is None else [*parts, context], axis=-1)
 
     def heads(
-        self, output: Float[Array, "... size"]
+        self, output: Float[Array, "... size"], x: Float[Array, "... inputs"]
     ) -> tuple[Categorical | DiagonalGaussian, Float[Array, "..."]]:
-        """The distribution over actions, and the value of the rest of the trial."""
+        """The distribution over actions, and the value of the rest of the trial, from what the
+        memory says after reading `x`."""
+        if self.between is not None:
+            output = jax.nn.relu(self.between(jnp.concatenate([output, x], axis=-1)))
         out, value = self.policy(output), self.value(output)[..., 0]
         if self.log_std is None:
             return Categorical(out), value
@@ -124,8 +154,10 @@ class HistoryAgent(AbstractAgent):
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> HistoryMemory:
-        previous = jnp.zeros(outputs_for(self.action_space) + 2)
-        return HistoryMemory(context, History(self.networks.cell.initial(), previous))
+        size = outputs_for(self.action_space) + 2
+        if self.networks.previous_observation:
+            size += observation_size(self.observation_space)
+        return HistoryMemory(context, History(self.networks.cell.initial(), jnp.zeros(size)))
 
     def begin(self, memory: HistoryMemory, key: PRNGKeyArray) -> History:
         return memory.history
@@ -134,10 +166,10 @@ class HistoryAgent(AbstractAgent):
         self, memory: HistoryMemory, carry: History, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, History, Info]:
         seen = perceive(self.observation_space, self.observations, obs)
-        previous = with_reward(self.rewards, carry.previous)
+        previous = self.perceive_previous(carry.previous)
         x = self.networks.read(seen, previous, memory.context)
         hidden, output = self.networks.cell.step(carry.hidden, x)
-        distribution, value = self.networks.heads(output)
+        distribution, value = self.networks.heads(output, x)
         action = distribution.mode() if self.greedy else distribution.sample(key)
         info = {
             "log_prob": distribution.log_prob(action),
@@ -153,7 +185,20 @@ class HistoryAgent(AbstractAgent):
             # As the world took it.
             action = jnp.clip(action, -1.0, 1.0)
         what_followed = jnp.stack([transition.reward, transition.ended.astype(jnp.float32)])
-        return carry._replace(previous=jnp.concatenate([action, what_followed]))
+        parts = [action, what_followed]
+        if self.networks.previous_observation:
+            parts.append(flatten(self.observation_space, transition.obs))
+        return carry._replace(previous=jnp.concatenate(parts))
+
+    def perceive_previous(
+        self, previous: Float[Array, "... previous"]
+    ) -> Float[Array, "... previous"]:
+        """The previous step as an input: its reward and observation by running mean and deviation."""
+        actions = outputs_for(self.action_space)
+        action, reward, end, obs = jnp.split(previous, [actions, actions + 1, actions + 2], axis=-1)
+        if obs.size and not isinstance(self.observation_space, Discrete):
+            obs = self.observations(obs)
+        return jnp.concatenate([action, self.rewards(reward), end, obs], axis=-1)
 
     def adapt(
         self,
@@ -163,14 +208,6 @@ class HistoryAgent(AbstractAgent):
         key: PRNGKeyArray,
     ) -> HistoryMemory:
         return memory._replace(history=jax.tree.map(lambda x: x[0], carries))
-
-
-def with_reward(
-    rewards: Normaliser, previous: Float[Array, "... actions+2"]
-) -> Float[Array, "... actions+2"]:
-    """The previous step as an input: its reward by the running mean and deviation."""
-    action, reward, end = previous[..., :-2], previous[..., -2:-1], previous[..., -1:]
-    return jnp.concatenate([action, rewards(reward), end], axis=-1)
 
 
 def history_agent(

@@ -50,7 +50,7 @@ from ..rl.fitting import (
     weighted_mean,
 )
 from ..rl.ppo import clipped_policy_loss, value_loss
-from .history import HistoryAgent, RecurrentActorCritic, history_agent, with_reward
+from .history import HistoryAgent, RecurrentActorCritic, history_agent
 
 
 class Chunk(NamedTuple):
@@ -109,7 +109,7 @@ def evaluate_lanes(
     )
     x = networks.read(seen, previous, context)
     _, output = networks.cell.unroll(lanes.hidden, x, reset)
-    distribution, value = networks.heads(output)
+    distribution, value = networks.heads(output, x)
     return distribution.log_prob(action), distribution.entropy(), value
 
 
@@ -152,6 +152,14 @@ class Rl2(AbstractLearner):
     """The memory: gru or lstm."""
     hidden_size: int = eqx.field(static=True, default=64)
     """Entries of the memory's output (the authors': 256)."""
+    span: int = eqx.field(static=True, default=0)
+    """Steps over which the memory's entries start out forgetting, each over its own share (Tallec and
+    Ollivier 1804.11188): about the length of a trial. 0: over one or two steps, all alike."""
+    between: int = eqx.field(static=True, default=0)
+    """Entries of a ReLU layer between the memory and the heads, which sees the input too; none if 0."""
+    previous_observation: bool = eqx.field(static=True, default=False)
+    """Whether the observation at which the previous action was taken is read again with what came of
+    that action, so that what is to be stored is in one input."""
     episodes: int = eqx.field(static=True, default=0)
     """Episodes a trial; 0: as many as the family says."""
     trials: int = eqx.field(static=True, default=1)
@@ -191,6 +199,10 @@ class Rl2(AbstractLearner):
         require_positive(self, "hidden_size", "trials", "batch_steps", "epochs", "minibatches")
         if self.episodes < 0:
             raise UserError(f"episodes must be 0 (as the family says) or more, not {self.episodes}")
+        if min(self.span, self.between) < 0:
+            raise UserError(
+                f"span and between must be at least 0, not {self.span} and {self.between}"
+            )
         if self.cell not in get_args(Cell):
             raise UserError(f"cell must be one of {', '.join(get_args(Cell))}, not {self.cell!r}")
 
@@ -208,7 +220,14 @@ class Rl2(AbstractLearner):
         network_key, live_key, key = jax.random.split(key, 3)
         lanes = self.shape(problem)[1]
         networks = RecurrentActorCritic.of(
-            problem, self.cell, self.hidden_size, initial_std=self.initial_std, key=network_key
+            problem,
+            self.cell,
+            self.hidden_size,
+            initial_std=self.initial_std,
+            span=self.span,
+            between=self.between,
+            previous_observation=self.previous_observation,
+            key=network_key,
         )
         observations = Normaliser.of(observation_size(problem.source.observation_space))
         rewards = Normaliser.of(1)
@@ -316,7 +335,7 @@ class Rl2(AbstractLearner):
         by_time = Lanes(
             hidden=None,
             seen=seen,
-            previous=with_reward(state.rewards, steps.info["previous"]),
+            previous=self.agent(problem, state).perceive_previous(steps.info["previous"]),
             context=steps.info["context"],
             reset=experience.stream.trial_start,
             action=steps.action,

@@ -72,10 +72,12 @@ class Gru(AbstractMemoryCell):
     candidate_bias: Float[Array, " size"]
     size: int = eqx.field(static=True)
 
-    def __init__(self, inputs: int, size: int, *, key: PRNGKeyArray):
-        """**Arguments:** entries of an input and of the state."""
+    def __init__(self, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray):
+        """**Arguments:** entries of an input and of the state; see `memory_cell` for `span`."""
         self.input, self.recurrent = _gates(inputs, size, 3, key)
         self.bias = jnp.zeros(3 * size)
+        if span:
+            self.bias = self.bias.at[size : 2 * size].set(_keeping(size, span, key))
         self.candidate_bias = jnp.zeros(size)
         self.size = size
 
@@ -118,11 +120,14 @@ class Lstm(AbstractMemoryCell):
     bias: Float[Array, " 4*size"]
     size: int = eqx.field(static=True)
 
-    def __init__(self, inputs: int, size: int, *, key: PRNGKeyArray):
-        """**Arguments:** entries of an input, and of h and c each."""
+    def __init__(self, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray):
+        """**Arguments:** entries of an input, and of h and c each; see `memory_cell` for `span`."""
         self.input, self.recurrent = _gates(inputs, size, 4, key)
         # The forget gate starts at σ(1): gradients flow through c from the beginning.
-        self.bias = jnp.zeros(4 * size).at[size : 2 * size].set(1.0)
+        keep = _keeping(size, span, key) if span else jnp.ones(size)
+        self.bias = jnp.zeros(4 * size).at[size : 2 * size].set(keep)
+        if span:
+            self.bias = self.bias.at[:size].set(-keep)
         self.size = size
 
     def initial(self) -> Float[Array, " 2*size"]:
@@ -153,12 +158,26 @@ class Lstm(AbstractMemoryCell):
         return jnp.concatenate([o * jnp.tanh(c), c], -1)
 
 
-def memory_cell(cell: Cell, inputs: int, size: int, *, key: PRNGKeyArray) -> AbstractMemoryCell:
-    """The memory called `cell`."""
+def memory_cell(
+    cell: Cell, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray
+) -> AbstractMemoryCell:
+    """The memory called `cell`. With `span`, its entries start out forgetting in 1 to `span` steps,
+    each in a time of its own (Tallec and Ollivier 1804.11188); without, in one or two."""
     kinds: dict[str, type[Gru] | type[Lstm]] = {"gru": Gru, "lstm": Lstm}
     if cell not in kinds:
         raise ValueError(f"unknown memory cell {cell!r}; known: {', '.join(kinds)}")
-    return kinds[cell](inputs, size, key=key)
+    return kinds[cell](inputs, size, span=span, key=key)
+
+
+def _keeping(size: int, span: int, key: PRNGKeyArray) -> Float[Array, " size"]:
+    """Biases b of a gate that keeps: σ(b) = T/(1 + T), T uniform in 1 to `span` − 1."""
+    longest = max(span - 1.0, 1.0)
+    times = jax.random.uniform(jax.random.fold_in(key, _KEEPING), (size,), float, 1.0, longest)
+    return jnp.log(times)
+
+
+_KEEPING = 0x5EA2
+"""Folded into the key, so that the weights are those without a span."""
 
 
 def _gates(inputs: int, size: int, gates: int, key: PRNGKeyArray) -> tuple[Array, Array]:
