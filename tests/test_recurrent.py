@@ -1,12 +1,13 @@
 """Memory cells: against the textbook's equations, and what resetting and freezing promise."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 import pytest
 
-from stemrl.networks.recurrent import Gru, Lstm, memory_cell
+from stemrl.networks import DeltaMemory, Gru, Lstm, memory_cell
 
 TIME, LANES, INPUTS, SIZE = 7, 3, 4, 5
 
@@ -38,10 +39,29 @@ def lstm_reference(cell: Lstm, state, x):
     return np.concatenate([h, c], -1), h
 
 
-REFERENCES = {"gru": gru_reference, "lstm": lstm_reference}
+def delta_reference(cell: DeltaMemory, state, x):
+    """One step, lane by lane and head by head, in NumPy."""
+    width = cell.size // cell.heads
+    parts = np.split(x @ np.asarray(cell.projections, float), 4, -1)
+    parts[2] = parts[2] + np.asarray(cell.value_bias, float)
+    parts[3] = sigmoid(parts[3] + np.asarray(cell.strength_bias, float))
+    state, found = state.copy(), np.empty((*x.shape[:-1], cell.size))
+    for lane in range(len(x)):
+        for head in range(cell.heads):
+            mine = slice(head * width, (head + 1) * width)
+            key, query, value, strength = (part[lane, mine] for part in parts)
+            key, query = (y * sigmoid(y) for y in (key, query))
+            key, query = (y / np.sqrt(y @ y + 1e-6) for y in (key, query))
+            fast = state[lane].reshape(cell.heads, width, width)[head]
+            fast += np.outer(strength * (value - fast @ key), key)  # a view of `state`
+            found[lane, mine] = fast @ query
+    return state, found
 
 
-@pytest.fixture(params=["gru", "lstm"])
+REFERENCES = {"gru": gru_reference, "lstm": lstm_reference, "delta": delta_reference}
+
+
+@pytest.fixture(params=["gru", "lstm", "delta"])
 def setting(request):
     """Name, cell with random biases, start states and inputs."""
     keys = jax.random.split(jax.random.key(0), 4)
@@ -116,6 +136,39 @@ def test_the_gradient_agrees_with_finite_differences(setting):
         return jnp.sum(jnp.sin(cell.unroll(state, x, reset)[1]))
 
     jax.test_util.check_grads(loss, (cell, x), 1, modes=("fwd", "rev"), atol=1e-2, rtol=1e-2)
+
+
+def test_fast_weights_are_a_table():
+    """Keys of unit vectors, β = 1: what was last written is found, and nothing else is touched."""
+    size = 6
+    cell = memory_cell("delta", 3 * size, size, key=jax.random.key(0))
+    assert isinstance(cell, DeltaMemory) and cell.heads == 1
+    one, no = 100 * jnp.eye(size), jnp.zeros((size, size))  # SiLU and length 1 make 100 a 1
+    cell = eqx.tree_at(
+        lambda c: (c.projections, c.strength_bias),
+        cell,
+        (
+            # Of an input (key, query, value): keys, queries, values; strengths are by bias alone.
+            jnp.block([[one, no, no, no], [no, one, no, no], [no, no, jnp.eye(size), no]]),
+            jnp.full(size, 50.0),
+        ),
+    )
+    state, table = cell.initial(), {}
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        key, query = generator.integers(size, size=2)
+        value = generator.normal(size=size).astype(np.float32)
+        table[key] = value
+        x = np.concatenate([np.eye(size)[key], np.eye(size)[query], value])
+        state, found = cell.step(state, jnp.asarray(x, jnp.float32))
+        np.testing.assert_allclose(found, table.get(query, np.zeros(size)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "heads"), ((8, 1), (64, 2), (96, 3), (100, 2), (97, 1)))
+def test_heads_are_of_about_32(size, heads):
+    cell = memory_cell("delta", 3, size, key=jax.random.key(0))
+    assert isinstance(cell, DeltaMemory) and cell.heads == heads
+    assert cell.step(cell.initial(), jnp.ones(3))[1].shape == (size,)
 
 
 @pytest.mark.parametrize("name", ("gru", "lstm"))

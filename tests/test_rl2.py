@@ -50,7 +50,7 @@ def forgetful(agent):
     return Forgetful(**{f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)})
 
 
-@pytest.mark.parametrize("cell", ("gru", "lstm"))
+@pytest.mark.parametrize("cell", ("gru", "lstm", "delta"))
 def test_the_optimum_over_a_trial_and_only_by_remembering(cell):
     """5.5 of 6; cleared between episodes, every episode costs a guess: 4.5."""
     problem = Problem.of(HiddenArm())
@@ -189,7 +189,14 @@ def test_the_previous_observation_is_read_again():
 
 @pytest.mark.parametrize(
     "settings",
-    ({"hidden_size": 0}, {"batch_steps": 0}, {"cell": "ntm"}, {"episodes": -1}, {"span": -1}),
+    (
+        {"hidden_size": 0},
+        {"batch_steps": 0},
+        {"cell": "ntm"},
+        {"episodes": -1},
+        {"span": -1},
+        {"span": 9, "cell": "delta"},
+    ),
 )
 def test_bad_settings(settings):
     with pytest.raises(UserError, match=next(iter(settings))):

@@ -149,7 +149,7 @@ class Rl2(AbstractLearner):
     name: ClassVar[str] = "rl2"
 
     cell: Cell = eqx.field(static=True, default="gru")
-    """The memory: gru or lstm."""
+    """The memory: gru, lstm or delta (fast weights)."""
     hidden_size: int = eqx.field(static=True, default=64)
     """Entries of the memory's output (the authors': 256)."""
     span: int = eqx.field(static=True, default=0)
@@ -205,6 +205,8 @@ class Rl2(AbstractLearner):
             )
         if self.cell not in get_args(Cell):
             raise UserError(f"cell must be one of {', '.join(get_args(Cell))}, not {self.cell!r}")
+        if self.span and self.cell == "delta":
+            raise UserError("span is for gru and lstm; the delta rule forgets nothing by itself")
 
     def trial_episodes(self, problem: Problem) -> int:
         """Episodes a trial."""

@@ -1,7 +1,10 @@
 """Networks: pytrees of arrays that take any leading dimensions."""
 
+from .cells import Cell, memory_cell
+from .fast_weights import DeltaMemory
+from .memory import AbstractMemoryCell, MemoryState
 from .mlp import MLP, Activation, ConvEncoder, Linear, activate
-from .recurrent import AbstractMemoryCell, Cell, Gru, Lstm, MemoryState, memory_cell
+from .recurrent import Gru, Lstm
 
 __all__ = [
     "MLP",
@@ -9,6 +12,7 @@ __all__ = [
     "Activation",
     "Cell",
     "ConvEncoder",
+    "DeltaMemory",
     "Gru",
     "Linear",
     "Lstm",

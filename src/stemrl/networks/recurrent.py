@@ -1,62 +1,16 @@
-"""Memories that read one input after another: what a policy knows of its history.
-
-A memory resets where a trial starts, and stands still on padding. Both need to happen in the middle
-of a batch of sequences, so `unroll` takes a flag for each step and sequence.
+"""Recurrent memories: GRU and LSTM.
 
 On a CPU the cost of a recurrent network lies in the number of operations a step, not in their size.
 So the gates of a cell are one matrix, inputs are multiplied by theirs for the whole sequence before
 the loop, and the state is one array.
 """
 
-import abc
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-MemoryState = PyTree[Array]
-"""What a memory holds; every leaf `[…, size of that leaf]`, with the leading dimensions of the
-inputs."""
-
-Cell = Literal["gru", "lstm"]
-"""The memories there are; see `memory_cell`."""
-
-
-class AbstractMemoryCell(eqx.Module):
-    """A memory: a state, and what it says after each input."""
-
-    size: eqx.AbstractVar[int]
-    """Static: entries of an output."""
-
-    @abc.abstractmethod
-    def initial(self) -> MemoryState:
-        """The state before the first input, without leading dimensions."""
-
-    @abc.abstractmethod
-    def step(
-        self, state: MemoryState, x: Float[Array, "... inputs"]
-    ) -> tuple[MemoryState, Float[Array, "... size"]]:
-        """Read one input: the next state, and the output."""
-
-    @abc.abstractmethod
-    def unroll(
-        self,
-        state: MemoryState,
-        x: Float[Array, "time ... inputs"],
-        reset: Bool[Array, "time ..."] | None = None,
-        valid: Bool[Array, "time ..."] | None = None,
-    ) -> tuple[MemoryState, Float[Array, "time ... size"]]:
-        """Read whole sequences: the last state, and the output after each input.
-
-        **Arguments:**
-
-        - `state`: before the first input, with the leading dimensions of one time step.
-        - `reset`: where True, the state is the initial one before the step's input is read.
-        - `valid`: where False, the step leaves the state as it was (after a reset, if there is
-          one), and its output is to be ignored.
-        """
+from .memory import AbstractMemoryCell, unroll_steps
 
 
 class Gru(AbstractMemoryCell):
@@ -73,7 +27,7 @@ class Gru(AbstractMemoryCell):
     size: int = eqx.field(static=True)
 
     def __init__(self, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray):
-        """**Arguments:** entries of an input and of the state; see `memory_cell` for `span`."""
+        """**Arguments:** entries of an input and of the state; `span` as in `memory_cell`."""
         self.input, self.recurrent = _gates(inputs, size, 3, key)
         self.bias = jnp.zeros(3 * size)
         if span:
@@ -87,8 +41,7 @@ class Gru(AbstractMemoryCell):
     def step(
         self, state: Float[Array, "... size"], x: Float[Array, "... inputs"]
     ) -> tuple[Float[Array, "... size"], Float[Array, "... size"]]:
-        state = self._advance(state, x @ self.input + self.bias)
-        return state, state
+        return self._advance(state, x @ self.input + self.bias)
 
     def unroll(
         self,
@@ -97,14 +50,16 @@ class Gru(AbstractMemoryCell):
         reset: Bool[Array, "time ..."] | None = None,
         valid: Bool[Array, "time ..."] | None = None,
     ) -> tuple[Float[Array, "... size"], Float[Array, "time ... size"]]:
-        return _scan(self._advance, self.initial(), state, x @ self.input + self.bias, reset, valid)
+        gates = x @ self.input + self.bias
+        return unroll_steps(self._advance, self.initial(), state, gates, reset, valid)
 
-    def _advance(self, h: Array, from_input: Array) -> Array:
+    def _advance(self, h: Array, from_input: Array) -> tuple[Array, Array]:
         gates = 2 * self.size
         from_state = h @ self.recurrent
         r, z = jnp.split(jax.nn.sigmoid(from_input[..., :gates] + from_state[..., :gates]), 2, -1)
         n = jnp.tanh(from_input[..., gates:] + r * (from_state[..., gates:] + self.candidate_bias))
-        return n + z * (h - n)
+        h = n + z * (h - n)
+        return h, h
 
 
 class Lstm(AbstractMemoryCell):
@@ -121,7 +76,7 @@ class Lstm(AbstractMemoryCell):
     size: int = eqx.field(static=True)
 
     def __init__(self, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray):
-        """**Arguments:** entries of an input, and of h and c each; see `memory_cell` for `span`."""
+        """**Arguments:** entries of an input, and of h and c each; `span` as in `memory_cell`."""
         self.input, self.recurrent = _gates(inputs, size, 4, key)
         # The forget gate starts at σ(1): gradients flow through c from the beginning.
         keep = _keeping(size, span, key) if span else jnp.ones(size)
@@ -136,8 +91,7 @@ class Lstm(AbstractMemoryCell):
     def step(
         self, state: Float[Array, "... 2*size"], x: Float[Array, "... inputs"]
     ) -> tuple[Float[Array, "... 2*size"], Float[Array, "... size"]]:
-        state = self._advance(state, x @ self.input + self.bias)
-        return state, state[..., : self.size]
+        return self._advance(state, x @ self.input + self.bias)
 
     def unroll(
         self,
@@ -147,26 +101,15 @@ class Lstm(AbstractMemoryCell):
         valid: Bool[Array, "time ..."] | None = None,
     ) -> tuple[Float[Array, "... 2*size"], Float[Array, "time ... size"]]:
         gates = x @ self.input + self.bias
-        state, states = _scan(self._advance, self.initial(), state, gates, reset, valid)
-        return state, states[..., : self.size]
+        return unroll_steps(self._advance, self.initial(), state, gates, reset, valid)
 
-    def _advance(self, state: Array, from_input: Array) -> Array:
+    def _advance(self, state: Array, from_input: Array) -> tuple[Array, Array]:
         h, c = jnp.split(state, 2, -1)
         gates = from_input + h @ self.recurrent
         i, f, o = jnp.split(jax.nn.sigmoid(gates[..., : 3 * self.size]), 3, -1)
         c = f * c + i * jnp.tanh(gates[..., 3 * self.size :])
-        return jnp.concatenate([o * jnp.tanh(c), c], -1)
-
-
-def memory_cell(
-    cell: Cell, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray
-) -> AbstractMemoryCell:
-    """The memory called `cell`. With `span`, its entries start out forgetting in 1 to `span` steps,
-    each in a time of its own (Tallec and Ollivier 1804.11188); without, in one or two."""
-    kinds: dict[str, type[Gru] | type[Lstm]] = {"gru": Gru, "lstm": Lstm}
-    if cell not in kinds:
-        raise ValueError(f"unknown memory cell {cell!r}; known: {', '.join(kinds)}")
-    return kinds[cell](inputs, size, span=span, key=key)
+        h = o * jnp.tanh(c)
+        return jnp.concatenate([h, c], -1), h
 
 
 def _keeping(size: int, span: int, key: PRNGKeyArray) -> Float[Array, " size"]:
@@ -187,16 +130,3 @@ def _gates(inputs: int, size: int, gates: int, key: PRNGKeyArray) -> tuple[Array
     blocks = [orthogonal(k, (size, size)) for k in jax.random.split(recurrent_key, gates)]
     scale = jax.nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
     return scale(input_key, (inputs, gates * size)), jnp.concatenate(blocks, axis=1)
-
-
-def _scan(advance, initial: Array, state: Array, x: Array, reset, valid) -> tuple[Array, Array]:
-    def step(state: Array, row: tuple):
-        x, reset, valid = row
-        if reset is not None:
-            state = jnp.where(reset[..., None], initial, state)
-        following = advance(state, x)
-        if valid is not None:
-            following = jnp.where(valid[..., None], following, state)
-        return following, following
-
-    return jax.lax.scan(step, state, (x, reset, valid))

@@ -1,0 +1,77 @@
+"""Memories that read one input after another: what a policy knows of its history.
+
+A memory resets where a trial starts, and stands still on padding. Both need to happen in the middle
+of a batch of sequences, so `unroll` takes a flag for each step and sequence.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+MemoryState = PyTree[Array]
+"""What a memory holds; every leaf `[…, size of that leaf]`, with the leading dimensions of the
+inputs."""
+
+
+class AbstractMemoryCell(eqx.Module):
+    """A memory: a state, and what it says after each input."""
+
+    size: eqx.AbstractVar[int]
+    """Static: entries of an output."""
+
+    @abc.abstractmethod
+    def initial(self) -> MemoryState:
+        """The state before the first input, without leading dimensions."""
+
+    @abc.abstractmethod
+    def step(
+        self, state: MemoryState, x: Float[Array, "... inputs"]
+    ) -> tuple[MemoryState, Float[Array, "... size"]]:
+        """Read one input: the next state, and the output."""
+
+    @abc.abstractmethod
+    def unroll(
+        self,
+        state: MemoryState,
+        x: Float[Array, "time ... inputs"],
+        reset: Bool[Array, "time ..."] | None = None,
+        valid: Bool[Array, "time ..."] | None = None,
+    ) -> tuple[MemoryState, Float[Array, "time ... size"]]:
+        """Read whole sequences: the last state, and the output after each input.
+
+        **Arguments:**
+
+        - `state`: before the first input, with the leading dimensions of one time step.
+        - `reset`: where True, the state is the initial one before the step's input is read.
+        - `valid`: where False, the step leaves the state as it was (after a reset, if there is
+          one), and its output is to be ignored.
+        """
+
+
+def unroll_steps(
+    advance: Callable[[Array, Any], tuple[Array, Array]],
+    initial: Array,
+    state: Array,
+    x: PyTree[Array],
+    reset: Bool[Array, "time ..."] | None,
+    valid: Bool[Array, "time ..."] | None,
+    unroll: int = 1,
+) -> tuple[Array, Array]:
+    """`AbstractMemoryCell.unroll` of a state in one array; `advance` is given a step's `x`, and
+    `unroll` steps are compiled as one."""
+
+    def step(state: Array, row: tuple) -> tuple[Array, Array]:
+        x, reset, valid = row
+        if reset is not None:
+            state = jnp.where(reset[..., None], initial, state)
+        following, output = advance(state, x)
+        if valid is not None:
+            following = jnp.where(valid[..., None], following, state)
+        return following, output
+
+    return jax.lax.scan(step, state, (x, reset, valid), unroll=unroll)
