@@ -637,6 +637,11 @@ def test_of_400_episodes_one_diverges_and_the_others_go_on(
     assert main([*train(tmp_path / "run", config), "--quiet"]) == 0
     assert "warning: 1 simulation(s) diverged up to update 1" in capsys.readouterr().err
     assert [row["diverged"] for row in Run.open(tmp_path / "run").metrics()] == [1, 0]
+    for first_call, count in ((0, 1), (5, 0)):
+        called = first_call
+        words = ["evaluate", str(tmp_path / "run"), "--tasks", "20", "--episodes", "0", "--json"]
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out)["diverged"] == count
 
 
 SMALL = {

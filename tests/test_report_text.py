@@ -114,7 +114,7 @@ def test_a_gauge_is_plotted_to_one_scale():
 def test_the_sketched_episodes_are_those_that_were_scored():
     problem = Problem.of(make("families", "point-2d", horizon=10))
     params, key = draw_tasks(problem.target, "test", 3, 5)
-    scores, _ = play_tasks(Seeker(), problem, params, key, 3)
+    scores, *_ = play_tasks(Seeker(), problem, params, key, 3)
     some = jax.tree.map(lambda x: x[:2], params)
     texts = sketches(Seeker(), problem, some, 3, key)
     assert len(texts) == 2

@@ -25,6 +25,7 @@ def curves(scores: np.ndarray, split: str = "test", strata: np.ndarray | None = 
         train_is_test=False,
         scores=np.asarray(scores, float)[..., None],
         lengths=np.full((*np.shape(scores), 1), 10),
+        diverged=np.zeros((*np.shape(scores), 1), bool),
         strata=np.zeros(tasks, int) if strata is None else strata,
         target=Point2D(),
         params={"goal": np.zeros((tasks, 2))},

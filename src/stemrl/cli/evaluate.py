@@ -47,6 +47,8 @@ def run(arguments: list[str]) -> int:
         + (f", {result.agents} training seeds" if result.agents > 1 else "")
     )
     print(points_table(result.points, result.gaps))
+    if broken := int(result.diverged.sum()):
+        print(f"{broken} of {result.diverged.size} episodes ended because the simulation diverged")
     for name, gap in result.gaps.items():
         print(_of_trial(result, name, gap["trial"]))
     return 0

@@ -8,7 +8,14 @@ import sys
 import types
 from typing import Any
 
-from .evaluator import Evaluation, draw_tasks, episodes_to_adapt, evaluate, play_tasks
+from .evaluator import (
+    Evaluation,
+    Played,
+    draw_tasks,
+    episodes_to_adapt,
+    evaluate,
+    play_tasks,
+)
 from .few_shot import few_shot_losses
 from .statistics import (
     bootstrap_interval,
@@ -25,6 +32,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Generalisation",
+    "Played",
     "Transfer",
     "bootstrap_interval",
     "draw_tasks",

@@ -9,12 +9,12 @@ adaptation achieved.
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import (
     SPLITS,
@@ -57,6 +57,8 @@ class Evaluation:
     """Undiscounted return of every episode; with several agents `[tasks, rounds, agents × width]`."""
     lengths: Int[np.ndarray, "tasks rounds width"]
     """Steps of every episode."""
+    diverged: Bool[np.ndarray, "tasks rounds width"]
+    """Where the simulation broke down: the episode ended there, with the score it had."""
     strata: Int[np.ndarray, " tasks"]
     """For the interval: a finite family's tasks are strata of their own (the same ones would be
     played if all were done again); tasks drawn from a distribution are one stratum, as other
@@ -158,7 +160,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it; `per_task` is the mean return `[tasks][points]`, `gaps` is
-        empty where there is nothing to compare with."""
+        empty where there is nothing to compare with, `diverged` counts episodes."""
         return {
             "family": self.family,
             "identity": self.identity,
@@ -169,6 +171,7 @@ class Evaluation:
             "actions": self.actions,
             "reveal": self.reveal,
             "train_is_test": self.train_is_test,
+            "diverged": int(self.diverged.sum()),
             "episodes": self.points,
             "over_seeds": self.over_seeds,
             "gaps": self.gaps,
@@ -179,10 +182,12 @@ class Evaluation:
     def together(cls, parts: "list[Evaluation]") -> "Evaluation":
         """The evaluations of several agents on the same tasks as one. The interval is then over
         tasks, given these agents; `over_seeds` is over agents."""
-        scores = np.concatenate([part.scores for part in parts], axis=2)
-        lengths = np.concatenate([part.lengths for part in parts], axis=2)
-        agents = sum(part.agents for part in parts)
-        return dataclasses.replace(parts[0], scores=scores, lengths=lengths, agents=agents)
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts], axis=2)
+
+        each = {name: joined(name) for name in ("scores", "lengths", "diverged")}
+        return dataclasses.replace(parts[0], agents=sum(part.agents for part in parts), **each)
 
 
 def evaluate(
@@ -220,7 +225,7 @@ def evaluate(
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     params, play_key = draw_tasks(family, split, tasks, seed)
-    scores, lengths = play_tasks(agent, problem, params, play_key, rounds)
+    played = play_tasks(agent, problem, params, play_key, rounds)
     return Evaluation(
         family=family.name,
         identity=family.identity,
@@ -230,8 +235,9 @@ def evaluate(
         actions="most likely" if most_likely else "sampled",
         reveal=problem.reveal,
         train_is_test=family.finite,
-        scores=scores,
-        lengths=lengths,
+        scores=played.scores,
+        lengths=played.lengths,
+        diverged=played.diverged,
         strata=_strata(family, params),
         target=family,
         params=jax.tree.map(np.asarray, params),
@@ -285,11 +291,18 @@ def _strata(family: AbstractFamily, params: Params) -> Int[np.ndarray, " tasks"]
     return np.unique(np.concatenate(rows, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
+class Played(NamedTuple):
+    """Every episode's undiscounted return, length, and whether its simulation broke down."""
+
+    scores: Float[np.ndarray, "tasks rounds width"]
+    lengths: Int[np.ndarray, "tasks rounds width"]
+    diverged: Bool[np.ndarray, "tasks rounds width"]
+
+
 def play_tasks(
     agent: AbstractAgent, problem: Problem, params: Params, key: PRNGKeyArray, rounds: int
-) -> tuple[Float[np.ndarray, "tasks rounds width"], Int[np.ndarray, "tasks rounds width"]]:
-    """Returns and lengths of the episodes in which `agent` adapts to the tasks `params`, of the
-    problem's target.
+) -> Played:
+    """The episodes in which `agent` adapts to the tasks `params`, of the problem's target.
 
     Many tasks are played in chunks. The size of a chunk depends on nothing but shapes, so that the
     same call means the same on any machine.
@@ -313,8 +326,8 @@ def play_tasks(
         some, told = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, context))
         result = run(agent, family, some, told, chunk_key, rounds, 1 if one_by_one else None)
         parts.append(jax.tree.map(np.asarray, result))
-    scores, lengths = (np.concatenate(part)[:tasks] for part in zip(*parts, strict=True))
-    return scores.astype(float), lengths
+    scores, lengths, diverged = (np.concatenate(part)[:tasks] for part in zip(*parts, strict=True))
+    return Played(scores.astype(float), lengths, diverged)
 
 
 def _play_and_sum(
@@ -325,9 +338,11 @@ def _play_and_sum(
     key: PRNGKeyArray,
     rounds: int,
     task_batch: int | None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     trials = play(agent, family, params, context, key, rounds, task_batch=task_batch)
-    return trials.returns, trials.lengths
+    steps = trials.transitions
+    broken = steps.events.get("diverged", jax.numpy.zeros_like(steps.valid))
+    return trials.returns, trials.lengths, (broken & steps.valid).any(-1)
 
 
 _compiled = eqx.filter_jit(_play_and_sum)

@@ -22,6 +22,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractSupervisedFamily, AbstractSupervisedLearner, State
 from ..errors import UserError
+from ..reading import read_configuration
 from . import checkpoint, compiled
 from .files import locked, write_whole, writing
 from .loop import SAVE_SECONDS, Interrupted, NonFinite
@@ -95,10 +96,7 @@ def _claim(
             raise UserError(f"the settings cannot be written to {path.name}: {error}") from None
         write_whole(path, text.encode())
         return
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    found = read_configuration(path)
     for name, value in ours.items():
         if not isinstance(found, dict) or found.get(name) != value:
             was = found.get(name) if isinstance(found, dict) else None
