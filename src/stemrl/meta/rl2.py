@@ -184,6 +184,8 @@ class Rl2(AbstractLearner):
     """Weight of the value's loss."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus."""
+    anneal_entropy: bool = eqx.field(static=True, default=False)
+    """Whether that weight falls along with the step size."""
     max_gradient_norm: float = 0.5
     """Bound on the gradient's global norm."""
     target_kl: float | None = None
@@ -272,9 +274,11 @@ class Rl2(AbstractLearner):
             scaler = scaler.update(reward, experience.stream.trial_end, self.discount)
             reward = scaler(reward)
         lanes, value = self.lanes_of(problem, state, experience, reward)
+        over = self.anneal_updates if self.anneal_entropy else None
+        entropy_weight = annealed(self.entropy_weight, over, state.updates)
         networks, optimiser_state, metrics = fit(
             lambda networks, lanes: rl2_loss(
-                networks, lanes, self.clip, self.value_weight, self.entropy_weight
+                networks, lanes, self.clip, self.value_weight, entropy_weight
             ),
             state.networks,
             state.optimiser,

@@ -128,13 +128,11 @@ def fit(
     )
 
 
-def annealed(
-    learning_rate: float | Array, updates: int | None, done: Int[Array, ""]
-) -> float | Array:
-    """The step size after `done` of the `updates` in which it falls linearly to zero."""
+def annealed(value: float | Array, updates: int | None, done: Int[Array, ""]) -> float | Array:
+    """A step size or weight after `done` of the `updates` in which it falls linearly to zero."""
     if updates is None:
-        return learning_rate
-    return learning_rate * jnp.maximum(1.0 - done / updates, 0.0)
+        return value
+    return value * jnp.maximum(1.0 - done / updates, 0.0)
 
 
 def require_positive(learner: AbstractLearner, *names: str) -> None:
