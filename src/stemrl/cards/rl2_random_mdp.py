@@ -7,24 +7,40 @@ from .baselines import classical, finetuned
 from .card import Card, Measure
 from .workshop import Workshop, trial_totals
 
-STEPS = 60_000_000
+STEPS = 5_000_000
 PUBLISHED, BAR = 156.2, 156.0
 PLAYERS = {"random": 100.1, "psrl": None, "psrl-published": 138.1, "known-task": None}
 """With the paper's numbers; its other baselines (OPSRL 144.1, UCRL2 146.6, ε-greedy 132.8) are not
 in this library."""
+# The authors' GRU of 256 entries and discount of 0.99 took 250,000 steps an update. On a thirtieth of
+# that a GRU learns almost nothing here (11.8 an episode after 4M steps; chance is 10): it has to find
+# out where to keep fifty rewards and how to find one again, which fast weights need not. An episode
+# has ten steps, and the value of the rest of the trial drowns that of the rest of the episode: with
+# 0.95 instead of 0.99, 15.0 after 1M steps instead of 14.4. Without the bonus, and with 0.015 or 0.02
+# of it, the policy was certain after 1M steps, and stayed at 13.5.
 SETTINGS = {
+    "cell": "delta",
     "hidden_size": 128,
-    "batch_steps": 60_000,
-    "learning_rate": 1e-3,
-    "anneal_updates": STEPS // 60_000,
-    "entropy_weight": 0.0,
+    "between": 256,
+    "previous_observation": True,
+    "batch_steps": 32_000,
+    "minibatches": 8,
+    "epochs": 4,
+    "learning_rate": 3e-3,
+    "anneal_updates": STEPS // 32_000,
+    "entropy_weight": 0.03,
+    "anneal_entropy": True,
+    "discount": 0.95,
+    "trace": 0.4,
 }
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """Trials of ten episodes of ten steps."""
     steps = workshop.pick(STEPS, 2_000)
-    settings = SETTINGS | workshop.pick({}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8})
+    settings = SETTINGS | workshop.pick(
+        {}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8, "between": 8}
+    )
     trained = workshop.train("rl2", "rl2", "random-mdp", steps=steps, settings=settings)
     found = workshop.evaluate(trained, tasks=workshop.pick(4000, 20))
     return [
