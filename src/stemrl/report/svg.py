@@ -86,7 +86,7 @@ def chart(
         f' y2="{HEIGHT - BOTTOM}"/>'
         f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}"'
         f' text-anchor="middle">{escape(x_label)}</text>'
-        f'<text class="label" transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
+        f'<text class="label" transform="translate(10 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'
         f' text-anchor="middle">{escape(y_label)}</text>'
     )
     parts.extend(_band(one, px, py) for one in shown)
