@@ -105,6 +105,16 @@ def test_every_path_exists(page: Path):
         assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_section_is_empty(page: Path):
+    text = BLOCK.sub("code", page.read_text(encoding="utf-8"))  # `# …` in a shell is no heading
+    headings = list(re.finditer(r"^(#+) (.+)$", text, re.MULTILINE))
+    for heading, following in zip(headings, [*headings[1:], None], strict=True):
+        end = len(text) if following is None else following.start()
+        deeper = following is not None and len(following[1]) > len(heading[1])
+        assert deeper or text[heading.end() : end].strip(), heading[2]
+
+
 @pytest.mark.parametrize("page", ["map.md", "zh/map.md"])
 def test_the_map_names_what_there_is(page: str):
     text = (DOCS / page).read_text(encoding="utf-8")
