@@ -160,9 +160,22 @@ def _stream(
             live = select(ended & ~trial_end, like(episode(live, episode_keys), live), live)
             return select(trial_end, like(trial(trial_keys), live), live)
 
-        return lax.cond(jnp.any(ended), renew, lambda live: live, live), row
+        return lax.cond(_any_anywhere(ended), renew, lambda live: live, live), row
 
     return lax.scan(step, live, jax.random.split(key, steps))
+
+
+@jax.custom_batching.custom_vmap
+def _any_anywhere(flags: Bool[Array, " lanes"]) -> Bool[Array, ""]:
+    """Whether any is True; under `vmap` (several seeds at once) any of all of them. One answer for
+    all keeps a `cond` a choice: on several it would compute both sides at every step, and to draw
+    tasks can cost far more than to play them. For what leaves lanes alone whose flag is False."""
+    return jnp.any(flags)
+
+
+@_any_anywhere.def_vmap
+def _(size: int, batched: list[bool], flags: Bool[Array, "seeds lanes"]) -> tuple[Array, bool]:
+    return _any_anywhere(flags), False
 
 
 def _new_episode(
