@@ -136,9 +136,11 @@ def finetuned(
     settings: Mapping[str, Any] | None = None,
     label: str = "finetune",
     step_sizes: Sequence[float] = STEP_SIZES,
+    seeds: Sequence[int] | None = None,
 ) -> Measure:
     """The plain alternative: PPO on all the training tasks for `steps` steps, then PPO on the
     episodes of the trial, `width` at a time. One value a seed: the mean total of a trial.
+    `seeds`: fewer than all, as in `Workshop.train`.
 
     The step size of the adaptation is the best of `step_sizes` on training tasks.
 
@@ -166,6 +168,7 @@ def finetuned(
         steps=steps,
         settings={**settings, "width": width},
         family_settings=family_settings,
+        seeds=seeds,
     )
     problem = trained.problem
 

@@ -110,6 +110,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
                 steps=steps,
                 tasks=workshop.pick(2_000, 20),
                 width=5,
+                seeds=workshop.seeds[:1],
                 family_settings=settings,
                 label=f"finetune-{label}",
                 settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),

@@ -60,6 +60,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             steps=steps,
             tasks=workshop.pick(1000, 20),
             width=1,
+            seeds=workshop.seeds[:1],
             settings=workshop.pick(
                 {"lanes": 128, "steps_per_update": 50, "minibatches": 8},
                 {"lanes": 4, "steps_per_update": 15},
