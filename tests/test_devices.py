@@ -121,8 +121,11 @@ PROCESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_devices import configuration, hosts, train
-hosts.join()
-train(configuration(devices=2), sys.argv[2], progress=False)
+if len(sys.argv) > 3:
+    train(configuration(), sys.argv[2], progress=False)
+else:
+    hosts.join()
+    train(configuration(devices=2), sys.argv[2], progress=False)
 """
 
 
@@ -140,16 +143,17 @@ def test_a_run_on_two_hosts_is_that_on_one(tmp_path):
                 words, env=variables | {"JAX_ENABLE_X64": "1"}, stderr=subprocess.PIPE, text=True
             )
         )
-    jax.config.update("jax_enable_x64", True)  # in the callback's thread too
-    try:
-        alone = train(configuration(), tmp_path / "alone", progress=False)
-    finally:
-        jax.config.update("jax_enable_x64", False)
+    # In a process of its own too: what other tests have compiled here is for float32.
+    words = [sys.executable, "-c", PROCESS, Path(__file__).parent, tmp_path / "alone", "alone"]
+    variables = os.environ | {"JAX_ENABLE_X64": "1"}
+    processes.append(
+        subprocess.Popen([*map(str, words)], env=variables, stderr=subprocess.PIPE, text=True)
+    )
     for process in processes:
         said = process.communicate(timeout=120)[1]
         assert process.returncode == 0, said[-3000:]
     assert not (tmp_path / "1").exists()
-    together = Run.open(tmp_path / "0")
+    alone, together = Run.open(tmp_path / "alone"), Run.open(tmp_path / "0")
     assert together.config.devices == 2
     first = [
         load_file(run.path / "checkpoints" / "000000000040" / "state.safetensors")
