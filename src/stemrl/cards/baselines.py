@@ -140,7 +140,6 @@ def finetuned(
 ) -> Measure:
     """The plain alternative: PPO on all the training tasks for `steps` steps, then PPO on the
     episodes of the trial, `width` at a time. One value a seed: the mean total of a trial.
-    `seeds`: fewer than all, as in `Workshop.train`.
 
     The step size of the adaptation is the best of `step_sizes` on training tasks.
 
@@ -151,6 +150,7 @@ def finetuned(
       round must hold at least two steps to learn from.
     - `episodes`: of a trial; by default the family's own number.
     - `settings`: of `finetune`, other than the defaults.
+    - `seeds`: fewer than all, as in `Workshop.train`.
     """
     config = RunConfig("finetune", family, family_settings=dict(family_settings or {}))
     target = config.problem().target

@@ -41,7 +41,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     settings = SETTINGS | workshop.pick(
         {}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8, "between": 8}
     )
-    # One seed after another, which is faster on two cores for networks of this size.
+    # One seed after another: each takes a quarter of an hour, and can be stopped and gone on with.
     trained = workshop.train(
         "rl2", "rl2", "random-mdp", steps=steps, settings=settings, together=False
     )
