@@ -56,7 +56,7 @@ CELLS = (
         },
         # What the best tuned UCB1 has: greedy cannot reach it.
         bar=82.4,
-        steps=12_000_000,
+        steps=20_000_000,
         settings={
             "batch_steps": 48_000,
             "minibatches": 8,
