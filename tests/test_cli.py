@@ -214,6 +214,12 @@ def test_mistakes_with_a_run(runs: Path, capsys, tmp_path):
     assert "horizon=5" in line and "horizon=6" in line
     assert "it is empty" in fails(capsys, "evaluate", str(tmp_path))
     assert "none is best" in fails(capsys, "evaluate", one, "--checkpoint", "best")
+    assert "last, best or a number of steps, not 'first'" in fails(
+        capsys, "evaluate", one, "--checkpoint", "first"
+    )
+    assert "no checkpoint of 7 steps; there are: " in fails(
+        capsys, "evaluate", one, "--checkpoint", "7"
+    )
 
 
 def test_damaged_and_foreign_runs(runs: Path, capsys, tmp_path):

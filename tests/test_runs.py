@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -160,6 +160,16 @@ def test_chunks_evaluations_and_kept_checkpoints_change_nothing(
     other = train(config, tmp_path / "a", progress=False)
     assert files(other)["000000000360"] == files(whole)["000000000360"]
     assert sorted(map(int, files(other))) == [120, 240, 360]
+    # What is kept can be opened, and what is damaged has no substitute.
+    assert not np.array_equal(other.agent(120).weight, other.agent().weight)
+    np.testing.assert_array_equal(other.agent(360).weight, other.agent("last").weight)
+    with pytest.raises(UserError, match="no checkpoint of 121 steps; there are: 120, 240, 360"):
+        other.agent(121)
+    with pytest.raises(UserError, match="'last', 'best' or a number"):
+        other.agent(cast(Any, "first"))
+    (other.path / "checkpoints" / "000000000120" / "state.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"damaged.*ask for another"):
+        other.agent(120)
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     other = train(config, tmp_path / "b", progress=False)

@@ -118,8 +118,8 @@ def evaluate(
 
     - `what`: a run, its folder, the name of a trained agent (`stemrl list agents`), or an agent
       (then with the `problem` or family to play).
-    - `which`: a run's `last` or `best` checkpoint. Of a run of several seeds all agents play the
-      same tasks, and are evaluated together.
+    - `which`: a run's `last` or `best` checkpoint, or that of so many environment steps. Of a run
+      of several seeds all agents play the same tasks, and are evaluated together.
     - `method`: an agent's name, for the result.
     - `oracle`: a run on the same family that was trained with `reveal="context"`: it plays the same
       tasks, and the result has the gap to it.
@@ -149,8 +149,11 @@ def evaluate(
     if told is None:
         return result
     # On about as many episodes: told the task, it is none the better for more.
-    used, width = int(result.points[-1]["episodes_used"]), told.agent(which).width
-    played = evaluate(told, episodes=used // width * width, which=which, **options)
+    used = int(result.points[-1]["episodes_used"])
+    # A number of steps is of the run's own training, not of the oracle's.
+    options["which"] = which if isinstance(which, str) else "last"
+    width = told.agent(options["which"]).width
+    played = evaluate(told, episodes=used // width * width, **options)
     return dataclasses.replace(result, oracle=played)
 
 

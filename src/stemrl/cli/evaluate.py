@@ -1,11 +1,12 @@
 """`stemrl evaluate RUN` and `stemrl evaluate PLAYER FAMILY`."""
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import UserError
-from ..settings import settings_of
+from ..settings import read, settings_of
 from .output import as_json, number, only_answers, remark, table
 from .parser import Parser, given
 
@@ -153,10 +154,21 @@ def add_evaluation_flags(parser: Parser, tasks: int = 100) -> None:
     parser.add_switch("--most-likely", "take the most likely actions, not sampled ones")
     parser.add_argument(
         "--checkpoint",
-        choices=("last", "best"),
+        type=_checkpoint,
         default="last",
-        help="last or best, by the evaluations while training (default: last)",
+        metavar="last|best|STEPS",
+        help="the last, the best by the evaluations while training, or the one that was kept at so"
+        " many environment steps (default: last)",
     )
+
+
+def _checkpoint(text: str) -> str | int:
+    if text in ("last", "best"):
+        return text
+    steps = read(text, int)
+    if not isinstance(steps, int):
+        raise argparse.ArgumentTypeError(f"must be last, best or a number of steps, not '{text}'")
+    return steps
 
 
 def evaluation_options(options: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def report(
     - `out`: the file; by default `report.html` in the first run's folder, and for a trained agent
       that comes with the package `NAME.html` in the working directory.
     - `split`, `tasks`, `episodes`, `seed`, `most_likely`: of the evaluation, see `evaluate`.
-    - `which`: the `last` checkpoint or the `best`.
+    - `which`: the `last` checkpoint, the `best`, or that of so many environment steps.
     - `comparisons`: what to set beside the runs; by default PPO from scratch on the same number
       of episodes.
     - `title`: by default method and family.

@@ -20,7 +20,8 @@ CONFIG, METRICS, CHECKPOINTS = "config.json", "metrics.jsonl", "checkpoints"
 AGENTS = "agents"
 """Instead of `checkpoints` in an exported run (see `export`)."""
 
-Which = Literal["last", "best"]
+Which = Literal["last", "best"] | int
+"""A checkpoint: the last, the best by the evaluations while training, or that of so many steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Run:
 
     def state(self, which: Which = "last") -> State:
         """The whole state of learning at the last or best checkpoint; if that is damaged, at the
-        next that is not. With several seeds every leaf has a leading dimension `[seeds]`. An
+        next that is not. A number asks for the checkpoint of so many environment steps, which
+        nothing stands in for. With several seeds every leaf has a leading dimension `[seeds]`. An
         exported run has none."""
         return self.restore(which)[0]
 
@@ -112,19 +114,31 @@ class Run:
                 return *checkpoint.load(path, template), damaged
             except checkpoint.Damaged as error:
                 damaged.append(f"checkpoint {path.name} is damaged ({error})")
-        raise UserError(
-            f"no checkpoint of {self.path} can be read: {'; '.join(damaged)}; train it anew"
-        )
+        advice = "train it anew" if isinstance(which, str) else "ask for another"
+        raise UserError(f"no checkpoint of {self.path} can be read: {'; '.join(damaged)}; {advice}")
 
     def ranked(self, which: Which = "last") -> list[Path]:
         """The checkpoints in the order in which they are tried: newest first, or best first and
-        then newest first."""
-        if which not in ("last", "best"):
-            raise UserError(f"a checkpoint is 'last' or 'best', not {which!r}")
+        then newest first, or the one that was asked for."""
+        if isinstance(which, bool) or (
+            not isinstance(which, int) and which not in ("last", "best")
+        ):
+            raise UserError(
+                f"a checkpoint is 'last', 'best' or a number of environment steps, not {which!r}"
+            )
         folder = self.path / (AGENTS if self.exported else CHECKPOINTS)
         paths = checkpoint.saved(folder)[::-1]
         if not paths:
             raise UserError(f"{self.path} has no checkpoint yet; train it further")
+        if isinstance(which, int):
+            at = [path for path in paths if int(path.name) == which]
+            if not at:
+                there = ", ".join(str(int(path.name)) for path in reversed(paths))
+                raise UserError(
+                    f"{self.path} has no checkpoint of {which} steps; there are: {there}"
+                    " (--keep-every keeps more of them)"
+                )
+            return at
         if which == "last":
             return paths
         readable = []
