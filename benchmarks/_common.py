@@ -7,6 +7,7 @@ A benchmark measures both sides in one process, alternating, and hands rows to `
 
 import json
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,29 @@ def alternate(sides: dict[str, Callable[[], float]], repeats: int = 5) -> dict[s
         for name, run in sides.items():
             seen[name].append(run())
     return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def peer(python: str, script: str, *arguments: str) -> Callable[[int], float]:
+    """Seconds that another library takes for so many steps, in a process of its own that is idle
+    between its turns. `script`, beside this file, prints `ready` once it is warm, then reads a
+    number of steps a line and answers with the seconds they took."""
+    process = subprocess.Popen(
+        [python, str(Path(__file__).with_name(script)), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    questions, answers = process.stdin, process.stdout
+    if answers.readline().strip() != "ready":
+        raise SystemExit(f"{script} did not start in {python}; its message is above")
+
+    def seconds(steps: int) -> float:
+        questions.write(f"{steps}\n")
+        questions.flush()
+        return float(answers.readline())
+
+    return seconds
 
 
 def row(

@@ -13,14 +13,13 @@ gradient step reaches.
 """
 
 import argparse
-import subprocess
 import time
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 
-from _common import alternate, row, write
+from _common import alternate, peer, row, write
 from stemrl.core import Problem
 from stemrl.physics import HalfCheetahVel
 from stemrl.rl import Sac, SacState
@@ -92,27 +91,6 @@ def products() -> Callable[[], float]:
     return once
 
 
-def peer(python: str, library: str) -> Callable[[], float]:
-    """Steps a second of another library in a process of its own, idle between its turns."""
-    process = subprocess.Popen(
-        [python, str(__file__).replace("sac.py", "_sac_peer.py"), library],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    questions, answers = process.stdin, process.stdout
-    if answers.readline().strip() != "ready":
-        raise SystemExit(f"{library} did not start in {python}; its message is above")
-
-    def once() -> float:
-        questions.write(f"{STEPS}\n")
-        questions.flush()
-        return STEPS / float(answers.readline())
-
-    return once
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", help="an interpreter that has the other libraries")
@@ -121,7 +99,9 @@ def main() -> None:
 
     sides = {"stemrl": ours(), "products": products()}
     if options.peers:
-        sides |= {name: peer(options.peers, library) for name, library in LIBRARIES.items()}
+        for name, library in LIBRARIES.items():
+            seconds = peer(options.peers, "_sac_peer.py", library)
+            sides[name] = lambda seconds=seconds: STEPS / seconds(STEPS)
     speed = alternate(sides, options.repeats)
     rows = [
         row(f"SAC over {name}, fixed figure", speed["stemrl"], FIXED[name], bar)

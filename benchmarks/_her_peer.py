@@ -1,0 +1,39 @@
+"""The other side of `her.py`, in an interpreter of its own: DQN with Stable-Baselines3's HER buffer.
+
+    python _her_peer.py BITS
+
+Reads a number of steps a line, trains for as many, answers with the seconds they took.
+"""
+
+import sys
+import time
+
+from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
+
+
+def main(bits: int) -> None:
+    # What is compared, said aloud where it is the default too.
+    model = DQN(
+        "MultiInputPolicy",
+        BitFlippingEnv(n_bits=bits, max_steps=bits),
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+        batch_size=128,
+        train_freq=1,
+        gradient_steps=1,
+        learning_starts=10 * bits,
+        policy_kwargs={"net_arch": [256]},
+        device="cpu",
+        seed=0,
+    )
+    model.learn(20 * bits)  # over the random beginning
+    print("ready", flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        model.learn(int(line), reset_num_timesteps=False)
+        print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
