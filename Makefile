@@ -51,7 +51,8 @@ wheel: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/physics.py
 	$(BIN)/python benchmarks/maml.py
-	$(BIN)/python benchmarks/sac.py
+	$(BIN)/python benchmarks/her.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/sac.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/start_up.py
 
 clean:

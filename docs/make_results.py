@@ -4,12 +4,12 @@ Nothing on that page is written by hand; a test compares it with the files that 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stemrl import registry
-from stemrl.cards.card import reached
+from stemrl.cards.card import Card, reached
 from stemrl.cli.output import number
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,29 +26,34 @@ CARDS = """## Published results
 
 A *card* is a published result and the setting that is to give ours. `stemrl reproduce CARD` trains,
 evaluates, prints the paper's numbers beside ours and writes the file that stands here. *Ours* is a mean
-over training seeds, beside it the 95% t interval over seeds. A row with a *bar* is a claim: it is
+over training seeds, beside it the 95% t interval over seeds; a row without an interval is of one seed, or
+of what has none. A row with a *bar* is a claim: it is
 *reached* or **missed**; a row without one stands there for comparison. The bar is what this library
 asks of itself, and need not be the paper's number.
 """
 
 BENCHMARKS = """## Speed
 
-Ours and theirs in turns, on the same machine: `make bench`. For a peer that cannot be installed beside
-this library the figure stands in that was once measured on two cores. The ratio says how many times
-better ours is.
+`make bench`. Where a row says *in turns*, and where the other side is a limit or another part of this
+library, both were measured in one run, alternating; a *fixed figure* of another library was once measured
+on two cores. The ratio says how many times better ours is.
 """
 
 
-def page(results: Path, known_cards: Sequence[str]) -> str:
-    """The whole page, from a folder of results and the names of all cards."""
+def page(results: Path, known: Mapping[str, Card]) -> str:
+    """The whole page, from a folder of results and all cards. Numbers are the files', words are the
+    cards' as they are today, so that a word can be mended without measuring anew."""
     cards, benchmarks = (_read(results / kind) for kind in ("cards", "benchmarks"))
+    for name in cards.keys() & known.keys():
+        words = known[name]
+        cards[name] |= {"title": words.title, "source": words.source, "note": words.note}
     for name, card in cards.items():
         if card["scale"] != "full":
             raise SystemExit(f"results/cards/{name}.json is of scale {card['scale']}, not full")
     parts = [OPENING, CARDS]
     if cards:
         parts.append(_overview(cards))
-    if missing := [name for name in known_cards if name not in cards]:
+    if missing := [name for name in known if name not in cards]:
         parts.append(f"Not run at full scale yet: {', '.join(f'`{name}`' for name in missing)}.\n")
     elif not cards:
         parts.append("There is no card yet.\n")
@@ -195,4 +200,5 @@ def _sentence(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(ROOT / "results", list(registry.CARDS)), encoding="utf-8")
+    every = {name: entry.load() for name, entry in registry.CARDS.items()}
+    PAGE.write_text(page(ROOT / "results", every), encoding="utf-8")

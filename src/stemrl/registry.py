@@ -151,7 +151,7 @@ CARDS: dict[str, Entry] = {
         "what keeps MAML's exploration alive on a half-cheetah",
     ),
     "rl2-bandit": Entry(
-        "stemrl.cards.rl2_bandit:CARD", "RL² explores bandits as well as rules made for them"
+        "stemrl.cards.rl2_bandit:CARD", "RL² explores bandits nearly as well as rules made for them"
     ),
     "rl2-gridnavi": Entry(
         "stemrl.cards.rl2_gridnavi:CARD", "RL² searches a grid nearly as the Bayes-optimal agent"

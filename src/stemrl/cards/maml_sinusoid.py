@@ -113,6 +113,15 @@ def _rows(
 CARD = Card(
     name="maml-sinusoid",
     title="MAML learns a sine wave from five points in one gradient step",
-    source="Finn et al. 2017, arXiv:1703.03400, §5.1 and Table 2 (text)",
+    source="Finn et al. 2017 (1703.03400), §5.1 and Table 2",
     run=run,
+    seeds=5,
+    note=(
+        "Trained on two inner steps from five points, not on the paper's one step from ten: from there"
+        " ten steps at test run away to infinity on 2 to 90 of 6,000 waves, and the mean with them. The"
+        " outer step size decays to 0, which the paper does not say. 40,000 waves leave an evaluation a"
+        " standard error of about 0.005. The differences are paired over seeds. Out of distribution, and"
+        " for pretraining, the step size at test is tuned on other waves; MAML's within the distribution"
+        " is that of training."
+    ),
 )

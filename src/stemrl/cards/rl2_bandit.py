@@ -26,7 +26,7 @@ class Cell:
     arms: int
     published: float
     """RL²'s."""
-    players: dict[str, float]
+    players: dict[str, float | None]
     """The others', as published."""
     bar: float | None
     """`None`: by `SHARE`."""
@@ -41,7 +41,8 @@ CELLS = (
         arms=5,
         published=6.7,
         players={
-            "random": 5.0, "gittins": 6.6, "thompson": 5.7, "ucb1-tuned": 6.7, "greedy": 6.6,
+            "random": 5.0, "gittins": 6.6, "thompson": 5.7, "ucb1-tuned": 6.7,
+            "epsilon-greedy": None, "greedy": 6.6,
         },
         bar=None,
         steps=3_000_000,
@@ -52,9 +53,10 @@ CELLS = (
         arms=10,
         published=83.5,
         players={
-            "random": 49.9, "gittins": 82.8, "thompson": 76.7, "ucb1-tuned": 82.4, "greedy": 77.1,
+            "random": 49.9, "gittins": 82.8, "thompson": 76.7, "ucb1-tuned": 82.4,
+            "epsilon-greedy": None, "greedy": 77.1,
         },
-        # What the best tuned UCB1 has: greedy cannot reach it.
+        # What the paper's best UCB1 has: greedy cannot reach it.
         bar=82.4,
         steps=20_000_000,
         settings={
@@ -123,7 +125,13 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
 CARD = Card(
     name="rl2-bandit",
-    title="RL² explores bandits as well as the rules that were made for them",
+    title="RL² learns to explore bandits, better than greedy play and nearly as the best rules",
     source="Duan et al. 2016 (1611.02779), Table 1; Bayes-optimal values are exact",
     run=run,
+    note=(
+        "By PPO on updates of 12,000 and 48,000 steps, not by TRPO on 250,000 as in the paper. UCB1 here"
+        " has the prior's pulls besides a tuned constant, and Gittins' index a discount of 0.99: both are"
+        " better than published, and better than RL² at a hundred pulls, whose bar is what the paper's best"
+        " UCB1 has. Fine-tuning, which only stands beside, is of one seed and ε-greedy's ε is 0.1."
+    ),
 )

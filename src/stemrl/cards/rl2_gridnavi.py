@@ -6,7 +6,7 @@ import numpy as np
 
 from ..optimal import best_search
 from ..tasks.gridnavi import GridNavi
-from .baselines import exact, finetuned
+from .baselines import classical, exact, finetuned
 from .card import Card, Measure
 from .workshop import Workshop, trial_totals
 
@@ -35,6 +35,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         Measure("RL² total", trial_totals(found), bar=SHARE * optimum.value),
         *(Measure(f"RL², episode {i + 1}", values.tolist()) for i, values in enumerate(episodes)),
         *exact(family),
+        *classical(
+            workshop, family, {"random": None, "psrl": None}, trials=workshop.pick(2_000, 21)
+        ),
         finetuned(
             workshop,
             "gridnavi",
@@ -51,4 +54,8 @@ CARD = Card(
     title="RL² searches a grid nearly as the Bayes-optimal agent does",
     source="GridNavi of VariBAD (Zintgraf et al. 2020, 1910.08348), §5.1; the optimum is exact",
     run=run,
+    note=(
+        "PSRL plays as if the goal were one drawn from its posterior. What is published of this grid is"
+        " a curve; the bar is a share of the exact optimum."
+    ),
 )
