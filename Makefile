@@ -48,6 +48,7 @@ docs: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
+# PEERS: an interpreter that has the other libraries; without it only the fixed figures stand beside.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/physics.py
 	$(BIN)/python benchmarks/maml.py

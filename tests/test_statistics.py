@@ -76,6 +76,16 @@ def test_interval_covers_the_truth_where_repeats_are_not_independent():
     assert naive / 150 < 0.6
 
 
+def test_strata_of_a_single_score_are_drawn_together():
+    scores = np.arange(21.0)[:, None]
+    alone = bootstrap_interval(scores, np.arange(21))
+    np.testing.assert_array_equal(alone, bootstrap_interval(scores))
+    assert alone[0] < alone[1]
+    # A stratum of two units is still one of its own: 0 or 1 twice, and 2 or 3 twice.
+    interval = bootstrap_interval(scores[:4], np.array([0, 0, 1, 2]), statistic=mean)
+    assert interval == (1.0, 2.0)
+
+
 def test_one_unit_in_every_stratum_draws_its_repeats():
     scores = np.array([[0.0, 1.0, 2.0, 3.0], [10.0, 11.0, 12.0, 13.0]])
     low, high = bootstrap_interval(scores, np.arange(2), statistic=mean)

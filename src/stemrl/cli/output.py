@@ -40,9 +40,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, thousands apart."""
+    """Four significant digits, thousands apart; below 10⁻⁶ is 0."""
     if value is None or not math.isfinite(value):
         return "–" if value is None else str(value)
+    if abs(value) < 1e-6:
+        # What float32 leaves of a return of nothing, or of a difference between equal ones.
+        return "0"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 

@@ -48,7 +48,9 @@ def bootstrap_interval(
 
     - `scores`: `[units, repeats]`.
     - `strata`: a label for each unit; one stratum by default. A stratum of a single unit tells
-      nothing of the variation between units: there, its repeats are drawn instead.
+      nothing of the variation between units: there, its repeats are drawn instead. Strata of a
+      single score tell nothing at all: they are drawn together as one, which makes the interval
+      wider than it need be, and not of no width.
     - `statistic`: `[..., n]` to `[..., *out]`; the interval has the shape `out`.
     """
     scores = np.asarray(scores, float)
@@ -63,7 +65,10 @@ def _resample(
 ) -> Iterator[Float[np.ndarray, "block n"]]:
     """Bootstrap draws of all scores, flattened, in blocks that bound the memory they take."""
     units, repeats = scores.shape
-    labels = np.zeros(units, int) if strata is None else np.asarray(strata)
+    labels = np.zeros(units, int) if strata is None else np.unique(strata, return_inverse=True)[1]
+    if repeats == 1:
+        alone = np.bincount(labels)[labels] == 1
+        labels = np.where(alone, -1, labels)
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     random = np.random.default_rng(seed)
     block = max(1, 4_000_000 // scores.size)
