@@ -5,9 +5,12 @@ The tests ask the same functions (`tests/test_public_names.py`).
 """
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
+import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,82 +19,142 @@ import stemrl
 
 API = Path(__file__).parent / "api"
 """One page for each package."""
+INTERNAL = {
+    "stemrl.agents": "trained agents as data and the script that makes them; `stemrl.load` opens them",
+    "stemrl.cli": "the command line, documented by `stemrl --help`; the same in Python is `stemrl.api`",
+}
+"""Packages that name nothing for others, and why."""
 PICTURES = "results/cards"
 """Where cards leave pictures beside their results, seen from the repository's root."""
 
 
 def packages() -> list[str]:
-    """The packages of stemrl whose face names something."""
-    found = []
-    for module in pkgutil.iter_modules(stemrl.__path__, "stemrl."):
-        if module.ispkg and getattr(importlib.import_module(module.name), "__all__", []):
-            found.append(module.name)
-    return found
+    """The packages of stemrl that others may use: all but the internal ones."""
+    found = pkgutil.iter_modules(stemrl.__path__, "stemrl.")
+    return [module.name for module in found if module.ispkg and module.name not in INTERNAL]
 
 
-def undocumented(package: str) -> list[str]:
-    """Public names of a package, and public methods defined on its public classes, that have no
-    docstring of their own or of what they implement. The docstring of a type or a constant is the
-    string below it."""
-    face = importlib.import_module(package)
+def modules() -> list[str]:
+    """What must be documented: stemrl itself, its packages, and the single modules that API pages
+    show beside them."""
+    shown = {
+        name
+        for page in API.glob("*.md")
+        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    return sorted({"stemrl", *packages(), *shown})
+
+
+def undocumented(module: str) -> list[str]:
+    """Public names of a module or package, and public methods and properties defined on its public
+    classes, that have no docstring.
+
+    Docstrings are read from the source, as the pages are made from it: at run time dataclasses,
+    named tuples and Equinox modules have one that Python made up from their fields, and every
+    subclass has its base's. An override needs none of its own where one of the project's base
+    classes documents what is overridden: there it is the contract's. The docstring of a type or a
+    constant is the string below it; fields are not asked for theirs.
+    """
+    face = importlib.import_module(module)
     missing = []
-    for name in face.__all__:
-        # A cached function is an object around a function.
-        thing = inspect.unwrap(getattr(face, name))
-        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
-            if not _string_below(face, name):
-                missing.append(f"{package}.{name}")
-            continue
-        if not inspect.getdoc(thing):
-            missing.append(f"{package}.{name}")
-        if not inspect.isclass(thing):
-            continue
-        for attribute, value in vars(thing).items():
-            public = not attribute.startswith("_")
-            callable_ = inspect.isfunction(value) or isinstance(value, property | classmethod)
-            if public and callable_ and not inspect.getdoc(getattr(thing, attribute, value)):
-                missing.append(f"{package}.{name}.{attribute}")
+    for name in _public(face):
+        home, definition, text = _defined(face, name)
+        if not text:
+            missing.append(f"{module}.{name}")
+        if isinstance(definition, ast.ClassDef):
+            cls = getattr(home, definition.name)
+            missing += [f"{module}.{name}.{member}" for member in _silent_members(cls)]
     return missing
 
 
 def unlisted(package: str, folder: Path = API) -> str | None:
-    """What is wrong with the API page of a package; `None` if nothing is."""
+    """What is wrong with the face or the API page of a package; `None` if nothing is."""
+    if not hasattr(importlib.import_module(package), "__all__"):
+        return (
+            f"{package} has no __all__: name what is public, or say in docs/hooks.py why nothing is"
+        )
     page = folder / f"{package.removeprefix('stemrl.')}.md"
     if not page.exists() or f"::: {package}\n" not in page.read_text(encoding="utf-8"):
         return f"write docs/api/{page.name}: '# {package}' and '::: {package}'"
     return None
 
 
-def _string_below(face: ModuleType, name: str) -> str:
-    """The string below an assignment, followed through the imports of a package's face."""
-    source = ast.parse(inspect.getsource(face))
-    for statement, below in zip(source.body, [*source.body[1:], None], strict=True):
+def _public(face: ModuleType) -> list[str]:
+    """`__all__`, or the public functions, classes and constants that a module itself defines."""
+    if hasattr(face, "__all__"):
+        return list(face.__all__)
+    names = [name for statement in _body(face) for name in _names(statement)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def _defined(face: ModuleType, name: str) -> tuple[ModuleType, ast.stmt, str]:
+    """Where a name is defined, followed through the imports of a package's face; by which statement;
+    and the docstring there."""
+    body = _body(face)
+    for statement, below in zip(body, [*body[1:], None], strict=True):
+        if name in _names(statement):
+            if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+                return face, statement, ast.get_docstring(statement) or ""
+            text = below.value if isinstance(below, ast.Expr) else None
+            return face, statement, str(text.value) if isinstance(text, ast.Constant) else ""
+    # A lazy face imports its names under a condition, for type checkers alone.
+    for statement in ast.walk(ast.Module(body, [])):
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
                     module = "." * statement.level + (statement.module or "")
-                    home = importlib.import_module(module, face.__package__)
-                    return _string_below(home, alias.name)
-        targets = (
-            statement.targets
-            if isinstance(statement, ast.Assign)
-            else [statement.target]
-            if isinstance(statement, ast.AnnAssign)
-            else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            text = below.value if isinstance(below, ast.Expr) else None
-            return str(text.value) if isinstance(text, ast.Constant) else ""
-    return ""
+                    return _defined(importlib.import_module(module, face.__package__), alias.name)
+    raise LookupError(f"{face.__name__} names '{name}', which nothing in it defines or imports")
+
+
+def _silent_members(cls: type) -> list[str]:
+    """Public methods and properties of a class that have no docstring, neither their own nor that of
+    what they override."""
+    root = cls.__module__.partition(".")[0]
+    bases = [base for base in cls.__mro__[1:] if base.__module__.partition(".")[0] == root]
+    return [
+        name
+        for name, told in _members(cls).items()
+        if not told and not any(_members(base).get(name) for base in bases)
+    ]
+
+
+def _members(cls: type) -> dict[str, bool]:
+    """Public methods and properties that a class itself defines, and whether one of a name's
+    definitions (a property may have a setter too, a method overloads) has a docstring."""
+    _, definition, _ = _defined(sys.modules[cls.__module__], cls.__name__)
+    found: dict[str, bool] = {}
+    for statement in definition.body if isinstance(definition, ast.ClassDef) else ():
+        if isinstance(statement, ast.FunctionDef) and not statement.name.startswith("_"):
+            told = bool(ast.get_docstring(statement))
+            found[statement.name] = told or found.get(statement.name, False)
+    return found
+
+
+@functools.cache
+def _body(module: ModuleType) -> list[ast.stmt]:
+    """The statements of a module."""
+    return ast.parse(inspect.getsource(module)).body
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    """The names that a statement defines."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+        return [statement.name]
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign):
+        targets = [statement.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def on_pre_build(config: Any) -> None:
     """MkDocs' event: fail with one line for each thing that is missing."""
     from mkdocs.exceptions import PluginError
 
-    known = packages()
-    missing = [f"{name} has no docstring" for package in known for name in undocumented(package)]
-    missing += [wrong for package in known if (wrong := unlisted(package))]
+    missing = [f"{name} has no docstring" for module in modules() for name in undocumented(module)]
+    missing += [wrong for package in packages() if (wrong := unlisted(package))]
     if missing:
         raise PluginError("\n".join(["the public interface is not documented:", *missing]))
 

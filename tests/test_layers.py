@@ -3,6 +3,7 @@ source's syntax trees; nothing is run."""
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def imported(file: Path) -> Iterator[tuple[int, str]]:
 
 def test_everything_has_its_layer():
     assert {home(file) for file in FILES} <= DEPTH.keys()
+
+
+def test_the_page_shows_these_layers():
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = page.partition("```text\n")[2].partition("```")[0].splitlines()
+    *layers, beside = LAYERS
+    names = [re.split(r"\s{2,}", line)[0].replace(".py", "").split() for line in drawn]
+    assert [{*line} for line in names] == [{*layer} - {"__init__"} for layer in layers]
+    assert [name for name in beside if f"`{name}.py`" not in page] == []
 
 
 def test_imports_point_down():

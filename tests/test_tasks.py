@@ -1,10 +1,14 @@
 """The small families: distributions, dynamics, and optima that are known exactly."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stemrl import registry, tasks
 from stemrl.core import UserError
 from stemrl.registry import make
 from stemrl.tasks.bandit import Bandit
@@ -34,6 +38,36 @@ def test_contract(name, split):
     assert family.context(params).ndim == 1
     assert family.name in family.identity and "@1(" in family.identity
     assert family.trial_episodes >= 1
+
+
+def test_the_package_is_cheap_to_import_and_needs_no_extra():
+    """Nothing heavy is imported before its name is used; gymnax's not before its family is made."""
+    script = """
+import sys
+sys.modules["gymnax"] = None
+import stemrl.tasks
+assert not {"jax", "equinox", "gymnasium"} & set(sys.modules)
+assert set(stemrl.tasks.__all__) <= set(dir(stemrl.tasks))
+stemrl.tasks.Bandit
+assert "gymnasium" not in sys.modules
+from stemrl.tasks import *
+assert all(name in globals() for name in stemrl.tasks.__all__)
+try:
+    stemrl.tasks.Bandits
+except AttributeError as error:
+    assert "'Bandits'" in str(error)
+else:
+    raise AssertionError
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_names_every_family_of_its_own():
+    """What the registry finds in a module is also a public name of the package."""
+    paths = [entry.path.split(":") for entry in registry.FAMILIES.values()]
+    found = {name for module, name in paths if module.startswith("stemrl.tasks.")}
+    assert found and found <= set(tasks.__all__)
 
 
 def test_bandit_pays_its_probability():

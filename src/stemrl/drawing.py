@@ -15,8 +15,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 Kind = Literal["capsule", "band", "disc", "square", "trail"]
+"""A primitive; `Shape` says what each is."""
 Role = Literal["body", "near", "far", "goal", "start", "wall", "cell"]
+"""What a shape stands for, which gives it its colour; `near` and `far` are the limbs on the viewer's
+side of a body and on the other."""
 ROLES: tuple[str, ...] = get_args(Role)
+"""Their names."""
 
 
 @dataclass(frozen=True)

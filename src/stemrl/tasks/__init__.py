@@ -1,1 +1,70 @@
-"""Task families in pure JAX, and adapters to the families of others."""
+"""Task families in pure JAX with their environments, and adapters to the environments of others.
+
+Each module is imported with the first of its names that is used: whoever takes a bandit does not
+wait for Gymnasium.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bandit import Bandit, BanditEnv
+    from .bit_flip import BitFlip, BitFlipEnv
+    from .grid_wall import GridWall, GridWallEnv, log_ratio
+    from .gridnavi import GridEnv, GridNavi
+    from .gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
+    from .gymnax import GymnaxEnv, GymnaxFamily
+    from .point import Point2D, PointEnv, PointSparse
+    from .random_mdp import RandomMDP, RandomMDPEnv
+    from .sinusoid import Sinusoid
+    from .transforms import Randomised, RandomisedEnv
+
+_HOMES = {
+    "bandit": ("Bandit", "BanditEnv"),
+    "bit_flip": ("BitFlip", "BitFlipEnv"),
+    "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
+    "gridnavi": ("GridEnv", "GridNavi"),
+    "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
+    "gymnax": ("GymnaxEnv", "GymnaxFamily"),
+    "point": ("Point2D", "PointEnv", "PointSparse"),
+    "random_mdp": ("RandomMDP", "RandomMDPEnv"),
+    "sinusoid": ("Sinusoid",),
+    "transforms": ("Randomised", "RandomisedEnv"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AbstractGymnasiumFamily",
+    "Bandit",
+    "BanditEnv",
+    "BitFlip",
+    "BitFlipEnv",
+    "GridEnv",
+    "GridNavi",
+    "GridWall",
+    "GridWallEnv",
+    "GymnasiumFamily",
+    "GymnaxEnv",
+    "GymnaxFamily",
+    "Point2D",
+    "PointEnv",
+    "PointSparse",
+    "RandomMDP",
+    "RandomMDPEnv",
+    "Randomised",
+    "RandomisedEnv",
+    "Sinusoid",
+    "log_ratio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'stemrl.tasks' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,24 +27,31 @@ class BanditEnv(eqx.Module):
     arms: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
+        """The observation, 0 (int32 scalar), and that nothing has been pulled; no randomness in
+        it."""
         zero = jnp.zeros((), jnp.int32)
         return zero, BanditState(zero)
 
     def step(self, key: PRNGKeyArray, state: BanditState, action: Array, params: Params):
+        """Pull the arm `action` (int32 scalar): reward 1 with the arm's probability, else 0. Never
+        terminal; there are no events."""
         reward = jax.random.bernoulli(key, params["probability"][action]).astype(jnp.float32)
         # Not terminal: the next pull follows, and only the player's horizon of one step ends it.
         no = jnp.asarray(False)
         return jnp.zeros((), jnp.int32), BanditState(state.pulled + 1), reward, no, no, {}
 
     def observation_space(self, params: Params | None = None) -> Discrete:
+        """The one value 0."""
         return Discrete(1)
 
     def action_space(self, params: Params | None = None) -> Discrete:
+        """The arms, 0 to `arms` − 1."""
         return Discrete(self.arms)
 
 
 class Bandit(AbstractFamily):
-    """Independent arms that pay 1 with a probability of their own, drawn from U(0, 1)."""
+    """Bernoulli bandits (RL², 1611.02779, §3.1): independent arms that pay 1, each with a probability
+    of its own that is drawn from U(0, 1). A pull is an episode of one step."""
 
     name: ClassVar[str] = "bandit"
     horizon: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -76,4 +83,5 @@ class Bandit(AbstractFamily):
         return {"probability": jax.random.uniform(key, (self.arms,), maxval=highest)}
 
     def context(self, params: Params) -> Array:
+        """The arms' probabilities, `[arms]`."""
         return params["probability"]

@@ -28,24 +28,30 @@ class BitFlipEnv(eqx.Module):
     bits: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
+        """Bits, each 0 or 1 as likely (float32 `[bits]`), as observation and as state."""
         state = jax.random.bernoulli(key, 0.5, (self.bits,)).astype(jnp.float32)
         return state, state
 
     def step(self, key: PRNGKeyArray, state: Float[Array, " bits"], action: Array, params: Params):
+        """Flip the bit `action` (int32 scalar). The event `success` says whether that reached the
+        goal."""
         flip = jnp.arange(self.bits) == action
         state = jnp.where(flip, 1.0 - state, state)
         reward, solved = _verdict(state, params["goal"])
         return state, state, reward, solved, jnp.asarray(False), {"success": solved}
 
     def observation_space(self, params: Params | None = None) -> Box:
+        """The bits, `[bits]`, entries 0 or 1."""
         return Box((self.bits,), 0.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Discrete:
+        """Which bit to flip, 0 to `bits` − 1."""
         return Discrete(self.bits)
 
 
 class BitFlip(AbstractGoalFamily):
-    """All goals of `bits` bits, each as likely, in as many steps as there are bits."""
+    """Bits to be flipped until they spell a goal, with a sparse reward (HER, 1707.01495, §3.1): all
+    goals of `bits` bits, each as likely, in as many steps as there are bits."""
 
     name: ClassVar[str] = "bit-flip"
 
@@ -72,21 +78,26 @@ class BitFlip(AbstractGoalFamily):
         return {"goal": jax.random.bernoulli(key, 0.5, (self.bits,)).astype(jnp.float32)}
 
     def context(self, params: Params) -> Float[Array, " bits"]:
+        """The goal, `[bits]`."""
         return params["goal"]
 
     @property
     def goal_space(self) -> Box:
+        """The bits, `[bits]`, entries 0 or 1."""
         return self.env.observation_space()
 
     def achieved(self, obs: Float[Array, " bits"]) -> Float[Array, " bits"]:
+        """The bits as they stand: every state is a goal."""
         return obs
 
     def with_goal(self, params: Params, goal: Float[Array, " bits"]) -> Params:
+        """A task with this goal; the parameters are the goal and nothing else."""
         return {"goal": goal}
 
     def reward(
         self, obs: Array, action: Array, next_obs: Float[Array, " bits"], params: Params
     ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+        """0 and the end where the bits became the goal, else −1."""
         return _verdict(next_obs, params["goal"])
 
     def draw(self, params: Params, states: Any) -> Scene:

@@ -50,6 +50,8 @@ class GridWallEnv(eqx.Module):
     slip: float = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
+        """The first cell, observed by its number (int32 scalar): any but the goal, each as likely,
+        or the corner, as the params say."""
         # Any number but the goal's, which is size − 1.
         drawn = _one_of(self.size**2 - 1, jax.random.uniform(key))
         drawn = jnp.where(drawn >= self.size - 1, drawn + 1, drawn)
@@ -58,6 +60,8 @@ class GridWallEnv(eqx.Module):
         return self.number(start), WalkerState(start)
 
     def step(self, key: PRNGKeyArray, state: WalkerState, action: Array, params: Params):
+        """Move up, right, down or left (`action` 0 to 3, in this order), if chance does not choose.
+        The event `success` says whether the goal is reached."""
         # One uniform number says both whether to slip and where to: below `slip`, it is uniform too.
         chance = jax.random.uniform(key)
         slipped = _one_of(len(MOVES), chance / max(self.slip, 1e-6))
@@ -82,16 +86,23 @@ class GridWallEnv(eqx.Module):
         return cell[1] * self.size + cell[0]
 
     def observation_space(self, params: Params | None = None) -> Discrete:
+        """The cell's number, 0 to `size`² − 1."""
         return Discrete(self.size**2)
 
     def action_space(self, params: Params | None = None) -> Discrete:
+        """The four moves."""
         return Discrete(ACTIONS)
 
 
 class GridWall(AbstractFamily):
-    """One grid, with the wall or without. As a problem of transfer, the source has none and the
-    target is `GridWall(wall=True)`. Training episodes start anywhere, so that there is data of
-    every cell; tests start in the corner, from where the short way leads through the wall."""
+    """One grid, with a wall across the short way to the goal or without: off-dynamics transfer at its
+    smallest, after DARC (2006.13916, §4).
+
+    As a problem of transfer, the source has no wall and the target is `GridWall(wall=True)`. Training
+    episodes start anywhere, so that there is data of every cell; tests start in the corner, from
+    where the short way leads through the wall. What DARC's classifiers estimate is known exactly
+    (`log_ratio`).
+    """
 
     name: ClassVar[str] = "grid-wall"
     finite: ClassVar[bool] = True
@@ -122,6 +133,7 @@ class GridWall(AbstractFamily):
         return {"wall": jnp.asarray(self.wall), "anywhere": jnp.asarray(split == "train")}
 
     def context(self, params: Params) -> Float[Array, "1"]:
+        """Whether the wall stands, 0 or 1, `[1]`."""
         return params["wall"].astype(jnp.float32)[None]
 
     def transition_probabilities(self) -> Float[Array, "cells actions cells"]:

@@ -32,10 +32,13 @@ class GridEnv(eqx.Module):
     size: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
+        """The corner (0, 0), observed as float32 `[2]`; no randomness in it."""
         corner = jnp.zeros(2, jnp.int32)
         return corner.astype(jnp.float32), GridState(corner)
 
     def step(self, key: PRNGKeyArray, state: GridState, action: Array, params: Params):
+        """Stay, or move up, right, down or left (`action` 0 to 4, in this order); no randomness in
+        it. The event `success` says whether the new cell is the goal."""
         moved = state.position + jnp.asarray(MOVES, jnp.int32)[action]
         position = jnp.clip(moved, 0, self.size - 1)
         found = jnp.all(position == params["goal"])
@@ -45,15 +48,17 @@ class GridEnv(eqx.Module):
         return position.astype(jnp.float32), GridState(position), reward, no, no, events
 
     def observation_space(self, params: Params | None = None) -> Box:
+        """The cell (x, y), `[2]`, entries 0 to `size` − 1."""
         return Box((2,), 0.0, float(self.size - 1))
 
     def action_space(self, params: Params | None = None) -> Discrete:
+        """The five moves."""
         return Discrete(len(MOVES))
 
 
 class GridNavi(AbstractFamily):
-    """A hidden goal on a grid, anywhere but the four cells nearest the start: 21 goals on 5×5, so
-    the test tasks are the training tasks."""
+    """A hidden goal on a grid (VariBAD, 1910.08348, §5.1), anywhere but the four cells nearest the
+    start: 21 goals on 5×5, so the test tasks are the training tasks."""
 
     name: ClassVar[str] = "gridnavi"
     finite: ClassVar[bool] = True
@@ -94,4 +99,5 @@ class GridNavi(AbstractFamily):
         return {"goal": jax.random.permutation(key, goals)[jnp.arange(n) % len(goals)]}
 
     def context(self, params: Params) -> Array:
+        """The goal's cell (x, y), `[2]`."""
         return params["goal"].astype(jnp.float32)

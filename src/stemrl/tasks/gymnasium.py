@@ -51,8 +51,9 @@ class HostEnv(eqx.Module):
 
 
 class AbstractGymnasiumFamily(AbstractHostFamily):
-    """`sample` (pure JAX), `make` (any Python) and a horizon are all that a subclass gives. One
-    world is made early, and closed, to learn the spaces."""
+    """Any Gymnasium environment as a family, stepped on the host: `sample` (pure JAX), `make` (any
+    Python) and a horizon are all that a subclass gives. One world is made early, and closed, to
+    learn the spaces."""
 
     @property
     def env(self) -> HostEnv:

@@ -49,6 +49,7 @@ class GymnaxEnv(eqx.Module):
     """gymnax's name for it."""
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
+        """gymnax's `reset_env` with the task's parameters."""
         env, _ = _make(self.environment)
         obs, state = env.reset_env(key, self.full(params))
         return jax.tree.map(_strong, (obs, state))
@@ -56,6 +57,8 @@ class GymnaxEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Array, params: Params
     ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
+        """gymnax's `step_env`, which never resets, with the task's parameters; `truncated` is the
+        environment's own time limit, and there are no events."""
         env, _ = _make(self.environment)
         full = self.full(params)
         obs, after, reward, terminated, _ = env.step_env(key, state, action, full)
@@ -73,14 +76,22 @@ class GymnaxEnv(eqx.Module):
         return full
 
     def observation_space(self, params: Params | None = None) -> Space:
+        """gymnax's own, for the default parameters. Raises `UserError` for what is neither a `Box`
+        nor `Discrete`."""
         return _spaces(self.environment)[0]
 
     def action_space(self, params: Params | None = None) -> Space:
+        """gymnax's own, for the default parameters. Raises `UserError` likewise."""
         return _spaces(self.environment)[1]
 
 
 class GymnaxFamily(AbstractFamily):
-    """A gymnax environment with some of its parameters uniform in ranges; `ood`: outside them."""
+    """A gymnax environment with some of its parameters uniform in ranges; `ood`: outside them.
+
+    For example `GymnaxFamily("CartPole-v1", {"length": (0.25, 0.75), "force_mag": (5.0, 15.0)})`.
+    Raises `UserError` where gymnax is not installed (extra: gymnax), or has no such environment or
+    parameter.
+    """
 
     name: ClassVar[str] = "gymnax"
 

@@ -29,18 +29,23 @@ class PointEnv(eqx.Module):
     """
 
     step_size: float = eqx.field(static=True)
+    """The longest step in each coordinate (length units)."""
     start_spread: float = eqx.field(static=True, default=0.0)
     """The first position is uniform within ± this in each coordinate."""
     radius: float | None = eqx.field(static=True, default=None)
+    """With one, the reward is sparse: nothing further than this from the goal (length units)."""
     stop_within: float | None = eqx.field(static=True, default=None)
     """Terminates within this distance of the goal in each coordinate."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
+        """The first position, `[2]`: the origin, or within `start_spread` of it."""
         noise = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
         position = self.start_spread * noise
         return position, PointState(position)
 
     def step(self, key: PRNGKeyArray, state: PointState, action: Array, params: Params):
+        """Move by `action`, `[2]` (length units); no randomness in it. With a `radius` the event
+        `success` says whether the point is within it."""
         position = state.position + action
         offset = position - params["goal"]
         distance = jnp.sqrt(jnp.sum(offset**2))
@@ -56,14 +61,17 @@ class PointEnv(eqx.Module):
         return position, PointState(position), reward, terminated, jnp.asarray(False), events
 
     def observation_space(self, params: Params | None = None) -> Box:
+        """The position, `[2]`, without bounds."""
         return Box((2,))
 
     def action_space(self, params: Params | None = None) -> Box:
+        """The move, `[2]`, entries within ± `step_size`."""
         return Box((2,), -self.step_size, self.step_size)
 
 
 class Point2D(AbstractFamily):
-    """MAML's point: a goal in the square [−size, size]², reward −distance, steps of ±0.1."""
+    """MAML's point (1703.03400, §5.3.1): a goal in the square [−size, size]² that the point is not
+    told, reward −distance, steps of ±0.1, ended within 0.01 of the goal in each coordinate."""
 
     name: ClassVar[str] = "point-2d"
 
@@ -89,11 +97,13 @@ class Point2D(AbstractFamily):
         return {"goal": jnp.stack([c * far - s * near, s * far + c * near])}
 
     def context(self, params: Params) -> Array:
+        """The goal, `[2]`."""
         return params["goal"]
 
 
 class PointSparse(AbstractFamily):
-    """PEARL's point: a goal on the half-circle of radius 1, reward only within `radius` of it."""
+    """PEARL's point (1903.08254, §6.3): a goal on the half-circle of radius 1 that the point is not
+    told, reward only within `radius` of it, steps of ±0.1."""
 
     name: ClassVar[str] = "point-sparse"
 
@@ -114,4 +124,5 @@ class PointSparse(AbstractFamily):
         return {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
 
     def context(self, params: Params) -> Array:
+        """The goal, `[2]`."""
         return params["goal"]

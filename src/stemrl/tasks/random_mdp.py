@@ -29,10 +29,13 @@ class RandomMDPEnv(eqx.Module):
     actions: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
+        """State 0 (int32 scalar); no randomness in it."""
         start = jnp.zeros((), jnp.int32)
         return start, RandomMDPState(start)
 
     def step(self, key: PRNGKeyArray, state: RandomMDPState, action: Array, params: Params):
+        """Draw the reward of `action` (int32 scalar) in this state, and the next state. Never
+        terminal; there are no events."""
         move_key, reward_key = jax.random.split(key)
         # By inversion of the distribution function: one uniform number instead of one a state.
         below = jnp.cumsum(params["transition"][state.position, action])
@@ -43,14 +46,17 @@ class RandomMDPEnv(eqx.Module):
         return position, RandomMDPState(position), reward, no, no, {}
 
     def observation_space(self, params: Params | None = None) -> Discrete:
+        """The states, 0 to `states` − 1."""
         return Discrete(self.states)
 
     def action_space(self, params: Params | None = None) -> Discrete:
+        """The actions, 0 to `actions` − 1."""
         return Discrete(self.actions)
 
 
 class RandomMDP(AbstractFamily):
-    """Transitions from Dirichlet(1), mean rewards from N(1, 1)."""
+    """Random tabular decision processes (RL², 1611.02779, §3.2 and appendix): transitions from
+    Dirichlet(1), mean rewards from N(1, 1)."""
 
     name: ClassVar[str] = "random-mdp"
 
@@ -88,5 +94,6 @@ class RandomMDP(AbstractFamily):
         }
 
     def context(self, params: Params) -> Array:
-        """The whole process: transitions, then mean rewards, row by row."""
+        """The whole process: transitions, then mean rewards, row by row,
+        `[states · actions · (states + 1)]`."""
         return jnp.concatenate([params["transition"].ravel(), params["reward"].ravel()])

@@ -12,8 +12,9 @@ from ..core import AbstractSupervisedFamily, Examples, Params, Split, UserError
 
 
 class Sinusoid(AbstractSupervisedFamily):
-    """y = A sin(x − φ): amplitude A ~ U[0.1, 5], phase φ ~ U[0, π], x ~ U[−5, 5], no noise; the
-    loss is the mean squared error. Out of distribution the amplitude is U[5, 10]."""
+    """Sine waves from a few of their points (MAML, 1703.03400, §5.1): y = A sin(x − φ) with amplitude
+    A ~ U[0.1, 5], phase φ ~ U[0, π], x ~ U[−5, 5] and no noise; the loss is the mean squared error.
+    Out of distribution the amplitude is U[5, 10]."""
 
     name: ClassVar[str] = "sinusoid"
     inputs: ClassVar[int] = 1
@@ -47,10 +48,12 @@ class Sinusoid(AbstractSupervisedFamily):
         return {"amplitude": low + (high - low) * amplitude, "phase": math.pi * phase}
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
+        """x uniform within ± `reach`, and y, which has no noise; both `[n, 1]`."""
         x = jax.random.uniform(key, (n, 1), minval=-self.reach, maxval=self.reach)
         return Examples(x, params["amplitude"] * jnp.sin(x - params["phase"]))
 
     def loss(self, prediction: Array, y: Array) -> Float[Array, ""]:
+        """The mean squared error."""
         return jnp.mean((prediction - y) ** 2)
 
     def zero_loss(self, split: Split) -> float:

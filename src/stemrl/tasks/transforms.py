@@ -46,6 +46,8 @@ class RandomisedEnv(eqx.Module):
     family: AbstractFamily = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, RandomisedState]:
+        """Draw the episode's parameters, which stay in its state, and start the family's
+        environment with them."""
         draw_key, reset_key = jax.random.split(key)
         drawn = self._draw(draw_key, params["split"])
         obs, inner = self.family.env.reset(reset_key, drawn)
@@ -54,15 +56,18 @@ class RandomisedEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: RandomisedState, action: Array, params: Params
     ) -> tuple[Obs, RandomisedState, Array, Array, Array, Info]:
+        """The family's own step with the parameters of this episode; `params` are not looked at."""
         obs, inner, reward, terminated, truncated, events = self.family.env.step(
             key, state.inner, action, state.params
         )
         return obs, RandomisedState(state.params, inner), reward, terminated, truncated, events
 
     def observation_space(self, params: Params | None = None) -> Space:
+        """The family's own."""
         return self.family.observation_space
 
     def action_space(self, params: Params | None = None) -> Space:
+        """The family's own."""
         return self.family.action_space
 
     def _draw(self, key: PRNGKeyArray, split: Int[Array, ""]) -> Params:
@@ -75,8 +80,9 @@ class RandomisedEnv(eqx.Module):
 
 
 class Randomised(AbstractFamily):
-    """A family whose every episode is another task of `family`, drawn anew; there is nothing that
-    lasts from one episode to the next, and nothing to reveal."""
+    """Domain randomisation (1703.06907, 1710.06537) of any family: every episode is another task of
+    `family`, drawn anew. There is nothing that lasts from one episode to the next, and nothing to
+    reveal."""
 
     name: ClassVar[str] = "randomised"
 
@@ -111,6 +117,7 @@ class Randomised(AbstractFamily):
 
     @property
     def identity(self) -> str:
+        """This transform's name and version around the family's own identity."""
         return f"{self.name}@{self.version}({self.inner.identity})"
 
     @property
