@@ -105,6 +105,27 @@ def test_a_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     assert not (tmp_path / "results").exists()
 
 
+def test_what_a_card_leaves_and_what_it_does_not_overwrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "from stemrl.cards import Card, Measure\n"
+        "def run(workshop):\n"
+        "    found = workshop.kept('numbers', lambda: {'x': len(workshop.seeds)})\n"
+        "    return [Measure('seeds', [float(found['x'])])]\n"
+        "CARD = Card('own', 'Mine', 'nowhere', run)\n"
+    )
+    result, path = reproduce("own.py:CARD", keep=True)
+    assert result["seeds"] == 3 and path == Path("results/cards/own.json")
+    kept = tmp_path / "runs/cards/own-full/numbers.npz"
+    assert kept.exists()
+    with pytest.raises(UserError, match="has a result of 3 seeds, which 1 would overwrite"):
+        reproduce("own.py:CARD", seeds=1)
+    assert reproduce("own.py:CARD", seeds=1, results="few")[0]["rows"][0]["mean"] == 3
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -33,6 +33,7 @@ def reproduce(
     seeds: int | None = None,
     results: str | Path | None = None,
     fresh: bool = False,
+    keep: bool = False,
     progress: bool = True,
 ) -> tuple[dict[str, Any], Path]:
     """Run a card; returns its result and the file that it was written to.
@@ -44,9 +45,11 @@ def reproduce(
     - `seeds`: how many training seeds, from 0; by default the card's own number.
     - `results`: the folder to write to.
     - `fresh`: forget what an interrupted call has left, instead of going on from there.
+    - `keep`: leave the card's runs in `runs/cards`, to be looked at, and to be there already when
+      the card is run again.
 
-    Raises `UserError` for an unknown card, a scale that there is not, or a folder that cannot be
-    written; `stemrl.runs.Interrupted` after SIGINT.
+    Raises `UserError` for an unknown card, a scale that there is not, a folder that cannot be
+    written or that holds a result of more seeds; `stemrl.runs.Interrupted` after SIGINT.
     """
     card = find_card(name)
     if scale not in get_args(Scale):
@@ -61,6 +64,12 @@ def reproduce(
     )
     if scale == "quick" and folder.resolve() == RESULTS.resolve():
         raise UserError("quick results are not kept among the full ones; name another folder")
+    path = folder / f"{card.name}.json"
+    if scale == "full" and (there := _seeds_of(path)) > seeds:
+        raise UserError(
+            f"{path} has a result of {there} seeds, which {seeds} would overwrite; name another"
+            " folder with --results"
+        )
     workshop = Workshop(WORK / f"{card.name}-{scale}", scale, tuple(range(seeds)), progress, folder)
     if fresh or scale == "quick":
         workshop.clear()
@@ -74,13 +83,21 @@ def reproduce(
         machine=machine(),
         versions=versions(),
     )
-    path = folder / f"{card.name}.json"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
         write_whole(path, (text + "\n").encode())
-    workshop.clear()
+    if not keep:
+        workshop.clear()
     return result, path
+
+
+def _seeds_of(path: Path) -> int:
+    """Of the result that is there; 0 if there is none that can be read."""
+    try:
+        return int(json.loads(path.read_text("utf-8"))["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _plain(value: Any) -> Any:

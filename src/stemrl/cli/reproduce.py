@@ -35,6 +35,7 @@ def run(arguments: list[str]) -> int:
         help="where to write CARD.json (default: results/cards; runs/cards/quick for quick)",
     )
     parser.add_switch("--fresh", "start anew instead of going on with an interrupted card")
+    parser.add_switch("--keep", "leave the card's runs in runs/cards when it is done")
     parser.add_switch("--json", "print the result as JSON")
     options = parser.parse(arguments)
     if bool(options.card) == options.all:
@@ -53,6 +54,7 @@ def run(arguments: list[str]) -> int:
                 seeds=options.seeds,
                 results=options.results,
                 fresh=options.fresh,
+                keep=options.keep,
                 progress=sys.stderr.isatty() or not options.all,
             )
         results.append(result)
