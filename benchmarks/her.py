@@ -6,9 +6,8 @@ step, against Stable-Baselines3's DQN with its HER buffer.
 Both sides: 256 hidden units, batches of 128, k = 4, exactly one gradient step a step. Ours takes
 16 episodes and their 240 gradient steps an update; it acts at random meanwhile, so that no episode
 ends early and the two numbers are one (a policy that begins to succeed takes fewer steps for as many
-gradient steps). `PYTHON` is an interpreter that has `torch` and `stable-baselines3`. The bar is on the
-figure that was once measured on 2 cores; with `--peers` the ratio of this very run stands beside it,
-without a bar of its own.
+gradient steps). `PYTHON` is an interpreter that has `torch` and `stable-baselines3`. The fixed figure
+was once measured on 2 cores; with `--peers` the ratio of this very run stands beside it.
 
 Reported besides: the paper's schedule, 16 episodes and 40 gradient steps a cycle.
 """
@@ -73,7 +72,7 @@ def main() -> None:
     name = "DQN with HER over Stable-Baselines3's, one gradient step a step"
     rows = [row(f"{name}, fixed figure", found["even"], STABLE_BASELINES3, 10)]
     if "peer" in found:
-        rows.append(row(f"{name}, in turns", found["even"], found["peer"], None))
+        rows.append(row(f"{name}, in turns", found["even"], found["peer"], 10))
     write(
         "her",
         rows,
