@@ -160,6 +160,12 @@ def test_list_for_people(capsys):
         ("train maml point-2d --reveal all", "reveal must be one of"),
         ("train maml point-2d --family.horizon soon", "must be a whole number"),
         ("train maml point-2d --target half-cheetah-vel", "differ in their observation space"),
+        ("train her point-2d", "'her' needs a family with goals"),
+        ("train darc grid-wall --steps 1000", "the budget is 0; name a target and give --budget"),
+        (
+            "train darc grid-wall --target grid-wall --target.wall --steps 1000",
+            "the budget is 0; give --budget",
+        ),
         ("train maml nowhere.py:Mine", "nowhere.py"),
         ("train maml no.module:Mine", "there is no 'Mine' in no.module"),
         ("train --config nowhere.json", "nowhere.json"),
