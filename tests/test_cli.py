@@ -377,6 +377,21 @@ def test_evaluate_beside_an_oracle(runs: Path, capsys, tmp_path):
     assert "is no oracle here" in fails(capsys, "evaluate", one, "--oracle", str(other))
 
 
+def test_an_oracle_may_be_a_trained_agent(capsys, monkeypatch, tmp_path):
+    """And a folder of that name, where there is one, comes before it."""
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", "random", "bit-flip", "--family.bits", "10", "--tasks", "8"]
+    assert main([*words, "--episodes", "0", "--oracle", "her-bit-flip", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["oracle"] == "her-bit-flip"
+    assert result["gaps"]["oracle"]["points"][0]["gap"] > 3  # steps fewer, of ten
+    said = fails(capsys, *words, "--oracle", "rl2-gridnavi")
+    assert "was trained without --reveal context" in said
+    (tmp_path / "her-bit-flip").mkdir()
+    said = fails(capsys, *words, "--oracle", "her-bit-flip")
+    assert "there is no run in her-bit-flip: it is empty" in said
+
+
 def test_evaluate_all_seeds_of_a_run_together(runs: Path, capsys):
     assert main(["evaluate", str(runs / "two"), *FEW, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
