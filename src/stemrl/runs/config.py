@@ -45,7 +45,7 @@ class RunConfig:
     target_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The target's settings."""
     budget: int = 0
-    """Environment steps that training may take in the target."""
+    """Environment steps that training may take in the target; evaluations are not counted."""
     reveal: Reveal = "nothing"
     """What the agent is told of a task's parameters: nothing, or their context."""
     seed: int = 0
