@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from stemrl.core import AbstractFamily, Box, Params, Split
+from stemrl.core import AbstractFamily, AbstractGoalFamily, Box, Discrete, Params, Split
 from stemrl.core.family import Stepping
+from stemrl.tasks.bit_flip import BitFlip, BitFlipEnv
 from stemrl.tasks.gymnasium import AbstractGymnasiumFamily
 from stemrl.tasks.point import Point2D, PointEnv, PointState
 
@@ -142,6 +143,66 @@ class PoisonedPoint(AbstractFamily):
 
     def context(self, params: Params) -> Array:
         return params["goal"]
+
+
+class PoisonedBitsEnv(eqx.Module):
+    """Bits to flip; to set them all pays what is not a number."""
+
+    inner: BitFlipEnv = eqx.field(static=True)
+
+    def reset(self, key: PRNGKeyArray, params: Params):
+        return self.inner.reset(key, params)
+
+    def step(self, key: PRNGKeyArray, state: Array, action: Array, params: Params):
+        obs, state, reward, *rest = self.inner.step(key, state, action, params)
+        return obs, state, _poisoned(obs, reward), *rest
+
+    def observation_space(self, params: Params | None = None) -> Box:
+        return self.inner.observation_space(params)
+
+    def action_space(self, params: Params | None = None) -> Discrete:
+        return self.inner.action_space(params)
+
+
+class PoisonedBits(AbstractGoalFamily):
+    """`bit-flip` with such a reward, played and put in afterwards."""
+
+    name: ClassVar[str] = "poisoned-bits"
+
+    horizon: int = eqx.field(static=True, default=9)
+    """Steps an episode, and bits."""
+
+    @property
+    def sound(self) -> BitFlip:
+        return BitFlip(self.horizon)
+
+    @property
+    def env(self) -> PoisonedBitsEnv:
+        return PoisonedBitsEnv(self.sound.env)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        return self.sound.sample(key, split)
+
+    def context(self, params: Params) -> Array:
+        return self.sound.context(params)
+
+    @property
+    def goal_space(self) -> Box:
+        return self.sound.goal_space
+
+    def achieved(self, obs: Array) -> Array:
+        return obs
+
+    def with_goal(self, params: Params, goal: Array) -> Params:
+        return self.sound.with_goal(params, goal)
+
+    def reward(self, obs: Array, action: Array, next_obs: Array, params: Params):
+        reward, solved = self.sound.reward(obs, action, next_obs, params)
+        return _poisoned(next_obs, reward), solved
+
+
+def _poisoned(bits: Array, reward: Array) -> Array:
+    return jnp.where(jnp.all(bits == 1.0), jnp.nan, reward)
 
 
 calls = 0

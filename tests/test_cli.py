@@ -160,6 +160,12 @@ def test_list_for_people(capsys):
         ("train maml point-2d --reveal all", "reveal must be one of"),
         ("train maml point-2d --family.horizon soon", "must be a whole number"),
         ("train maml point-2d --target half-cheetah-vel", "differ in their observation space"),
+        ("train her point-2d", "'her' needs a family with goals"),
+        ("train darc grid-wall --steps 1000", "the budget is 0; name a target and give --budget"),
+        (
+            "train darc grid-wall --target grid-wall --target.wall --steps 1000",
+            "the budget is 0; give --budget",
+        ),
         ("train maml nowhere.py:Mine", "nowhere.py"),
         ("train maml no.module:Mine", "there is no 'Mine' in no.module"),
         ("train --config nowhere.json", "nowhere.json"),
@@ -369,6 +375,21 @@ def test_evaluate_beside_an_oracle(runs: Path, capsys, tmp_path):
     content = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**content, "reveal": "context"}))
     assert "is no oracle here" in fails(capsys, "evaluate", one, "--oracle", str(other))
+
+
+def test_an_oracle_may_be_a_trained_agent(capsys, monkeypatch, tmp_path):
+    """And a folder of that name, where there is one, comes before it."""
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", "random", "bit-flip", "--family.bits", "10", "--tasks", "8"]
+    assert main([*words, "--episodes", "0", "--oracle", "her-bit-flip", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["oracle"] == "her-bit-flip"
+    assert result["gaps"]["oracle"]["points"][0]["gap"] > 3  # steps fewer, of ten
+    said = fails(capsys, *words, "--oracle", "rl2-gridnavi")
+    assert "was trained without --reveal context" in said
+    (tmp_path / "her-bit-flip").mkdir()
+    said = fails(capsys, *words, "--oracle", "her-bit-flip")
+    assert "there is no run in her-bit-flip: it is empty" in said
 
 
 def test_evaluate_all_seeds_of_a_run_together(runs: Path, capsys):

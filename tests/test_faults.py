@@ -7,7 +7,6 @@ process here has a time limit. `make faults` runs the long tests, those marked `
 
 import contextlib
 import ctypes
-import dataclasses
 import errno
 import json
 import os
@@ -30,6 +29,7 @@ import pytest
 
 import faulty
 from faulty import Steps
+from stemrl import registry
 from stemrl.cli import main
 from stemrl.errors import UserError
 from stemrl.physics import engine
@@ -650,14 +650,34 @@ SMALL = {
     "maml": {"meta_batch_size": 2, "inner_episodes": 2, "hidden": [8]},
     "rl2": {"hidden_size": 8, "batch_steps": 60, "epochs": 1, "minibatches": 1},
     "finetune": {"lanes": 4, "steps_per_update": 10, "epochs": 1, "minibatches": 1, "hidden": [8]},
-}
+    "her": {
+        "episodes": 8, "gradient_steps": 2, "batch_size": 16, "capacity": 400, "hidden": [8],
+    },
+    "darc": {
+        "learner_settings": "lanes=4 steps_per_update=20 epochs=1 minibatches=1 hidden=8",
+        "warm_up_steps": 0, "classifier_gradient_steps": 2, "classifier_batch_size": 16,
+        "classifier_hidden": [8], "capacity": 400,
+    },
+}  # fmt: skip
 """Settings with which a method's update takes a moment."""
 
 
-def poisoned(method: str, **changes: Any) -> RunConfig:
-    family = f"{FAULTY}:PoisonedPoint"
-    config = RunConfig(method, family, settings=SMALL[method], steps=100_000, evaluate_every=0)
-    return dataclasses.replace(config, **changes)
+POISONED, TRANSFER = f"{FAULTY}:PoisonedPoint", {"target": "point-2d", "budget": 100_000}
+POISON: dict[str, dict[str, Any]] = {
+    **{method: {"method": method} for method in ("ppo", "sac", "maml", "rl2", "finetune")},
+    "her": {"method": "her", "family": f"{FAULTY}:PoisonedBits", "reveal": "context"},
+    "darc, source": {"method": "darc", **TRANSFER, "target_settings": {"horizon": 5}},
+    "darc, target": {
+        "method": "darc", **TRANSFER, "family": "point-2d", "family_settings": {"horizon": 5},
+        "target": POISONED,
+    },
+}  # fmt: skip
+"""Every method, where some rewards are not numbers."""
+
+
+def poisoned(what: str) -> RunConfig:
+    fields = {"family": POISONED, "steps": 100_000, "evaluate_every": 0, **POISON[what]}
+    return RunConfig(**fields, settings=SMALL[fields["method"]])
 
 
 def check_poisoned(run: Path, config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -671,12 +691,22 @@ def check_poisoned(run: Path, config: RunConfig, capsys: pytest.CaptureFixture[s
     assert re.search(rf"stopped in update {found[1]}: '{found[2]}'", again), again
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("method", SMALL)
+SHORT = ("ppo",)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(w, marks=() if w in SHORT else pytest.mark.faults) for w in POISON],
+)
 def test_rewards_that_are_not_numbers_stop_every_learner(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ):
-    check_poisoned(tmp_path / "run", poisoned(method), capsys)
+    """In the source, and for DARC, which learns from no reward of the target, there too."""
+    check_poisoned(tmp_path / "run", poisoned(what), capsys)
+
+
+def test_every_method_is_poisoned():
+    assert {fields["method"] for fields in POISON.values()} == set(registry.METHODS) == set(SMALL)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ needs_mjx = pytest.mark.skipif(
     reason="the extra mjx is not installed",
 )
 
-STEPS = 4
+ROBOTS = [n for n, entry in registry.FAMILIES.items() if entry.path.startswith("stemrl.physics.")]
 
 
 def episodes(family, params, actions):
@@ -38,17 +39,43 @@ def episodes(family, params, actions):
 
 
 @needs_mjx
+@pytest.mark.parametrize("name", ROBOTS)
+def test_mjx_takes_every_robot(name):
+    """Its model is on the device, with the solver of its file or, for PGS, Newton's; its bodies
+    begin episodes."""
+    native, family = (registry.make("families", name, engine=e) for e in ("native", "mjx"))
+    model, _ = mjx._nominal(family.env.engine)
+    asked = native.env.engine.nominal.opt
+    assert model.opt.integrator == asked.integrator
+    PGS, NEWTON = mujoco.mjtSolver.mjSOL_PGS, mujoco.mjtSolver.mjSOL_NEWTON
+    assert model.opt.solver == (NEWTON if asked.solver == PGS else asked.solver)
+    assert (asked.solver == PGS) == name.startswith("humanoid")  # the shared model is as it was
+    assert family.identity != native.identity and "engine='mjx'" in family.identity
+    params = family.sample(jax.random.key(0), "train")
+    obs, state = family.env.reset(jax.random.key(1), params)
+    assert family.observation_space.shape == obs.shape and bool(jnp.isfinite(obs).all())
+    assert ("body_mass" in state.model) == name.endswith("-params")
+
+
+@needs_mjx
 @pytest.mark.parametrize(
-    "name", ("half-cheetah-vel", pytest.param("hopper-params", marks=pytest.mark.slow))
+    ("name", "steps"),
+    (
+        ("half-cheetah-vel", 4),
+        pytest.param("hopper-params", 4, marks=pytest.mark.slow),
+        pytest.param("humanoid-dir", 14, marks=pytest.mark.slow),
+    ),
 )
-def test_mjx_is_native_over_a_few_steps(name):
-    """Half-cheetahs in contact with the ground, and hoppers each with a body of its own: over 4
-    control steps (20 and 16 of the simulator) observations to 1e-3 of their size, rewards too."""
+def test_mjx_is_native_over_a_few_steps(name, steps):
+    """Half-cheetahs in contact with the ground, hoppers each with a body of its own, and humanoids,
+    by Newton's method what native MuJoCo steps by PGS, until the first foot has touched the ground:
+    over so many control steps (20, 16 and 70 of the simulator) observations to 1e-3 of their size,
+    rewards too."""
     native = registry.make("families", name)
     family = registry.make("families", name, engine="mjx")
     params = native.tasks(jax.random.key(0), "train", 3)
     size = native.action_space.size
-    actions = jax.random.uniform(jax.random.key(1), (3, STEPS, size), minval=-1.0, maxval=1.0)
+    actions = jax.random.uniform(jax.random.key(1), (3, steps, size), minval=-1.0, maxval=1.0)
     theirs, ours = (episodes(f, params, actions) for f in (native, family))
     for mine, other in zip(ours[:2], theirs[:2], strict=True):
         scale = np.maximum(1.0, np.abs(other))
@@ -72,6 +99,37 @@ def test_without_the_extra_it_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco.mjx", None)
     with pytest.raises(UserError, match=r"engine mjx needs .* pip install 'stemrl\[mjx\]'"):
         _ = HalfCheetahVel(engine="mjx", horizon=7).env.engine
+
+
+MODEL = """<mujoco><option{option}/><worldbody><body><joint name="hinge"/>
+<geom type="box" size=".1 .1 .1"/></body><body pos="0 0 1"><joint/>
+<geom type="{geom}" size=".1 .1 .1"/></body></worldbody><actuator>{actuator}</actuator></mujoco>"""
+"""Two bodies that may meet, and a motor."""
+
+
+@needs_mjx
+@pytest.mark.parametrize(
+    ("lacks", "why"),
+    (
+        ({"option": ' integrator="implicit"'}, "it has no integrator implicit"),
+        ({"geom": "cylinder"}, "geom cylinder, geom box"),
+        (
+            {"actuator": '<general joint="hinge" dyntype="user" actdim="1"/>'},
+            "dyn user",
+        ),
+    ),
+)
+def test_what_mjx_lacks_is_one_line(tmp_path, lacks, why):
+    path = tmp_path / "model.xml"
+    parts = {"option": "", "geom": "box", "actuator": '<motor joint="hinge"/>'}
+    path.write_text(MODEL.format(**parts | lacks))
+    assert Engine.load(path, 1).nominal.nu == 1
+    with pytest.raises(UserError) as refused:
+        mjx.MjxEngine.load(path, 1)
+    said = str(refused.value)
+    assert said.startswith(f"{path} cannot be stepped by MJX (") and why in said
+    assert said.endswith("); use --family.engine native")
+    assert "mjt" not in said and "\n" not in said
 
 
 @needs_mjx

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 import pytest
 
 import stemrl
@@ -142,31 +144,53 @@ def test_the_console_is_heard(tmp_path: Path):
     assert "one" in console[0] and "ReferenceError" in console[1]
 
 
-@pytest.mark.parametrize(
-    ("family", "width"), [("point-2d", 1200), ("gridnavi", 360), ("bandit", 360)]
-)
-def test_the_animation_is_drawn_in_any_window(family: str, width: int, tmp_path: Path):
-    """The page notes whether anything is wider than the window, and what its canvas holds."""
-    story, shown = chance(family)
-    check = (
-        "<script>let tries = 0; const watch = setInterval(() => {"
-        "const c = document.querySelector('canvas'), d = document.documentElement;"
-        "const clock = c && document.querySelector('.time').textContent;"
-        "if (c && ++tries < 15) return;"
-        "clearInterval(watch);"
-        "const p = c && c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        "document.body.dataset.result = JSON.stringify({colours: new Set(p).size,"
-        "wide: d.scrollWidth, inner: innerWidth,"
-        "clock}); }, 100);</script>"
-    )
-    file = tmp_path / "page.html"
-    file.write_text(page(story, shown).replace("<head>", f"<head>{check}"))
+CHECK = """<script>
+let tries = 0;
+const watch = setInterval(() => {
+  const c = document.querySelector('canvas'), d = document.documentElement;
+  const clock = c && document.querySelector('.time').textContent;
+  if (c && ++tries < 15) return;
+  clearInterval(watch);
+  const result = {wide: d.scrollWidth, inner: innerWidth, clock, seen: {}};
+  if (c) {
+    const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+    const one = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    result.colours = new Set(p).size;
+    for (const role of ['body', 'near', 'far', 'goal']) {
+      one.fillStyle = getComputedStyle(d).getPropertyValue('--' + role);
+      one.fillRect(0, 0, 1, 1);
+      const [r, g, b] = one.getImageData(0, 0, 1, 1).data;
+      result.seen[role] = 0;
+      for (let i = 0; i < p.length; i += 4)
+        result.seen[role] += p[i] === r && p[i + 1] === g && p[i + 2] === b;
+    }
+  }
+  document.body.dataset.result = JSON.stringify(result);
+}, 100);
+</script>"""
+"""Notes whether anything is wider than the window, what the clock says and what the canvas holds:
+its colours, and how many pixels have the colour of each part."""
+
+
+def watched(html: str, width: int, folder: Path) -> tuple[str, dict[str, Any]]:
+    """The page in a window that wide, as it stands in the end, and what `CHECK` noted; nothing was
+    said on its console, and nothing is wider than the window."""
+    file = folder / "page.html"
+    file.write_text(html.replace("<head>", f"<head>{CHECK}"))
     text, console = browse(file, f"--window-size={width},900")
     assert console == []
     found = re.search(r'data-result="([^"]*)"', text)
     assert found is not None
     result = json.loads(found[1].replace("&quot;", '"'))
     assert result["wide"] <= result["inner"]
+    return text, result
+
+
+@pytest.mark.parametrize(
+    ("family", "width"), [("point-2d", 1200), ("gridnavi", 360), ("bandit", 360)]
+)
+def test_the_animation_is_drawn_in_any_window(family: str, width: int, tmp_path: Path):
+    text, result = watched(page(*chance(family)), width, tmp_path)
     if family == "bandit":
         assert "Nobody knows how to draw this family" in text
     else:
@@ -174,3 +198,32 @@ def test_the_animation_is_drawn_in_any_window(family: str, width: int, tmp_path:
         now, end = map(float, re.findall(r"[\d.]+", result["clock"]))
         # Without a window no frames are asked for, so it may stand still.
         assert 0 <= now < end
+
+
+def test_a_robot_is_seen_to_move(tmp_path: Path):
+    """The report of a half-cheetah that has hardly learned: its scenes hold every part of it in every
+    frame, and the canvas shows its trunk and its legs."""
+    horizon = 20
+    config = tiny(1, family="half-cheetah-vel", family_settings={"horizon": horizon},
+                  evaluate_every=0)  # fmt: skip
+    run = train(config, tmp_path / "run", progress=False)
+    file = report([run], tmp_path / "report.html", tasks=2, episodes=2, comparisons=[])
+    html = file.read_text()
+    _, result = watched(html, 1200, tmp_path)
+    for role in ("body", "near", "far"):
+        assert result["seen"][role] > 20, role
+    # As long as its frames: 0.05 s each, as the simulator has them.
+    assert float(re.findall(r"[\d.]+", result["clock"])[1]) == pytest.approx(1.05, abs=0.06)
+
+    embedded = re.search(r'<script type="application/json" id="scenes">(.*?)</script>', html)
+    assert embedded is not None
+    shown = json.loads(embedded[1])
+    assert len(shown) == 2  # tasks
+    for panel in (panel for show in shown for panel in show["panels"]):
+        scene = panel["scene"]
+        assert scene["frames"] == horizon + 1 and scene["gauge"]["label"] == "speed"
+        limbs = [s for s in scene["shapes"] if s["role"] in ("body", "near", "far")]
+        assert len(limbs) == 8  # torso, head, and three parts of each leg
+        for limb in limbs:
+            ends = np.reshape(limb["points"], (horizon + 1, 4))
+            assert limb["kind"] == "capsule" and np.ptp(ends, axis=0).max() > 0.01

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import re
@@ -249,6 +250,52 @@ def test_the_budget_in_the_target_is_never_exceeded(tmp_path: Path):
     with pytest.raises(UserError, match=r"12 updates would take 120 steps .* lower steps to 330"):
         train(config, tmp_path / "run")
     assert loop._updates(dataclasses.replace(config, steps=330), learner, problem) == 11
+    # Of a budget that does not allow for one update, fewer steps are no way out.
+    with pytest.raises(UserError, match=r"the budget is 9; raise the budget$"):
+        train(dataclasses.replace(config, budget=9), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_which_nothing_comes_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What cannot be trained is known before there is a folder; what cannot be written, after."""
+    told: list[str] = []
+    begun = lambda: told.append("begun")  # noqa: E731
+    nothing = RunConfig("her", "point-2d")
+    for wrong in (nothing, tiny(settings={"target_steps_taken": 1}), tiny(devices=2)):
+        with pytest.raises(UserError):
+            train(wrong, tmp_path / "runs" / "run", begun=begun)
+    assert not list(tmp_path.iterdir()) and told == []
+
+    def full(path: Path, content: bytes) -> None:
+        path.with_name(f".{path.name}.writing").write_bytes(content[:7])
+        raise UserError("cannot write: the disk is full")
+
+    (tmp_path / "mine").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_whole", full)
+        for folder in ("runs/run", "mine"):
+            with pytest.raises(UserError, match="the disk is full"):
+                train(tiny(), tmp_path / folder, begun=begun)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert not list((tmp_path / "mine").iterdir())
+    train(tiny(1), tmp_path / "mine", progress=False, begun=begun)
+    assert told == 3 * ["begun"]
+
+
+def test_a_lock_that_was_given_up_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flock = fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        (tmp_path / ".lock").unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UserError, match=r"has just given up .*; try again"):
+        train(tiny(), tmp_path, progress=False)
 
 
 def damage(path: Path) -> None:

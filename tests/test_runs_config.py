@@ -116,7 +116,7 @@ def test_configurations_of_another_time(run: Run, tmp_path: Path):
 def test_a_run_without_checkpoints_or_evaluations(run: Run, tmp_path: Path):
     with pytest.raises(UserError, match="no checkpoint yet"):
         Run.open(broken(run, tmp_path)).state()
-    with pytest.raises(UserError, match="'last' or 'best', not 'first'"):
+    with pytest.raises(UserError, match=r"'last', 'best' or a number .*, not 'first'"):
         run.state("first")  # pyright: ignore
     other = train(tiny(1, evaluate_every=0), tmp_path / "other", progress=False)
     with pytest.raises(UserError, match="no evaluated checkpoint"):

@@ -121,8 +121,8 @@ def evaluate(
     - `which`: a run's `last` or `best` checkpoint, or that of so many environment steps. Of a run
       of several seeds all agents play the same tasks, and are evaluated together.
     - `method`: an agent's name, for the result.
-    - `oracle`: a run on the same family that was trained with `reveal="context"`: it plays the same
-      tasks, and the result has the gap to it.
+    - `oracle`: a run, its folder, or the name of a trained agent, on the same family and trained
+      with `reveal="context"`: it plays the same tasks, and the result has the gap to it.
     """
     run = load(what) if isinstance(what, str | Path) else what
     if isinstance(run, Run):
@@ -158,7 +158,7 @@ def evaluate(
 
 
 def _oracle(oracle: Run | str | Path, problem: Problem) -> Run:
-    run = oracle if isinstance(oracle, Run) else Run.open(oracle)
+    run = oracle if isinstance(oracle, Run) else load(oracle)
     if run.problem.reveal != "context":
         raise UserError(f"{run.path} is no oracle: it was trained without --reveal context")
     ours, theirs = problem.target.identity, run.problem.target.identity

@@ -102,7 +102,8 @@ def _parser(names: list[str]) -> Parser:
         "--oracle",
         default=None,
         metavar="RUN",
-        help="print the gap to this run too, of the same family and trained with --reveal context",
+        help="print the gap to this run or trained agent too, of the same family and trained with"
+        " --reveal context",
     )
     parser.add_switch("--json", "print an object; see the documentation for its fields")
     if len(names) == 2:

@@ -73,12 +73,20 @@ def _train(method: str, family: str, file: str | None, options: Any) -> dict[str
                 )
     config = _changed(config, options, changes).resolved()
     enable_compilation_cache()
-    out = getattr(options, "out", None)
-    if out is None:
-        out = default_folder(config)
-        remark(f"writing to {out} (--out FOLDER chooses another)")
+    chosen = getattr(options, "out", None)
+    out = default_folder(config) if chosen is None else chosen
+
+    def begun() -> None:
+        if chosen is None:
+            remark(f"writing to {out} (--out FOLDER chooses another)")
+
     finished = train(
-        config, out, resume=options.resume, progress=not options.quiet, track=options.track
+        config,
+        out,
+        resume=options.resume,
+        progress=not options.quiet,
+        track=options.track,
+        begun=begun,
     )
     return finished.summary if hosts.first() else None
 

@@ -7,6 +7,8 @@ compiled program wherever JAX runs. Numbers are MJX's: MuJoCo's algorithms in JA
 A task's own model is derived on the host from the nominal one, by the same function and so with
 the same numbers as for the native engine, once an episode; what differs from the nominal model then
 travels with the state.
+
+A model that asks for MuJoCo's solver PGS, as Gymnasium's humanoid does, is stepped with Newton's.
 """
 
 # MuJoCo's bindings carry no types; and a state is of another type than the native engine's.
@@ -16,6 +18,8 @@ import contextlib
 import copy
 import functools
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +108,8 @@ class MjxEngine(Engine):
         if self.track:
             first = self._position(model, mjx.kinematics(model, data))
             before = jnp.where(jnp.isnan(before), first, before)
-        data = lax.fori_loop(0, self.frame_skip, lambda _, d: mjx.step(model, d), data)
+        with _lacking(self.path):  # of some things MJX says only now that it lacks them
+            data = lax.fori_loop(0, self.frame_skip, lambda _, d: mjx.step(model, d), data)
         after = self._position(model, data) if self.track else before
         reached = jnp.concatenate([data.qpos, data.qvel, data.qacc, control])
         good = jnp.all(jnp.abs(reached) < LIMIT)  # False where anything is not a number
@@ -140,7 +145,7 @@ class MjxEngine(Engine):
                 for name in fields:
                     made[name][i] = _field(model, name)
         batch = values.shape[:-1]
-        return {k: x.reshape(*batch, *x.shape[1:]).astype(dtype) for k, x in made.items()}
+        return {k: x.reshape(batch + x.shape[1:]).astype(dtype) for k, x in made.items()}
 
 
 def _field(model: mujoco.MjModel, name: str) -> Any:
@@ -165,15 +170,38 @@ def _nominal(engine: MjxEngine) -> Any:
             f"the engine mjx needs a package that fits MuJoCo {mujoco.__version__} ({error}):"
             " pip install 'stemrl[mjx]'"
         ) from None
+    nominal = _for_mjx(engine.nominal)
+    with _lacking(engine.path), jax.ensure_compile_time_eval():
+        made = mjx.put_model(nominal, impl="jax"), mjx.make_data(nominal, impl="jax")
+        return jax.tree.map(np.asarray, made)
+
+
+def _for_mjx(nominal: mujoco.MjModel) -> mujoco.MjModel:
+    """The model itself, or a copy in which another solver is asked for."""
+    if nominal.opt.solver != mujoco.mjtSolver.mjSOL_PGS:
+        return nominal
+    # MJX has CG and Newton alone. All of MuJoCo's solvers seek the one optimum of the same convex
+    # problem, and Newton, MuJoCo's default, comes closest to it in as many iterations. It is not
+    # done to native models: they are what their files say, and the engine is in the identity.
+    model = copy.copy(nominal)
+    model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    return model
+
+
+@contextlib.contextmanager
+def _lacking(path: str) -> Iterator[None]:
+    """Turn what MJX says that it has not got into one line, and what to do about it."""
     try:
-        with jax.ensure_compile_time_eval():
-            made = (
-                mjx.put_model(engine.nominal, impl="jax"),
-                mjx.make_data(engine.nominal, impl="jax"),
-            )
-            return jax.tree.map(np.asarray, made)
+        yield
     except NotImplementedError as error:
-        raise UserError(f"the engine mjx cannot step {engine.path}: {error}") from None
+        # It names things as MuJoCo's bindings do, `mjtGeom.mjGEOM_BOX` or `<mjtDyn.mjDYN_USER: 5>`.
+        enum = r"<?mjt(\w+)\.mj[A-Z]+_(\w+)(?:: \d+>)?"
+        why = re.sub(enum, lambda m: f"{m[1]} {m[2]}".lower(), str(error)).rstrip(".")
+        if re.fullmatch(enum, str(error)):
+            why = f"it has no {why}"
+        raise UserError(
+            f"{path} cannot be stepped by MJX ({why}); use --family.engine native"
+        ) from None
 
 
 @functools.cache

@@ -187,6 +187,8 @@ def _watched(state: State, seeded: bool = False) -> dict[str, Any]:
 
 
 def _losses(metrics: dict[str, Any]) -> list[str]:
-    """Losses; and the return, because a line search that rejects what is not a number would hide
-    rewards that are none."""
-    return sorted(name for name in metrics if name.startswith("loss") or name == "return")
+    """Losses; and the returns, because a line search that rejects what is not a number would hide
+    rewards that are none, and because not every learner learns from the target's rewards. (Returns
+    by episode of a trial are not a number where no such episode ended.)"""
+    returns = ("return", "return/target")
+    return sorted(name for name in metrics if name.startswith("loss") or name in returns)

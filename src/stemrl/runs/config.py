@@ -45,7 +45,7 @@ class RunConfig:
     target_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The target's settings."""
     budget: int = 0
-    """Environment steps that training may take in the target."""
+    """Environment steps that training may take in the target; evaluations are not counted."""
     reveal: Reveal = "nothing"
     """What the agent is told of a task's parameters: nothing, or their context."""
     seed: int = 0
@@ -169,13 +169,18 @@ class RunConfig:
                     f" trained with {was!r}; set it back"
                 )
 
-    def save(self, path: Path) -> None:
-        """Write `config.json`, whole or not at all."""
+    def text(self) -> bytes:
+        """`config.json`, as it is written. Raises `UserError` for settings that JSON has no word
+        for."""
         try:
             text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
-            raise UserError(f"the settings cannot be written to {path.name}: {error}") from None
-        write_whole(path, text.encode())
+            raise UserError(f"the settings cannot be written to config.json: {error}") from None
+        return text.encode()
+
+    def save(self, path: Path) -> None:
+        """Write `config.json`, whole or not at all."""
+        write_whole(path, self.text())
 
     @classmethod
     def load(cls, path: Path) -> "RunConfig":

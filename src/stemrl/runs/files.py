@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from ..errors import UserError
 
+LOCK = ".lock"
+
 
 def open_here(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
     """A file of a run, opened for writing (`wb`, `ab`, `a+b`), never through a link."""
@@ -26,9 +28,14 @@ def open_here(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
         raise
 
 
+def unfinished(name: str) -> str:
+    """What a file is called while `write_whole` writes it."""
+    return f".{name}.writing"
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file to the side, sync it, and rename it into place."""
-    side = path.with_name(f".{path.name}.writing")
+    side = path.with_name(unfinished(path.name))
     with writing(path):
         with open_here(side, "wb") as file:
             file.write(content)
@@ -63,7 +70,7 @@ def writing(path: Path) -> Iterator[None]:
 def locked(folder: Path) -> Iterator[None]:
     """Be the only process that writes this run. The system lets go of the lock when the process
     ends, however it ends, so that a lock file left behind locks nothing."""
-    path = folder / ".lock"
+    path = folder / LOCK
     with writing(path):
         file = open_here(path, "a+b")
     with file:
@@ -78,6 +85,8 @@ def locked(folder: Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             raise UserError(f"cannot lock {path}: {error.strerror}") from None
+        if not os.fstat(file.fileno()).st_nlink:
+            raise UserError(f"another process has just given up {folder}; try again")
         with writing(path):
             file.truncate(0)
             file.write(f"process {os.getpid()}".encode())

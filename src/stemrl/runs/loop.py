@@ -11,7 +11,7 @@ import functools
 import shlex
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..evaluate import evaluate
 from ..rl import devices
 from . import checkpoint, compiled, hosts, trackers
 from .config import RunConfig
-from .files import locked, writing
+from .files import LOCK, locked, unfinished, write_whole, writing
 from .metrics import MetricsFile, read_rows
 from .progress import ProgressDisplay
 from .run import CHECKPOINTS, CONFIG, METRICS, Run, one_seed
@@ -61,12 +61,14 @@ def train(
     resume: bool = False,
     progress: bool = True,
     track: Iterable[str] = (),
+    begun: Callable[[], None] = lambda: None,
 ) -> Run:
     """Train as `config` says, in the folder `out`; returns the finished run.
 
     With `resume` the run in `out` goes on from its last good checkpoint, as if it had never
     stopped; `config` may differ from its own only in how long to train and how to evaluate.
-    `track` names trackers that mirror the metrics (see `trackers.py`).
+    `track` names trackers that mirror the metrics (see `trackers.py`). `begun` is called once
+    nothing stands in the way and the folder is ours, in the process that writes.
     Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
     `Interrupted` after SIGINT or SIGTERM.
     """
@@ -74,17 +76,49 @@ def train(
     config = config.resolved()
     tracked = trackers.checked(track)
     if not hosts.first():
-        return _Training(config, out, resume, False, []).run_to_end()
+        return _Training(config, out, False, []).run_to_end(resume)
     with writing(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; give a folder to --out")
         _refuse_others(config, out, resume)
-        out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    # Before there is a folder: what cannot be trained leaves none behind.
+    training = _Training(config, out, progress, tracked)
+    with _made(out), locked(out), _cleared(out):
         # Once more: another process may have begun, and ended, before the lock was ours.
         _refuse_others(config, out, resume)
         checkpoint.tidy(out / CHECKPOINTS)
-        return _Training(config, out, resume, progress, tracked).run_to_end()
+        begun()
+        return training.run_to_end(resume)
+
+
+@contextlib.contextmanager
+def _made(out: Path) -> Iterator[None]:
+    """Make the folder. If nothing comes of it, take away what was made for it and is empty."""
+    with writing(out):
+        new = [folder for folder in (out, *out.parents) if not folder.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except UserError:
+        for folder in new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _cleared(out: Path) -> Iterator[None]:
+    """If nothing comes of the run but what is of no use to anyone, leave the folder empty. Under
+    the lock: it is nobody else's file that goes."""
+    try:
+        yield
+    except UserError:
+        with contextlib.suppress(OSError):
+            left = list(out.iterdir())
+            if all(path.name in (LOCK, unfinished(CONFIG)) for path in left):
+                for path in left:
+                    path.unlink()
+        raise
 
 
 def _refuse_others(config: RunConfig, out: Path, resume: bool) -> None:
@@ -124,22 +158,26 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
             )
         if config.seeds > 1:
             raise UserError("several seeds at once need one device; set devices or seeds to 1")
+    # The learner's own refusals, which know more than ours: its first state, without computing it.
+    keys = jax.eval_shape(lambda: compiled.seed_keys(config.seed, config.seeds))
+    compiled.shape_of_state(learner, problem, keys)
     updates = -(-config.steps // learner.steps(problem))
     per_update = learner.target_steps(problem)
     if per_update * updates > problem.budget:
         possible = problem.budget // per_update * learner.steps(problem)
         raise UserError(
             f"{updates} updates would take {per_update * updates} steps in the target, the budget"
-            f" is {problem.budget}; raise the budget or lower steps to {possible}"
+            f" is {problem.budget}; raise the budget"
+            + (f" or lower steps to {possible}" if possible else "")
         )
     return updates
 
 
 class _Training:
-    """One call of `train`."""
+    """One call of `train`. Made, it has refused what cannot be done and touched nothing."""
 
-    def __init__(self, config: RunConfig, out: Path, resume: bool, shown: bool, tracked: list[str]):
-        self.config, self.out = config, out
+    def __init__(self, config: RunConfig, out: Path, shown: bool, tracked: list[str]):
+        self.config, self.out, self.shown, self.tracked = config, out, shown, tracked
         self.learner, self.problem = config.learner(), config.problem()
         self.total = _updates(config, self.learner, self.problem)
         together = config.devices > 1 or jax.process_count() > 1
@@ -148,11 +186,16 @@ class _Training:
         self.per_update = self.learner.steps(self.problem)
         self.seeded = config.seeds > 1
         self.run = Run(out, config)
+        self.written = config.text()
         self.update, self.seconds = 0, 0.0
         self.score: float | None = None  # of the state as it is, once it was evaluated
         self.saved: tuple[int, float | None] = (-1, None)  # update and score
-        self.saved_at = time.monotonic()
         self.diverged = 0  # episodes whose simulation broke down
+
+    def _begin(self, resume: bool) -> None:
+        """The state, begun or restored, and the files."""
+        config, out = self.config, self.out
+        self.saved_at = time.monotonic()
         keys = compiled.seed_keys(config.seed, config.seeds)
         damaged: list[str] = []
         begun = resume and bool(checkpoint.saved(out / CHECKPOINTS))
@@ -163,7 +206,7 @@ class _Training:
             self.score = manifest.score
             self.saved = (self.update, self.score)
         if self.writes:
-            config.save(out / CONFIG)
+            write_whole(out / CONFIG, self.written)
         if not begun:
             self.state = compiled.begin(self.learner, self.problem, keys)
         exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
@@ -172,21 +215,22 @@ class _Training:
             MetricsFile(out / METRICS, self.update, self.score is not None) if self.writes else None
         )
         self.display = ProgressDisplay(
-            self.total * self.per_update, self.update * self.per_update, shown
+            self.total * self.per_update, self.update * self.per_update, self.shown
         )
         for line in damaged:
             self.display.warn(f"warning: {line}; going on from step {self.steps}")
         self._set_aside(damaged)
-        rows = read_rows(out / METRICS) if tracked else []
-        self.trackers = Trackers(tracked, out, config, rows, resume, self.display.warn)
+        rows = read_rows(out / METRICS) if self.tracked else []
+        self.trackers = Trackers(self.tracked, out, config, rows, resume, self.display.warn)
 
     @property
     def steps(self) -> int:
         """Environment steps done."""
         return self.update * self.per_update
 
-    def run_to_end(self) -> Run:
-        """The loop."""
+    def run_to_end(self, resume: bool) -> Run:
+        """Begin, or go on; then the loop."""
+        self._begin(resume)
         with (
             contextlib.closing(self.metrics) if self.metrics else contextlib.nullcontext(),
             contextlib.closing(self.trackers),

@@ -148,10 +148,11 @@ class Darc(AbstractLearner):
         if is_image(space):
             raise UserError(f"'darc' cannot look at images, and '{problem.source.name}' shows them")
         if problem.budget < self.target_steps(problem):
+            named = problem.source.identity != problem.target.identity
             raise UserError(
                 f"'darc' takes {self.target_steps(problem)} steps in the target each update and the"
-                f" budget is {problem.budget}; name a target and give --budget (about steps /"
-                f" {self.source_to_target})"
+                f" budget is {problem.budget}; {'' if named else 'name a target and '}give --budget"
+                f" (about steps / {self.source_to_target})"
             )
         learner_key, target_key, classifier_key, key = jax.random.split(key, 4)
         classifiers = Classifiers.of(problem, self.classifier_hidden, key=classifier_key)
