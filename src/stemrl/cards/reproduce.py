@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import jax
+
 from .. import registry
 from ..errors import UserError
 from ..machine import machine, versions
@@ -89,6 +91,9 @@ def reproduce(
         write_whole(path, (text + "\n").encode())
     if not keep:
         workshop.clear()
+    # No other card has a use for its programs, and a process may not load any number of them: each
+    # takes three of the 65,530 mappings that Linux allows.
+    jax.clear_caches()
     return result, path
 
 
