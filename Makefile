@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults cards check format lint types docs wheel bench clean
+.PHONY: demo test faults long cards check format lint types docs wheel bench clean
 
 demo: $(STAMP)
 	$(BIN)/stemrl demo
@@ -15,6 +15,10 @@ test: $(STAMP)
 # Minutes of kill -9, full disks and broken files; `make test` has the short ones.
 faults: $(STAMP)
 	$(BIN)/python -m pytest -m "faults or not faults" --durations 10 tests/test_faults.py tests/test_elsewhere.py
+
+# Tests that compile for minutes.
+long: $(STAMP)
+	$(BIN)/python -m pytest -m long --durations 10
 
 # Every card at its small scale: seconds each, to see that it runs. They compile much and run little,
 # so the compiler tries less hard.

@@ -63,7 +63,7 @@ def test_mjx_takes_every_robot(name):
     (
         ("half-cheetah-vel", 4),
         pytest.param("hopper-params", 4, marks=pytest.mark.slow),
-        pytest.param("humanoid-dir", 14, marks=pytest.mark.slow),
+        pytest.param("humanoid-dir", 14, marks=pytest.mark.long),
     ),
 )
 def test_mjx_is_native_over_a_few_steps(name, steps):

@@ -65,9 +65,11 @@ def test_intervals_are_paired_over_tasks():
 
 
 def test_tasks_that_are_strata_of_their_own_leave_nothing_to_chance():
-    scores = np.array([[0.0, 4.0], [2.0, 6.0], [4.0, 8.0]])
-    ours = curves(scores, strata=np.arange(3))
-    gain = transfer(ours, curves(scores - 1.0, strata=np.arange(3)))
+    # Each task twice, and each time as well.
+    scores = np.repeat([[0.0, 4.0], [2.0, 6.0], [4.0, 8.0]], 2, axis=0)
+    strata = np.repeat(np.arange(3), 2)
+    ours = curves(scores, strata=strata)
+    gain = transfer(ours, curves(scores - 1.0, strata=strata))
     assert gain.jump_start == (1.0, 1.0, 1.0)
     assert gain.budget == (10.0, 10.0, 10.0)
 
