@@ -6,11 +6,12 @@ Reads a number of steps a line, trains for as many, answers with the seconds the
 """
 
 import sys
-import time
 
 import torch
 from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
+
+from _peer import serve
 
 
 def main(bits: int) -> None:
@@ -31,12 +32,7 @@ def main(bits: int) -> None:
         device="cpu",
         seed=0,
     )
-    model.learn(20 * bits)  # over the random beginning
-    print("ready", flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        model.learn(int(line), reset_num_timesteps=False)
-        print(time.perf_counter() - started, flush=True)
+    serve(model, 20 * bits)  # over the random beginning
 
 
 if __name__ == "__main__":

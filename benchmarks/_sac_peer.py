@@ -6,9 +6,10 @@ Reads a number of steps a line, trains for as many, answers with the seconds the
 """
 
 import sys
-import time
 
 import gymnasium
+
+from _peer import serve
 
 
 def main(library: str) -> None:
@@ -28,12 +29,7 @@ def main(library: str) -> None:
         device="cpu",
         seed=0,
     )
-    model.learn(200)  # over the random beginning, and compiled
-    print("ready", flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        model.learn(int(line), reset_num_timesteps=False)
-        print(time.perf_counter() - started, flush=True)
+    serve(model, 200)  # over the random beginning, and compiled
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = config.resolved()
     state = config.learner().init(config.problem(), jax.random.key(0))
     run.mkdir()
-    config.save(run / "config.json")
+    (run / "config.json").write_bytes(config.text())
     (run / ".lock").write_text("process 1")
     metrics = MetricsFile(run / "metrics.jsonl", 0, False)
     for update in (1, 2):

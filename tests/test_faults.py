@@ -54,7 +54,7 @@ def train(run: Path, config: RunConfig, *more: str) -> list[str]:
     file = run.with_name(f"{run.name}.config.json")
     if not file.exists():
         run.parent.mkdir(parents=True, exist_ok=True)
-        config.save(file)
+        file.write_bytes(config.text())
     resume = ["--resume"] if (run / "config.json").exists() else []
     return ["train", "--config", str(file), "--out", str(run), *resume, *more]
 

@@ -6,6 +6,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .lazy import importer
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -28,19 +30,21 @@ if TYPE_CHECKING:
     from .rl import play, stream
     from .runs import Run, RunConfig
 
-_HOMES = {
-    "api": ("adapt", "load", "make_family", "make_learner", "train"),
-    "core": (
-        *("AbstractAgent", "AbstractFamily", "AbstractGoalFamily", "AbstractHostFamily"),
-        *("AbstractLearner", "Box", "Discrete", "Environment", "Params", "Problem"),
-        "Transition",
-    ),
-    "errors": ("UserError",),
-    "evaluate": ("Evaluation",),
-    "rl": ("play", "stream"),
-    "runs": ("Run", "RunConfig"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_find = importer(
+    __name__,
+    {
+        "api": ("adapt", "load", "make_family", "make_learner", "train"),
+        "core": (
+            *("AbstractAgent", "AbstractFamily", "AbstractGoalFamily", "AbstractHostFamily"),
+            *("AbstractLearner", "Box", "Discrete", "Environment", "Params", "Problem"),
+            "Transition",
+        ),
+        "errors": ("UserError",),
+        "evaluate": ("Evaluation",),
+        "rl": ("play", "stream"),
+        "runs": ("Run", "RunConfig"),
+    },
+)
 
 __all__ = [
     "AbstractAgent",
@@ -72,11 +76,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "evaluate":  # the package, which is callable
         return importlib.import_module(".evaluate", __name__)
-    if name not in _HOME:
-        raise AttributeError(f"module 'stemrl' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,6 @@ from ..machine import versions
 from ..reading import read_configuration
 from . import trust
 from .fields import checked, coerce, field_kinds, hashable, plain
-from .files import write_whole
 
 SCHEMA = 1
 """To be raised when a field changes its meaning."""
@@ -177,10 +176,6 @@ class RunConfig:
         except (TypeError, ValueError) as error:
             raise UserError(f"the settings cannot be written to config.json: {error}") from None
         return text.encode()
-
-    def save(self, path: Path) -> None:
-        """Write `config.json`, whole or not at all."""
-        write_whole(path, self.text())
 
     @classmethod
     def load(cls, path: Path) -> "RunConfig":

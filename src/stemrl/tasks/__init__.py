@@ -4,8 +4,9 @@ Each module is imported with the first of its names that is used: whoever takes 
 wait for Gymnasium.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import importer
 
 if TYPE_CHECKING:
     from .bandit import Bandit, BanditEnv
@@ -19,19 +20,21 @@ if TYPE_CHECKING:
     from .sinusoid import Sinusoid
     from .transforms import Randomised, RandomisedEnv
 
-_HOMES = {
-    "bandit": ("Bandit", "BanditEnv"),
-    "bit_flip": ("BitFlip", "BitFlipEnv"),
-    "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
-    "gridnavi": ("GridEnv", "GridNavi"),
-    "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
-    "gymnax": ("GymnaxEnv", "GymnaxFamily"),
-    "point": ("Point2D", "PointEnv", "PointSparse"),
-    "random_mdp": ("RandomMDP", "RandomMDPEnv"),
-    "sinusoid": ("Sinusoid",),
-    "transforms": ("Randomised", "RandomisedEnv"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_find = importer(
+    __name__,
+    {
+        "bandit": ("Bandit", "BanditEnv"),
+        "bit_flip": ("BitFlip", "BitFlipEnv"),
+        "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
+        "gridnavi": ("GridEnv", "GridNavi"),
+        "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
+        "gymnax": ("GymnaxEnv", "GymnaxFamily"),
+        "point": ("Point2D", "PointEnv", "PointSparse"),
+        "random_mdp": ("RandomMDP", "RandomMDPEnv"),
+        "sinusoid": ("Sinusoid",),
+        "transforms": ("Randomised", "RandomisedEnv"),
+    },
+)
 
 __all__ = [
     "AbstractGymnasiumFamily",
@@ -59,11 +62,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'stemrl.tasks' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:
