@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemrl.cards import Workshop, adjusted_mean, classical, exact, finetuned
+from stemrl.cards import Workshop, adjusted_mean, classical, exact, finetuning
 from stemrl.core import UserError
 from stemrl.optimal import bayes_optimal_value
 from stemrl.tasks.bandit import Bandit
@@ -69,10 +69,10 @@ def test_players_stand_beside_the_published_numbers_and_are_played_once(workshop
 def test_a_fine_tuned_policy_has_a_total_for_every_seed(workshop: Workshop):
     small = {"lanes": 8, "steps_per_update": 16, "hidden": (8,)}
     options = {"settings": small, "family_settings": {"arms": 2, "pulls": 4}, "steps": 256}
-    row = finetuned(workshop, "bandit", tasks=300, width=2, step_sizes=(1e-3, 1e-2), **options)
+    row = finetuning(workshop, "bandit", tasks=300, width=2, step_sizes=(1e-3, 1e-2), **options)()
     assert len(row.values) == 2 and all(1.4 < value < 3 for value in row.values)
     assert workshop.settings["finetune"]["adapt_learning_rate"] in (1e-3, 1e-2)
     with pytest.raises(UserError, match="rounds of 3 episodes do not fill a trial of 4"):
-        finetuned(workshop, "bandit", tasks=3, width=3, label="three", **options)
+        finetuning(workshop, "bandit", tasks=3, width=3, label="three", **options)
     with pytest.raises(UserError, match="learns nothing"):
-        finetuned(workshop, "bandit", tasks=3, width=1, label="one", **options)
+        finetuning(workshop, "bandit", tasks=3, width=1, label="one", **options)

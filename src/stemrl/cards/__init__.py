@@ -1,6 +1,6 @@
 """Cards: published results, reproduced by one command each (`stemrl reproduce CARD`)."""
 
-from .baselines import adjusted_mean, classical, exact, expected_total, finetuned
+from .baselines import adjusted_mean, classical, exact, expected_total, finetuning
 from .card import Card, Measure, differences
 from .reproduce import reproduce
 from .workshop import Trained, Workshop, point_means, trial_totals
@@ -15,7 +15,7 @@ __all__ = [
     "differences",
     "exact",
     "expected_total",
-    "finetuned",
+    "finetuning",
     "point_means",
     "reproduce",
     "trial_totals",

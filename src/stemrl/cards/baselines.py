@@ -8,7 +8,7 @@ episodes summed, averaged over tasks.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ def classical(
     return [Measure(TITLES[name], [float(found[name][0])], published[name]) for name in published]
 
 
-def finetuned(
+def finetuning(
     workshop: Workshop,
     family: str,
     *,
@@ -137,9 +137,10 @@ def finetuned(
     label: str = "finetune",
     step_sizes: Sequence[float] = STEP_SIZES,
     seeds: Sequence[int] | None = None,
-) -> Measure:
+) -> Callable[[], Measure]:
     """The plain alternative: PPO on all the training tasks for `steps` steps, then PPO on the
-    episodes of the trial, `width` at a time. One value a seed: the mean total of a trial.
+    episodes of the trial, `width` at a time. Begins to train; what it returns gives the row, of one
+    value a seed: the mean total of a trial.
 
     The step size of the adaptation is the best of `step_sizes` on training tasks.
 
@@ -170,12 +171,11 @@ def finetuned(
         family_settings=family_settings,
         seeds=seeds,
     )
-    problem = trained.problem
 
     def totals(step_size: float, split: str, tasks: int) -> np.ndarray:
         agents = [_with_step_size(agent, step_size) for agent in trained.agents]
         options: dict[str, Any] = {"episodes": episodes - width, "split": split}
-        return trial_totals(workshop.judge(agents, problem, tasks=tasks, **options))
+        return trial_totals(workshop.judge(agents, trained.problem, tasks=tasks, **options))
 
     def compute() -> dict[str, np.ndarray]:
         few = max(1, tasks // 5)
@@ -183,10 +183,14 @@ def finetuned(
         best = step_sizes[int(np.argmax(training))]
         return {"step_size": np.array(best), "totals": totals(best, "test", tasks)}
 
-    found = workshop.kept(f"{label}-totals-{episodes}", compute)
-    workshop.settings[label]["adapt_learning_rate"] = float(found["step_size"])
-    name = f"PPO pretrained on all tasks, then fine-tuned every {width} episodes"
-    return Measure(name.replace("every 1 episodes", "every episode"), found["totals"], published)
+    def measure() -> Measure:
+        found = workshop.kept(f"{label}-totals-{episodes}", compute)
+        workshop.settings[label]["adapt_learning_rate"] = float(found["step_size"])
+        name = f"PPO pretrained on all tasks, then fine-tuned every {width} episodes"
+        name = name.replace("every 1 episodes", "every episode")
+        return Measure(name, found["totals"], published)
+
+    return measure
 
 
 def expected_total(evaluation: Evaluation) -> tuple[float, float]:

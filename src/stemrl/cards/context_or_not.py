@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .card import Card, Measure, differences
-from .workshop import Workshop, point_means
+from .workshop import Trained, Workshop, point_means
 
 STEPS = 1_000_000
 SETTINGS: dict[str, Any] = {"lanes": 64, "steps_per_update": 128, "learning_rate": 5e-4}
@@ -18,8 +18,16 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     tasks = workshop.pick(400, 4)
     target: dict[str, Any] = {"target": "hopper-params"}
 
-    def returns(label: str, family: str, **options: Any) -> dict[str, list[float]]:
-        trained = workshop.train(label, "ppo", family, steps=steps, settings=settings, **options)
+    def train(label: str, family: str, **options: Any) -> Trained:
+        return workshop.train(label, "ppo", family, steps=steps, settings=settings, **options)
+
+    trained = [
+        train("told", "hopper-params", reveal="context"),
+        train("randomised", "randomised", **target),
+        train("nominal", "hopper-params", family_settings={"width": 0.0}, **target),
+    ]
+
+    def returns(trained: Trained) -> dict[str, list[float]]:
         return {
             split: point_means(workshop.evaluate(trained, tasks=tasks, episodes=0, split=split))[
                 :, 0
@@ -27,9 +35,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             for split in ("test", "ood")
         }
 
-    told = returns("told", "hopper-params", reveal="context")
-    randomised = returns("randomised", "randomised", **target)
-    nominal = returns("nominal", "hopper-params", family_settings={"width": 0.0}, **target)
+    told, randomised, nominal = map(returns, trained)
     names = {
         "told the parameters": told,
         "not told, randomised per episode": randomised,

@@ -1,7 +1,7 @@
 """DARC on a grid whose target has a wall (after Eysenbach et al. 2006.13916, §4 and Figure 2)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +15,7 @@ from ..rl import Ppo
 from ..tasks.grid_wall import ACTIONS, GridWall, log_ratio
 from ..transfer import Darc, correction_table, visits
 from .card import Card, Measure
-from .workshop import Workshop
+from .workshop import Trained, Workshop
 
 SOURCE, TARGET = GridWall(), GridWall(wall=True)
 ENOUGH = 1_000
@@ -36,7 +36,8 @@ CLASSIFIERS = {
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """Δr against the analytic log-ratio, then transfer with it and without."""
-    return [*_accuracy(workshop), *_transfer(workshop)]
+    success = _transfer(workshop)
+    return [*_accuracy(workshop), *success()]
 
 
 def _accuracy(workshop: Workshop) -> list[Measure]:
@@ -117,56 +118,48 @@ def _accuracy(workshop: Workshop) -> list[Measure]:
     ]  # fmt: skip
 
 
-def _transfer(workshop: Workshop) -> list[Measure]:
-    """From the corner to the goal: the short way is walled in the target only."""
+def _transfer(workshop: Workshop) -> Callable[[], list[Measure]]:
+    """From the corner to the goal: the short way is walled in the target only. Begins to train;
+    what it returns gives the rows."""
     updates, tasks = workshop.pick(UPDATES, 12), workshop.pick(500, 20)
     steps = updates * LEARNER["lanes"] * LEARNER["steps_per_update"]
+    few = updates * LEARNER["lanes"] * (LEARNER["steps_per_update"] // 10)
     into: dict[str, Any] = {"target": "grid-wall", "target_settings": {"wall": True}}
     words = " ".join(f"{k}={v[0] if isinstance(v, tuple) else v}" for k, v in LEARNER.items())
-    per_update = LEARNER["lanes"] * (LEARNER["steps_per_update"] // 10)
+    darc = {"learner": "ppo", "learner_settings": words, **CLASSIFIERS}
+    walled: dict[str, Any] = {"family_settings": {"wall": True}}
 
-    def success(label: str, method: str, settings: dict[str, Any], **options: Any) -> list[float]:
-        trained = workshop.train(
-            label, method, "grid-wall", settings=settings, **{"steps": steps, **options}
-        )
+    def train(label: str, method: str, settings: dict[str, Any], **options: Any) -> Trained:
+        options = {"steps": steps, **options}
+        return workshop.train(label, method, "grid-wall", settings=settings, **options)
+
+    rows: list[tuple[Trained, str, tuple]] = [
+        (train("darc", "darc", darc, budget=few, **into), "DARC", (0.9,)),
+        (train("source-only", "ppo", LEARNER, **into), "source only", (0.1, "at most")),
+        (
+            train(
+                "state-action", "darc", darc | {"correction": "state-action"}, budget=few, **into
+            ),
+            "one classifier on (s, a)",
+            (),
+        ),
+        (
+            train("few-target-steps", "ppo", LEARNER, steps=few, **walled),
+            "trained there on DARC's target steps alone",
+            (),
+        ),
+        (train("target", "ppo", LEARNER, **walled), "trained there on all steps", ()),
+    ]
+
+    def success(trained: Trained) -> list[float]:
         # The goal pays 1 and a step costs 0.02: only an episode that found it pays more than 0.
         found = workshop.evaluate(trained, tasks=tasks, episodes=0)
         return [float((e.scores > 0).mean()) for e in found]
 
-    def darc(label: str, **settings: Any) -> list[float]:
-        return success(
-            label,
-            "darc",
-            {"learner": "ppo", "learner_settings": words, **CLASSIFIERS, **settings},
-            budget=updates * per_update,
-            **into,
-        )
-
-    return [
-        Measure("success in the target, DARC", darc("darc"), None, 0.9),
-        Measure(
-            "success in the target, source only",
-            success("source-only", "ppo", LEARNER, **into),
-            None,
-            0.1,
-            "at most",
-        ),
-        Measure(
-            "success in the target, one classifier on (s, a)",
-            darc("state-action", correction="state-action"),
-        ),
-        Measure(
-            "success in the target, trained there on DARC's target steps alone",
-            success(
-                "few-target-steps", "ppo", LEARNER,
-                steps=updates * per_update, family_settings={"wall": True},
-            ),
-        ),
-        Measure(
-            "success in the target, trained there on all steps",
-            success("target", "ppo", LEARNER, family_settings={"wall": True}),
-        ),
-    ]  # fmt: skip
+    return lambda: [
+        Measure(f"success in the target, {name}", success(trained), None, *bar)
+        for trained, name, bar in rows
+    ]
 
 
 CARD = Card(

@@ -14,8 +14,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     bits, cycles = workshop.pick((BITS, CYCLES), (4, 5))
     tasks = workshop.pick(1000, 20)
 
-    def success(strategy: str) -> list[float]:
-        trained = workshop.train(
+    strategies = workshop.pick(STRATEGIES, ("future",))
+    trained = {
+        strategy: workshop.train(
             f"hindsight-{strategy}",
             "her",
             "bit-flip",
@@ -24,12 +25,15 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             family_settings={"bits": bits},
             reveal="context",
         )
-        found = workshop.evaluate(trained, tasks=tasks, episodes=0, most_likely=True)
+        for strategy in (*strategies, "none")
+    }
+
+    def success(strategy: str) -> list[float]:
+        found = workshop.evaluate(trained[strategy], tasks=tasks, episodes=0, most_likely=True)
         # An episode that is shorter than the horizon has reached its goal; one that is not may have
         # reached it with its last step, and then cost one less than it could.
         return [float((e.scores > -bits).mean()) for e in found]
 
-    strategies = workshop.pick(STRATEGIES, ("future",))
     with_hindsight = {strategy: success(strategy) for strategy in strategies}
     without = success("none")
     return [

@@ -43,9 +43,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             {key: value for key, (_, value) in BACK.items()} | {"initial_std": 1.0},
         ),
     ]
-    rows: dict[str, list[Measure]] = {}
-    for label, name, change in workshop.pick(variants, variants[-1:]):
-        trained = workshop.train(
+    variants = workshop.pick(variants, variants[-1:])
+    trained = {
+        name: workshop.train(
             label,
             "maml",
             "half-cheetah-dir",
@@ -53,14 +53,18 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             settings=base | change,
             family_settings=family,
         )
+        for label, name, change in variants
+    }
+    rows: dict[str, list[Measure]] = {}
+    for name, agents in trained.items():
         played = workshop.evaluate(
-            trained, tasks=workshop.pick(20, 2), episodes=base["inner_episodes"]
+            agents, tasks=workshop.pick(20, 2), episodes=base["inner_episodes"]
         )
         directions = [sorted(by_direction(e, 1)) for e in played]
         found = {
             "the better direction": [max(values) for values in directions],
             "the worse direction": [min(values) for values in directions],
-            "deviation of its actions": [_deviation(agent) for agent in trained.agents],
+            "deviation of its actions": [_deviation(agent) for agent in agents.agents],
         }
         for what, values in found.items():
             rows.setdefault(what, []).append(Measure(f"{what}: {name}", values))

@@ -89,6 +89,15 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
     meta = train("maml", "maml", settings)
     pretrained = train("pretrained", "maml", settings | {"inner_learning_rate": 0.0})
+    width = workshop.pick(2 * trained_on, trained_on)
+    informed = train(
+        "oracle",
+        "finetune",
+        {"width": width, **TOLD} | workshop.pick({}, {"lanes": 2, "minibatches": 2}),
+        reveal="context",
+        steps=-(-steps // 4),
+        seeds=workshop.seeds[:1],
+    )
 
     def points(agents: Sequence[Any], **options: Any) -> np.ndarray:
         """Mean return after each number of gradient steps, `[points, seeds]`."""
@@ -129,15 +138,6 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     workshop.settings["pretrained"]["rate_at_test"] = plain_rate
     plain = by_the_step(pretrained.agents, LATER_RATES[0], plain_rate, tasks=tasks // 2)
     untrained = by_the_step(_untrained(meta), LATER_RATES[0], tasks=tasks // 2)
-    width = workshop.pick(2 * trained_on, trained_on)
-    informed = train(
-        "oracle",
-        "finetune",
-        {"width": width, **TOLD} | workshop.pick({}, {"lanes": 2, "minibatches": 2}),
-        reveal="context",
-        steps=-(-steps // 4),
-        seeds=workshop.seeds[:1],
-    )
     (told,) = workshop.judge(informed.agents, informed.problem, tasks=tasks, episodes=0)
     after = [f"after {i} gradient step{'s' * (i != 1)}" for i in range(STEPS + 1)]
     return [

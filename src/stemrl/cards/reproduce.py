@@ -1,6 +1,8 @@
 """Running a card: what `stemrl reproduce` does."""
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,8 +10,9 @@ import jax
 
 from .. import registry
 from ..errors import UserError
-from ..machine import machine, versions
+from ..machine import cores, machine, versions
 from ..runs import enable_compilation_cache
+from ..runs.crew import Crew
 from ..runs.files import write_whole, writing
 from .card import Card, Scale
 from .workshop import Workshop
@@ -36,6 +39,7 @@ def reproduce(
     results: str | Path | None = None,
     fresh: bool = False,
     keep: bool = False,
+    workers: int | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, Any], Path]:
     """Run a card; returns its result and the file that it was written to.
@@ -49,6 +53,9 @@ def reproduce(
     - `fresh`: forget what an interrupted call has left, instead of going on from there.
     - `keep`: leave the card's runs in `runs/cards`, to be looked at, and to be there already when
       the card is run again.
+    - `workers`: how many trainings go on at once, each in a process with a thread of its own; by
+      default, at the full scale and where there is no accelerator, one for each core. With 1 this
+      process trains, several seeds at once.
 
     Raises `UserError` for an unknown card, a scale that there is not, a folder that cannot be
     written or that holds a result of more seeds; `stemrl.runs.Interrupted` after SIGINT.
@@ -72,16 +79,23 @@ def reproduce(
             f"{path} has a result of {there} seeds, which {seeds} would overwrite; name another"
             " folder with --results"
         )
-    workshop = Workshop(WORK / f"{card.name}-{scale}", scale, tuple(range(seeds)), progress, folder)
+    if workers is None:
+        alone = scale == "quick" or jax.default_backend() != "cpu"
+        workers = 1 if alone else cores()
+    if workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}")
+    home = WORK / f"{card.name}-{scale}"
     if fresh or scale == "quick":
-        workshop.clear()
-    measures = card.run(workshop)
+        shutil.rmtree(home, ignore_errors=True)
+    with Crew(workers) if workers > 1 else contextlib.nullcontext() as crew:
+        workshop = Workshop(home, scale, tuple(range(seeds)), progress, folder, crew)
+        measures = card.run(workshop)
     result = card.result(
         measures,
         scale=scale,
         seeds=seeds,
-        seconds=workshop.finish(),
-        settings=workshop.settings,
+        seconds=workshop.seconds,
+        settings=workshop.settings | ({"trainings at once": workers} if workers > 1 else {}),
         machine=machine(),
         versions=versions(),
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..optimal import best_search
 from ..tasks.gridnavi import GridNavi
-from .baselines import classical, exact, finetuned
+from .baselines import classical, exact, finetuning
 from .card import Card, Measure
 from .workshop import Workshop, trial_totals
 
@@ -28,6 +28,14 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     steps = workshop.pick(STEPS, 2_000)
     settings = SETTINGS | workshop.pick({}, {"batch_steps": 600, "epochs": 1, "hidden_size": 8})
     trained = workshop.train("rl2", "rl2", "gridnavi", steps=steps, settings=settings)
+    plain = finetuning(
+        workshop,
+        "gridnavi",
+        steps=steps,
+        tasks=workshop.pick(21 * 10, 21),
+        width=1,
+        settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),
+    )
     found = workshop.evaluate(trained, tasks=workshop.pick(21 * 50, 21))
     optimum = best_search(family.size, family.horizon, family.trial_episodes)
     episodes = np.stack([e.scores.mean((0, 2)) for e in found]).T
@@ -38,14 +46,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         *classical(
             workshop, family, {"random": None, "psrl": None}, trials=workshop.pick(2_000, 21)
         ),
-        finetuned(
-            workshop,
-            "gridnavi",
-            steps=steps,
-            tasks=workshop.pick(21 * 10, 21),
-            width=1,
-            settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),
-        ),
+        plain(),
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..tasks.random_mdp import RandomMDP
-from .baselines import classical, finetuned
+from .baselines import classical, finetuning
 from .card import Card, Measure
 from .workshop import Workshop, trial_totals
 
@@ -43,9 +43,18 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     settings = SETTINGS | workshop.pick(
         {}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8, "between": 8}
     )
-    # One seed after another: each takes a quarter of an hour, and can be stopped and gone on with.
-    trained = workshop.train(
-        "rl2", "rl2", "random-mdp", steps=steps, settings=settings, together=False
+    trained = workshop.train("rl2", "rl2", "random-mdp", steps=steps, settings=settings)
+    plain = finetuning(
+        workshop,
+        "random-mdp",
+        steps=steps,
+        tasks=workshop.pick(1000, 20),
+        width=1,
+        seeds=workshop.seeds[:1],
+        settings=workshop.pick(
+            {"lanes": 128, "steps_per_update": 50, "minibatches": 8},
+            {"lanes": 4, "steps_per_update": 15},
+        ),
     )
     found = workshop.evaluate(trained, tasks=workshop.pick(4000, 20))
     return [
@@ -56,18 +65,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             workshop.pick(PLAYERS, {"random": None}),
             trials=workshop.pick(2000, 20),
         ),
-        finetuned(
-            workshop,
-            "random-mdp",
-            steps=steps,
-            tasks=workshop.pick(1000, 20),
-            width=1,
-            seeds=workshop.seeds[:1],
-            settings=workshop.pick(
-                {"lanes": 128, "steps_per_update": 50, "minibatches": 8},
-                {"lanes": 4, "steps_per_update": 15},
-            ),
-        ),
+        plain(),
     ]
 
 

@@ -1,10 +1,13 @@
 """Where a card works: runs that can be resumed, evaluations, and the time they took.
 
 Every training is an ordinary run in a folder of the card's own. A card that was interrupted goes on
-where it was when it is started again; a finished card leaves nothing but its result.
+where it was when it is started again; a finished card leaves nothing but its result. With a crew,
+trainings go on beside one another and beside the card, so a card starts all of them before it asks
+for the first's agents.
 """
 
 import contextlib
+import dataclasses
 import shutil
 import sys
 import time
@@ -25,7 +28,12 @@ from ..core import (
 from ..errors import UserError
 from ..evaluate import Evaluation, evaluate
 from ..runs import Run, RunConfig, supervised, train, train_supervised
+from ..runs.crew import Crew, Job
+from ..runs.files import write_whole, writing
 from .card import Scale
+
+CLOCK = "seconds"
+"""The file in a card's folder that says how long earlier calls have worked."""
 
 
 @dataclass
@@ -42,13 +50,15 @@ class Workshop:
     """Whether trainings show how far they are."""
     pictures: Path = Path()
     """Where pictures go: beside the result."""
+    crew: Crew | None = None
+    """Who trains, one process a seed; without, this process does, with all seeds at once if it can."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the result will say of the setting; `train` adds its own."""
-    seconds: float = 0.0
-    """Wall-clock of the trainings so far, those of interrupted calls included, and of everything
-    else in this call."""
-    _began: float = field(default_factory=time.monotonic)
-    _training: float = 0.0
+
+    def __post_init__(self):
+        self._began = time.monotonic()
+        with contextlib.suppress(OSError, ValueError):
+            self._began -= float((self.folder / CLOCK).read_text())
 
     @property
     def quick(self) -> bool:
@@ -77,7 +87,8 @@ class Workshop:
         seeds: Sequence[int] | None = None,
         **options: Any,
     ) -> "Trained":
-        """Train `method` on `family` for every seed; what is already trained is only loaded.
+        """Train `method` on `family` for every seed; what is already trained is only loaded. With a
+        crew this only begins, and what the result is asked for waits.
 
         **Arguments:**
 
@@ -85,7 +96,7 @@ class Workshop:
         - `steps`: environment steps per seed.
         - `settings`, `family_settings`: those other than the defaults.
         - `together`: all seeds in one compiled run, which needs a family in pure JAX; by default
-          wherever that is so.
+          wherever that is so. With a crew every seed is a run of its own.
         - `seeds`: fewer than all, for what only stands beside a claim.
         - `options`: other fields of `RunConfig` (`reveal`, `target`, `budget`, …).
         """
@@ -110,23 +121,36 @@ class Workshop:
         seeds = self.seeds if seeds is None else tuple(seeds)
         if seeds != self.seeds:
             self.settings[label]["seeds"] = len(seeds)
-        groups = [seeds] if together else [(seed,) for seed in seeds]
-        runs = [self._train(label, config, group) for group in groups]
-        return Trained(tuple(runs))
-
-    def _train(self, label: str, config: RunConfig, seeds: tuple[int, ...]) -> Run:
         self._in_order(seeds)
-        out = self.folder / f"{label}-seed{seeds[0]}"
-        fields = {name: getattr(config, name) for name in config.__dataclass_fields__}
-        config = RunConfig(**{**fields, "seed": seeds[0], "seeds": len(seeds)})
+        apart = self.crew is not None or not together
+        groups = [(seed,) for seed in seeds] if apart else [seeds]
+        runs = [self._run(label, config, group) for group in groups]
+        if self.crew is None:
+            for run in runs:
+                self._train(label, run)
+            return Trained(self, label, problem, tuple(runs))
+        names = [f"{label}, seed {run.config.seed}" for run in runs]
+        jobs = [
+            self.crew.train(n, run.config, run.path) for n, run in zip(names, runs, strict=True)
+        ]
+        return Trained(self, label, problem, tuple(runs), tuple(jobs))
+
+    def _run(self, label: str, config: RunConfig, seeds: tuple[int, ...]) -> Run:
+        config = dataclasses.replace(config, seed=seeds[0], seeds=len(seeds))
+        return Run(self.folder / f"{label}-seed{seeds[0]}", config)
+
+    def _train(self, label: str, run: Run) -> None:
+        config = run.config
+        seeds = range(config.seed, config.seed + config.seeds)
         self.say(f"{label}: {config.method} on {config.family}, {_named(seeds)}")
-        began = time.monotonic()
-        resume = (out / "config.json").exists()
-        with self._resuming():
-            run = train(config, out, resume=resume, progress=self.progress)
-        self._training += time.monotonic() - began
-        self.seconds += run.restore("last")[1].seconds
-        return run
+        with self.resuming():
+            train(
+                config,
+                run.path,
+                resume=(run.path / "config.json").exists(),
+                progress=self.progress,
+            )
+        self.tick()
 
     def train_supervised(
         self,
@@ -141,8 +165,7 @@ class Workshop:
         self._in_order(self.seeds)
         self.settings[label] = {**supervised.setting(learner, family), "updates": updates}
         self.say(f"{label}: {learner.name} on {family.name}, {_named(self.seeds)}")
-        began = time.monotonic()
-        with self._resuming():
+        with self.resuming():
             run = train_supervised(
                 learner,
                 family,
@@ -152,8 +175,7 @@ class Workshop:
                 seeds=len(self.seeds),
                 progress=self.progress,
             )
-        self._training += time.monotonic() - began
-        self.seconds += run.seconds
+        self.tick()
         return run.states
 
     def evaluate(
@@ -181,7 +203,7 @@ class Workshop:
             raise UserError(f"a card's seeds follow one another, not {seeds}")
 
     @contextlib.contextmanager
-    def _resuming(self) -> Iterator[None]:
+    def resuming(self) -> Iterator[None]:
         """What stands in the way of going on, in a card's words."""
         try:
             yield
@@ -198,22 +220,25 @@ class Workshop:
         is no training run."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
-            began = time.monotonic()
             arrays = {k: np.asarray(v) for k, v in compute().items()}
-            took = time.monotonic() - began
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial.npz")
-            np.savez(partial, seconds_taken=took, **arrays)  # pyright: ignore[reportArgumentType]
+            np.savez(partial, **arrays)  # pyright: ignore[reportArgumentType]
             partial.replace(path)
-            self._training += took
+            self.tick()
         with np.load(path, allow_pickle=False) as found:
-            arrays = {k: found[k] for k in found.files}
-        self.seconds += float(arrays.pop("seconds_taken"))
-        return arrays
+            return {k: found[k] for k in found.files}
 
-    def finish(self) -> float:
-        """Seconds of the whole card."""
-        return self.seconds + time.monotonic() - self._began - self._training
+    @property
+    def seconds(self) -> float:
+        """Wall-clock of the whole card so far, earlier calls included."""
+        return time.monotonic() - self._began
+
+    def tick(self) -> None:
+        """Note the time, for a call that goes on after this one was stopped."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / CLOCK, f"{self.seconds:.1f}\n".encode())
 
     def clear(self) -> None:
         """Remove what the card leaves behind."""
@@ -224,12 +249,22 @@ class Workshop:
 class Trained:
     """What `Workshop.train` gives: one or several runs that together hold every seed."""
 
-    runs: tuple[Run, ...]
+    workshop: Workshop
+    label: str
+    problem: Problem
+    """What they are trained on."""
+    _runs: tuple[Run, ...]
+    _jobs: tuple[Job, ...] = ()
 
     @property
-    def problem(self) -> Problem:
-        """What they were trained on."""
-        return self.runs[0].problem
+    def runs(self) -> tuple[Run, ...]:
+        """The runs, once they are finished."""
+        shop = self.workshop
+        if shop.crew is not None:
+            shop.say(f"{self.label}: training")
+            with shop.resuming():
+                shop.crew.wait(self._jobs, shop.progress, shop.tick)
+        return self._runs
 
     @property
     def agents(self) -> list[AbstractAgent]:

@@ -36,6 +36,9 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_switch("--fresh", "start anew instead of going on with an interrupted card")
     parser.add_switch("--keep", "leave the card's runs in runs/cards when it is done")
+    parser.add_whole(
+        "--workers", None, 1, "trainings at once, each with one thread", "one a core, at full scale"
+    )
     parser.add_switch("--json", "print the result as JSON")
     options = parser.parse(arguments)
     if bool(options.card) == options.all:
@@ -55,6 +58,7 @@ def run(arguments: list[str]) -> int:
                 results=options.results,
                 fresh=options.fresh,
                 keep=options.keep,
+                workers=options.workers,
                 progress=sys.stderr.isatty() or not options.all,
             )
         results.append(result)

@@ -158,7 +158,13 @@ def _stream(
             episode = jax.vmap(lambda lane, k: _new_episode(agent, family, lane, k))
             trial = jax.vmap(lambda k: _new_trial(agent, problem, family, k))
             live = select(ended & ~trial_end, like(episode(live, episode_keys), live), live)
-            return select(trial_end, like(trial(trial_keys), live), live)
+            # Most episodes end no trial, and to draw a task can cost far more than to begin again.
+            return lax.cond(
+                _any_anywhere(trial_end),
+                lambda live: select(trial_end, like(trial(trial_keys), live), live),
+                lambda live: live,
+                live,
+            )
 
         return lax.cond(_any_anywhere(ended), renew, lambda live: live, live), row
 
@@ -168,8 +174,8 @@ def _stream(
 @jax.custom_batching.custom_vmap
 def _any_anywhere(flags: Bool[Array, " lanes"]) -> Bool[Array, ""]:
     """Whether any is True; under `vmap` (several seeds at once) any of all of them. One answer for
-    all keeps a `cond` a choice: on several it would compute both sides at every step, and to draw
-    tasks can cost far more than to play them. For what leaves lanes alone whose flag is False."""
+    all keeps a `cond` a choice: on several it would compute both sides at every step. For what leaves
+    lanes alone whose flag is False."""
     return jnp.any(flags)
 
 

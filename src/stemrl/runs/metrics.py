@@ -71,6 +71,19 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def last_row(path: Path) -> dict[str, Any] | None:
+    """The last whole row, while somebody else may be writing; `None` if there is none that can be
+    read."""
+    try:
+        with open_regular(path) as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(-min(file.tell(), LINE_LIMIT), os.SEEK_END)
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return None
+    return _parse(lines[-1]) if lines else None
+
+
 def _end_of(path: Path, update: int, evaluated: bool) -> int:
     """Bytes until the first row that is to be written again, or is no row. Raises `UserError` for
     a damaged row among those to be kept, which would otherwise be cut off with all that follow."""

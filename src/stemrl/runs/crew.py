@@ -1,0 +1,181 @@
+"""Trainings in processes of their own, as many at a time as there are cores.
+
+XLA shares out the operations of one small network among threads, and what is won is lost again in
+waking them: two trainings with a thread each take as long as one with two. So several seeds, or
+several methods to be compared, are trained side by side, each in an ordinary run's folder.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Self
+
+from ..errors import UserError
+from ..machine import CORES, XLA_THREADS
+from . import checkpoint
+from .compilation import enable_compilation_cache
+from .config import RunConfig
+from .loop import Interrupted, train
+from .metrics import last_row
+from .progress import ProgressDisplay
+from .run import CHECKPOINTS, CONFIG, METRICS, Run
+
+POLL_SECONDS = 1.0
+"""Between two looks at how far the others are."""
+
+
+class Job:
+    """A training that a `Crew` does, or will do."""
+
+    def __init__(self, label: str, config: RunConfig, out: Path):
+        """**Arguments:** `label` names it in messages."""
+        self.label, self.config, self.out = label, config, out
+        self.done: Future[None] = Future()
+
+    def steps(self) -> int:
+        """Environment steps done so far."""
+        row = last_row(self.out / METRICS)
+        return 0 if row is None else min(int(row["steps"]), self.config.steps)
+
+
+class Crew:
+    """`size` processes at a time, each with one thread for XLA and one for simulators.
+
+    A context: at its end those that still train are told to stop, which leaves their runs as an
+    interruption does, to be gone on with. So are they if this process dies.
+    """
+
+    def __init__(self, size: int):
+        self._size = size
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen] = set()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(self._size)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
+            for process in self._processes:
+                process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+
+    def train(self, label: str, config: RunConfig, out: str | Path) -> Job:
+        """Train as `config` says in the folder `out`, or go on with what is there, as soon as there
+        is a core for it; returns at once."""
+        job = Job(label, config, Path(out))
+        job.done = self._pool.submit(self._do, job)
+        return job
+
+    def wait(
+        self, jobs: Sequence[Job], progress: bool, tick: Callable[[], None] = lambda: None
+    ) -> None:
+        """Until `jobs` are done; `tick` is called every second or so meanwhile. Raises `UserError`
+        with the word of one that failed."""
+        wanted = sum(job.config.steps for job in jobs)
+        begun = sum(job.steps() for job in jobs)
+        began, first = time.monotonic(), None
+        shown = progress and any(not job.done.done() for job in jobs)
+        with ProgressDisplay(wanted, begun, shown) as display:
+            while any(not job.done.done() for job in jobs):
+                time.sleep(POLL_SECONDS)
+                tick()
+                for job in jobs:
+                    if job.done.done():
+                        job.done.result()
+                done = sum(job.steps() for job in jobs)
+                first = done if first is None else first
+                took = max(time.monotonic() - began, POLL_SECONDS)
+                display.advance(done, (done - first) / took or None, None)
+        for job in jobs:
+            job.done.result()
+
+    def _do(self, job: Job) -> None:
+        """In a thread: one process from its start to its end."""
+        if _finished(job.config, job.out):
+            return
+        with self._lock:
+            if self._closed:
+                return
+            process = subprocess.Popen(
+                [sys.executable, "-c", f"import sys, {__name__} as crew; sys.exit(crew.main())"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                # Ctrl-C in a terminal is for this process, which then stops the others.
+                start_new_session=True,
+                env={**os.environ, XLA_THREADS: "1", CORES: "1"},
+            )
+            self._processes.add(process)
+        try:
+            said = _tell(process, job)
+        finally:
+            with self._lock:
+                self._processes.discard(process)
+        if process.returncode and not self._closed:
+            why = said[-1] if said else f"its process ended with status {process.returncode}"
+            raise UserError(f"{job.label}: {why}")
+        for line in said:
+            print(f"{job.label}: {line}", file=sys.stderr, flush=True)
+
+
+def _tell(process: subprocess.Popen, job: Job) -> list[str]:
+    """Give a process its order; what it said when it has ended. Its standard input stays open as
+    long as this process lives: its end is how the other learns that nobody waits any more."""
+    stdin, stderr = _open(process.stdin), _open(process.stderr)
+    order = {"config": json.loads(job.config.text()), "out": str(job.out)}
+    try:
+        stdin.write(json.dumps(order) + "\n")
+        stdin.flush()
+    except BrokenPipeError:
+        pass  # it says why
+    said = [line.rstrip() for line in stderr if line.strip()]
+    process.wait()
+    stdin.close()
+    stderr.close()
+    return said
+
+
+def _open(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def _finished(config: RunConfig, out: Path) -> bool:
+    """Whether there is nothing left to do in `out`."""
+    if not (saved := checkpoint.saved(out / CHECKPOINTS)):
+        return False
+    Run.open(out).config.resolved().refuse_change(config.resolved())
+    return int(saved[-1].name) >= config.steps
+
+
+def main() -> int:
+    """What a process of the crew does: read its order, train, end."""
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_when_orphaned, daemon=True).start()
+    enable_compilation_cache()
+    out = Path(order["out"])
+    try:
+        config = RunConfig.from_dict(order["config"])
+        train(config, out, resume=(out / CONFIG).exists(), progress=False)
+    except Interrupted as interrupted:
+        return interrupted.exit_status
+    except UserError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _end_when_orphaned() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
