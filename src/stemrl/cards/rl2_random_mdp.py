@@ -27,7 +27,7 @@ SETTINGS = {
     "previous_observation": True,
     "batch_steps": 32_000,
     "minibatches": 8,
-    "epochs": 4,
+    "epochs": 3,
     "learning_rate": 3e-3,
     "anneal_updates": STEPS // 32_000,
     "entropy_weight": 0.03,
