@@ -245,7 +245,7 @@ def test_resuming_with_other_settings_is_refused(whole: Run):
 
 def test_the_budget_in_the_target_is_never_exceeded(tmp_path: Path):
     settings = {"target_steps_taken": 10}
-    config = tiny(12, settings=settings, budget=119)
+    config = tiny(12, settings=settings, target="point-2d", budget=119)
     learner, problem = config.learner(), config.problem()
     with pytest.raises(UserError, match=r"12 updates would take 120 steps .* lower steps to 330"):
         train(config, tmp_path / "run")

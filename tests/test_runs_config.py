@@ -43,6 +43,7 @@ def test_a_configuration_survives_json(tmp_path: Path):
         ({"reveal": "all"}, "reveal must be one of nothing, context, not 'all'"),
         ({"settings": []}, "settings must be names with values"),
         ({"target_settings": {"horizon": 3}}, "target_settings need a target"),
+        ({"budget": 10}, "a budget is of steps in a target; name the target family"),
         ({"target": "bandit"}, "differ in their"),
     ],
 )

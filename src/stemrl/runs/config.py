@@ -99,6 +99,8 @@ class RunConfig:
         if self.target is None:
             if self.target_settings:
                 raise UserError("target_settings need a target; name the target family")
+            if self.budget:
+                raise UserError("a budget is of steps in a target; name the target family")
             return Problem(source, source, self.budget, self.reveal)
         target = self._family("target", self.target, self.target_settings)
         return Problem(source, target, self.budget, self.reveal)
