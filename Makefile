@@ -59,7 +59,6 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/her.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/sac.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/start_up.py
-	$(BIN)/python benchmarks/threads.py
 
 clean:
 	rm -rf $(VENV) build dist site src/*.egg-info

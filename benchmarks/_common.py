@@ -13,11 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stemrl.machine import PACKAGES, machine, use_one_xla_thread, versions
+from stemrl.machine import PACKAGES, machine, versions
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
-# As the command line has it.
-use_one_xla_thread()
 _STARTED = time.perf_counter()
 
 

@@ -43,18 +43,6 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def use_one_xla_thread() -> None:
-    """Let XLA's programs for the CPU run in one thread each, unless the environment says otherwise
-    (`PJRT_NPROC`, `NPROC`). To be called before JAX computes anything.
-
-    The operations of networks as small as those of reinforcement learning take less time than it
-    takes to wake another thread: with one, learning was up to three times as fast, and nothing that
-    was measured was slower (see `docs/engines.md`). A simulator's threads are its own.
-    """
-    if "NPROC" not in os.environ:
-        os.environ.setdefault(XLA_THREADS, "1")
-
-
 def physical_memory() -> int | None:
     """Bytes of memory in this machine, where the system says."""
     try:

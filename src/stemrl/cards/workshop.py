@@ -261,7 +261,8 @@ class Trained:
         """The runs, once they are finished."""
         shop = self.workshop
         if shop.crew is not None:
-            shop.say(f"{self.label}: training")
+            if any(not job.done.done() for job in self._jobs):
+                shop.say(f"{self.label}: training")
             with shop.resuming():
                 shop.crew.wait(self._jobs, shop.progress, shop.tick)
         return self._runs

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import UserError, nearest, simulating
-from ..machine import use_one_xla_thread
 
 COMMANDS = {
     "train": ("train", "train a method on a family of tasks"),
@@ -84,7 +83,6 @@ def _dispatch(words: list[str]) -> int:
     command = words[0]
     if command not in COMMANDS:
         raise UserError(f"unknown command '{command}'{nearest(command, COMMANDS)}")
-    use_one_xla_thread()
     module = importlib.import_module(f".{COMMANDS[command][0]}", __name__)
     return module.run(words[1:])
 

@@ -1,8 +1,8 @@
 """Trainings in processes of their own, as many at a time as there are cores.
 
-XLA shares out the operations of one small network among threads, and what is won is lost again in
-waking them: two trainings with a thread each take as long as one with two. So several seeds, or
-several methods to be compared, are trained side by side, each in an ordinary run's folder.
+A second thread gives the small networks of one training little, a second training all of its core.
+So several seeds, or several methods to be compared, are trained side by side, each in an ordinary
+run's folder.
 """
 
 import json
