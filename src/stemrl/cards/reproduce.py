@@ -89,7 +89,11 @@ def reproduce(
         shutil.rmtree(home, ignore_errors=True)
     with Crew(workers) if workers > 1 else contextlib.nullcontext() as crew:
         workshop = Workshop(home, scale, tuple(range(seeds)), progress, folder, crew)
-        measures = card.run(workshop)
+        try:
+            measures = card.run(workshop)
+        except KeyboardInterrupt:
+            workshop.say("stopping, and saving what is trained; the same command goes on from there")
+            raise
     result = card.result(
         measures,
         scale=scale,

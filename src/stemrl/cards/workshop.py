@@ -83,20 +83,18 @@ class Workshop:
         steps: int,
         settings: Mapping[str, Any] | None = None,
         family_settings: Mapping[str, Any] | None = None,
-        together: bool | None = None,
         seeds: Sequence[int] | None = None,
         **options: Any,
     ) -> "Trained":
-        """Train `method` on `family` for every seed; what is already trained is only loaded. With a
-        crew this only begins, and what the result is asked for waits.
+        """Train `method` on `family` for every seed, with a family in pure JAX all in one compiled
+        run; what is already trained is only loaded. With a crew every seed is a run of its own, this
+        only begins, and what the result is asked for waits.
 
         **Arguments:**
 
         - `label`: of the folder and of the entry in the result's settings.
         - `steps`: environment steps per seed.
         - `settings`, `family_settings`: those other than the defaults.
-        - `together`: all seeds in one compiled run, which needs a family in pure JAX; by default
-          wherever that is so. With a crew every seed is a run of its own.
         - `seeds`: fewer than all, for what only stands beside a claim.
         - `options`: other fields of `RunConfig` (`reveal`, `target`, `budget`, …).
         """
@@ -108,22 +106,23 @@ class Workshop:
             family_settings=dict(family_settings or {}),
             **{"evaluate_every": 0, **options},
         )
+        problem = config.problem()
         self.settings[label] = {
             "method": method,
-            "family": config.problem().source.identity,
+            "family": problem.source.identity,
             "steps": steps,
             **{k: list(v) if isinstance(v, tuple) else v for k, v in (settings or {}).items()},
             **options,
         }
-        problem = config.problem()
-        if together is None:
-            together = {problem.source.stepping, problem.target.stepping} == {"jax"}
+        together = self.crew is None and {
+            problem.source.stepping,
+            problem.target.stepping,
+        } == {"jax"}
         seeds = self.seeds if seeds is None else tuple(seeds)
         if seeds != self.seeds:
             self.settings[label]["seeds"] = len(seeds)
         self._in_order(seeds)
-        apart = self.crew is not None or not together
-        groups = [(seed,) for seed in seeds] if apart else [seeds]
+        groups = [seeds] if together else [(seed,) for seed in seeds]
         runs = [self._run(label, config, group) for group in groups]
         if self.crew is None:
             for run in runs:
