@@ -122,7 +122,9 @@ class Crew:
         finally:
             with self._lock:
                 self._processes.discard(process)
-        if process.returncode and not self._closed:
+        if self._closed:
+            return
+        if process.returncode:
             why = said[-1] if said else f"its process ended with status {process.returncode}"
             raise UserError(f"{job.label}: {why}")
         for line in said:
