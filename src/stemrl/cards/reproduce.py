@@ -92,7 +92,9 @@ def reproduce(
         try:
             measures = card.run(workshop)
         except KeyboardInterrupt:
-            workshop.say("stopping, and saving what is trained; the same command goes on from there")
+            workshop.say(
+                "stopping, and saving what is trained; the same command goes on from there"
+            )
             raise
     result = card.result(
         measures,
