@@ -309,14 +309,14 @@ def main(fault: dict[str, Any], words: list[str]) -> int:
     if "chunk" in fault:
         loop.CHUNK_SECONDS = fault["chunk"]
     if "memory" in fault:
-        record = loop._Training._record
+        record = loop.Training._record
 
         def recording(self: Any, *arguments: Any) -> None:
             record(self, *arguments)
             with open(fault["memory"], "a") as file:
                 file.write(f"{self.update} {resident()}\n")
 
-        loop._Training._record = recording
+        loop.Training._record = recording  # pyright: ignore[reportAttributeAccessIssue]
     if "die_at" in fault:
         with Steps(Path(fault["folder"]), _kill, fault["die_at"]):
             return cli.main(words)

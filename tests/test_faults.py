@@ -33,7 +33,7 @@ from stemrl import registry
 from stemrl.cli import main
 from stemrl.errors import UserError
 from stemrl.physics import engine
-from stemrl.runs import Run, RunConfig, checkpoint, compiled, loop
+from stemrl.runs import Run, RunConfig, checkpoint, compiled, loop, training
 from test_runs import CALLBACK, TINY, UPDATE, files, rows, tiny
 
 FAULTY = Path(faulty.__file__)
@@ -405,16 +405,16 @@ def test_what_was_begun_and_ended_while_we_waited_for_the_lock_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run, config = tmp_path / "run", tiny(3)
-    real = loop.locked
+    real = training.locked
 
     def late(folder: Path) -> Any:
-        monkeypatch.setattr(loop, "locked", real)
-        loop.train(config, run, progress=False)  # another process is faster
+        monkeypatch.setattr(training, "locked", real)
+        training.train(config, run, progress=False)  # another process is faster
         return real(folder)
 
-    monkeypatch.setattr(loop, "locked", late)
+    monkeypatch.setattr(training, "locked", late)
     with pytest.raises(UserError, match="already holds a run"):
-        loop.train(config, run, progress=False)
+        training.train(config, run, progress=False)
     assert Run.open(run).summary["updates"] == 3
 
 
@@ -502,14 +502,14 @@ def test_a_read_only_folder(
         assert re.search(r"cannot write .*run: Permission denied", one_line(capsys, words))
         tmp_path.chmod(0o755)
 
-        record = loop._Training._record
+        record = loop.Training._record
 
         def closing(self: Any, *arguments: Any) -> None:
             record(self, *arguments)
             if self.update >= 100:
                 (run / "checkpoints").chmod(0o555)
 
-        monkeypatch.setattr(loop._Training, "_record", closing)
+        monkeypatch.setattr(loop.Training, "_record", closing)
         said = one_line(capsys, words)
         assert re.search(r"stopped after update 100: cannot write .*Permission denied", said)
         assert "the last good checkpoint is" in said and "000000002400" in said

@@ -59,7 +59,7 @@ class StopAt(Exception):
 
 def stopping(monkeypatch: pytest.MonkeyPatch, update: int, how: str) -> None:
     """Make the next training stop once `update` is done: `crash`, or `signal` and a clean end."""
-    record = loop._Training._record
+    record = loop.Training._record
 
     def stop(self: Any, *args: Any) -> None:
         record(self, *args)
@@ -70,7 +70,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, update: int, how: str) -> None:
             signal.raise_signal(signal.SIGTERM)
             time.sleep(0.2)  # the thread that listens has its turn
 
-    monkeypatch.setattr(loop._Training, "_record", stop)
+    monkeypatch.setattr(loop.Training, "_record", stop)
 
 
 @contextlib.contextmanager

@@ -101,9 +101,10 @@ def classical(
             workshop.say(f"{TITLES[name]} on {family.identity}")
             if name == "ucb1-tuned":
                 # On tasks of their own: the best of several is not to be judged by what chose it.
-                few = max(1, trials // 5)
-                totals = [play("ucb1", 1, few, constant=c, prior=True)[0] for c in CONSTANTS]
-                constant = CONSTANTS[int(np.argmax(totals))]
+                constant = workshop.best(
+                    CONSTANTS,
+                    lambda c: play("ucb1", 1, max(1, trials // 5), constant=c, prior=True)[0],
+                )
                 result = (*play("ucb1", 0, trials, constant=constant, prior=True), constant)
             elif name == "psrl-published":
                 result = (*play("psrl", 0, trials, prior_mean=0.0), math.nan)
@@ -160,7 +161,6 @@ def finetuning(
         raise UserError(f"rounds of {width} episodes do not fill a trial of {episodes}")
     if width * target.horizon < 2:
         raise UserError("fine-tuning on one step at a time learns nothing; take a larger width")
-    step_sizes = workshop.pick(step_sizes, step_sizes[:1])
     settings = {"adapt_minibatches": 1, "entropy_weight": 0.01, **(settings or {})}
     trained = workshop.train(
         label,
@@ -179,8 +179,7 @@ def finetuning(
 
     def compute() -> dict[str, np.ndarray]:
         few = max(1, tasks // 5)
-        training = [totals(size, "train", few).mean() for size in step_sizes]
-        best = step_sizes[int(np.argmax(training))]
+        best = workshop.best(step_sizes, lambda size: totals(size, "train", few).mean())
         return {"step_size": np.array(best), "totals": totals(best, "test", tasks)}
 
     def measure() -> Measure:

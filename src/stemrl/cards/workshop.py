@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from ..runs.crew import Crew, Job
 from ..runs.files import write_whole, writing
 from .card import Scale
 
+Choice = TypeVar("Choice")
 CLOCK = "seconds"
 """The file in a card's folder that says how long earlier calls have worked."""
 
@@ -68,6 +69,11 @@ class Workshop:
     def pick(self, full: Any, quick: Any) -> Any:
         """The value for this scale."""
         return quick if self.quick else full
+
+    def best(self, choices: Sequence[Choice], score: Callable[[Choice], float]) -> Choice:
+        """The one of `choices` with the highest score; at the quick scale the first."""
+        choices = self.pick(choices, choices[:1])
+        return max(choices, key=score) if len(choices) > 1 else choices[0]
 
     def say(self, text: str) -> None:
         """A word on stderr."""

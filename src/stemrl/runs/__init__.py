@@ -3,9 +3,10 @@
 from .compilation import enable_compilation_cache
 from .config import RunConfig
 from .export import export
-from .loop import Interrupted, NonFinite, resume, train
+from .loop import Interrupted, NonFinite
 from .run import Run
 from .supervised import SupervisedRun, train_supervised
+from .training import resume, train
 
 __all__ = [
     "Interrupted",

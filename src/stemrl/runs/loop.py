@@ -6,12 +6,11 @@ Neither evaluating nor saving, stopping or resuming changes a bit of what is lea
 """
 
 import contextlib
-import dataclasses
 import functools
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from jaxtyping import Array
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate
 from ..rl import devices
-from . import checkpoint, compiled, hosts, trackers
+from . import checkpoint, compiled, hosts
 from .config import RunConfig
-from .files import LOCK, locked, unfinished, write_whole, writing
+from .files import write_whole, writing
 from .metrics import MetricsFile, read_rows
 from .progress import ProgressDisplay
 from .run import CHECKPOINTS, CONFIG, METRICS, Run, one_seed
@@ -52,95 +51,6 @@ class Interrupted(KeyboardInterrupt):
         self.message = message
         self.exit_status = 128 + received
         """As shells expect it: 130 for SIGINT, 143 for SIGTERM."""
-
-
-def train(
-    config: RunConfig,
-    out: str | Path,
-    *,
-    resume: bool = False,
-    progress: bool = True,
-    track: Iterable[str] = (),
-    begun: Callable[[], None] = lambda: None,
-) -> Run:
-    """Train as `config` says, in the folder `out`; returns the finished run.
-
-    With `resume` the run in `out` goes on from its last good checkpoint, as if it had never
-    stopped; `config` may differ from its own only in how long to train and how to evaluate.
-    `track` names trackers that mirror the metrics (see `trackers.py`). `begun` is called once
-    nothing stands in the way and the folder is ours, in the process that writes.
-    Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
-    `Interrupted` after SIGINT or SIGTERM.
-    """
-    out = Path(out)
-    config = config.resolved()
-    tracked = trackers.checked(track)
-    if not hosts.first():
-        return _Training(config, out, False, []).run_to_end(resume)
-    with writing(out):
-        if out.exists() and not out.is_dir():
-            raise UserError(f"{out} is a file; give a folder to --out")
-        _refuse_others(config, out, resume)
-    # Before there is a folder: what cannot be trained leaves none behind.
-    training = _Training(config, out, progress, tracked)
-    with _made(out), locked(out), _cleared(out):
-        # Once more: another process may have begun, and ended, before the lock was ours.
-        _refuse_others(config, out, resume)
-        checkpoint.tidy(out / CHECKPOINTS)
-        begun()
-        return training.run_to_end(resume)
-
-
-@contextlib.contextmanager
-def _made(out: Path) -> Iterator[None]:
-    """Make the folder. If nothing comes of it, take away what was made for it and is empty."""
-    with writing(out):
-        new = [folder for folder in (out, *out.parents) if not folder.exists()]
-        out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except UserError:
-        for folder in new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-
-
-@contextlib.contextmanager
-def _cleared(out: Path) -> Iterator[None]:
-    """If nothing comes of the run but what is of no use to anyone, leave the folder empty. Under
-    the lock: it is nobody else's file that goes."""
-    try:
-        yield
-    except UserError:
-        with contextlib.suppress(OSError):
-            left = list(out.iterdir())
-            if all(path.name in (LOCK, unfinished(CONFIG)) for path in left):
-                for path in left:
-                    path.unlink()
-        raise
-
-
-def _refuse_others(config: RunConfig, out: Path, resume: bool) -> None:
-    """Raise `UserError` if the folder holds what is not to be overwritten or gone on with."""
-    if not resume and (what := _in_the_way(out)):
-        raise UserError(f"{out} already holds {what} or choose another folder")
-    if resume:
-        begun = Run.open(out)
-        begun.refuse_exported()
-        begun.config.resolved().refuse_change(config)
-
-
-def _in_the_way(out: Path) -> str | None:
-    """What a new run would overwrite. One that failed before its first update is nothing."""
-    if not out.is_dir():
-        return None
-    if checkpoint.saved(out / CHECKPOINTS) or read_rows(out / METRICS):
-        return "a run; go on with it (--resume)"
-    ours = (CONFIG, METRICS, CHECKPOINTS, *trackers.LEFT_BEHIND)
-    if any(p.name not in ours and not p.name.startswith(".") for p in out.iterdir()):
-        return "files; empty it"
-    return None
 
 
 def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
@@ -173,7 +83,7 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
     return updates
 
 
-class _Training:
+class Training:
     """One call of `train`. Made, it has refused what cannot be done and touched nothing."""
 
     def __init__(self, config: RunConfig, out: Path, shown: bool, tracked: list[str]):
@@ -470,11 +380,3 @@ def _evaluation_seed(seed: int) -> int:
     """The seed of the held-out tasks that training is watched on: one for all of a run, so that
     its points compare, and none that a user would choose for the final evaluation."""
     return int(jax.random.bits(jax.random.fold_in(jax.random.key(seed), 0xE7A1)) >> 1)
-
-
-def resume(
-    out: str | Path, *, progress: bool = True, track: Iterable[str] = (), **changes: Any
-) -> Run:
-    """Go on with the run in `out`; `changes` are fields of its configuration, such as `steps`."""
-    config = dataclasses.replace(Run.open(out).config, **changes)
-    return train(config, out, resume=True, progress=progress, track=track)
