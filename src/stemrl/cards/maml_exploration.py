@@ -13,11 +13,9 @@ from .card import Card, Measure
 from .maml_half_cheetah_dir import SETTINGS, by_direction
 from .workshop import Workshop
 
-STEPS = 6_000_000
-"""Of each variant. After 3M the deviation is 0.42 with and without its floor of 0.25, and all else the
-same (one seed): not enough to tell."""
+STEPS = 2_400_000
+"""Of each variant: where that card stands at 140 after one gradient step, and rises."""
 BACK: dict[str, tuple[str, Any]] = {
-    "min_std": ("no floor under the deviation", 1e-6),
     "surrogate": ("log-likelihood surrogate", "log_likelihood"),
     "learned_inner_rate": ("a fixed inner rate", False),
     "trace": ("λ = 1", 1.0),
@@ -39,8 +37,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         *((f"without-{key}", name, {key: value}) for key, (name, value) in BACK.items()),
         (
             "paper",
-            "all of these and a first deviation of 1, the paper's",
-            {key: value for key, (_, value) in BACK.items()} | {"initial_std": 1.0},
+            "all of these, no floor and a first deviation of 1: the paper's",
+            {key: value for key, (_, value) in BACK.items()}
+            | {"initial_std": 1.0, "min_std": 1e-6},
         ),
     ]
     variants = workshop.pick(variants, variants[-1:])
@@ -83,4 +82,8 @@ CARD = Card(
     source="an ablation of maml-half-cheetah-dir; nothing published to compare with",
     run=run,
     heavy=True,
+    note=(
+        "On 2.4M steps, three tenths of that card's. The floor under the deviation is not among the"
+        " settings that are taken back one at a time: the deviation is far above it for as long."
+    ),
 )
