@@ -36,7 +36,7 @@ PUBLISHED = {
     "pretrained": (-43.0, -24.8, -12.9, 19.6),
 }
 """The authors' raw results, of another model (rllab's), with 200 steps an episode."""
-PLAIN_RATES = (0.5, 0.1, 0.02, 0.004, 0.001)
+PLAIN_RATES = (5.0, 2.0, 0.5, 0.1, 0.02)
 """What the step size of pretraining at test is chosen from, on training tasks."""
 
 
