@@ -81,7 +81,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     cells = workshop.pick(CELLS, CELLS[:1])
     # The longest first: what trains beside it fills the time.
     begun = {cell: _begin(workshop, cell) for cell in reversed(cells)}
-    return [measure for cell in cells for measure in _rows(workshop, cell, *begun[cell])]
+    # Before the trained agents are asked for: these can play while those learn.
+    others = {cell: _players(workshop, cell) for cell in cells}
+    return [m for cell in cells for m in _rows(workshop, cell, *begun[cell], others[cell])]
 
 
 def _bandit(workshop: Workshop, cell: Cell) -> Bandit:
@@ -119,17 +121,25 @@ def _begin(workshop: Workshop, cell: Cell) -> tuple[Trained, Callable[[], Measur
     return trained, plain
 
 
+def _players(workshop: Workshop, cell: Cell) -> list[Measure]:
+    players = workshop.pick(cell.players, FEW)
+    trials = workshop.pick(TRIALS, 50)
+    return classical(workshop, _bandit(workshop, cell), players, trials=trials)
+
+
 def _rows(
-    workshop: Workshop, cell: Cell, trained: Trained, plain: Callable[[], Measure]
+    workshop: Workshop,
+    cell: Cell,
+    trained: Trained,
+    plain: Callable[[], Measure],
+    others: list[Measure],
 ) -> list[Measure]:
     """One cell of the table, and what stands beside it."""
-    family, trials = _bandit(workshop, cell), workshop.pick(TRIALS, 50)
+    family = _bandit(workshop, cell)
     bar = cell.bar
     if bar is None:
         bar = SHARE * bayes_optimal_value(family.arms, family.pulls)
-    players = workshop.pick(cell.players, FEW)
-    others = classical(workshop, family, players, trials=workshop.pick(trials, 50))
-    found = workshop.evaluate(trained, tasks=trials)
+    found = workshop.evaluate(trained, tasks=workshop.pick(TRIALS, 50))
     rows = [
         Measure("RL²", trial_totals(found), cell.published, bar),
         *exact(family),

@@ -36,16 +36,17 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         width=1,
         settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),
     )
-    found = workshop.evaluate(trained, tasks=workshop.pick(21 * 50, 21))
+    # Before the trained agents are asked for: these can play while those learn.
+    players = {"random": None, "psrl": None}
+    others = classical(workshop, family, players, trials=workshop.pick(2_000, 21))
     optimum = best_search(family.size, family.horizon, family.trial_episodes)
+    found = workshop.evaluate(trained, tasks=workshop.pick(21 * 50, 21))
     episodes = np.stack([e.scores.mean((0, 2)) for e in found]).T
     return [
         Measure("RL² total", trial_totals(found), bar=SHARE * optimum.value),
         *(Measure(f"RL², episode {i + 1}", values.tolist()) for i, values in enumerate(episodes)),
         *exact(family),
-        *classical(
-            workshop, family, {"random": None, "psrl": None}, trials=workshop.pick(2_000, 21)
-        ),
+        *others,
         plain(),
     ]
 
