@@ -124,6 +124,8 @@ def test_a_name_is_as_good_as_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     assert stemrl.load("rl2-gridnavi").path == folder() / "rl2-gridnavi"
+    with pytest.raises(UserError, match=r"did you mean 'rl2-gridnavi'\?"):
+        stemrl.load("rl2-gridnavy")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder() / "maml-point-2d", "rl2-gridnavi")
     assert stemrl.load("rl2-gridnavi").config.method == "maml"

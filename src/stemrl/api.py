@@ -38,8 +38,15 @@ def make_learner(name: str, **settings: Any) -> AbstractLearner:
 
 def load(path: str | Path) -> Run:
     """The run in the folder `path`, or the trained agent of that name (`stemrl list agents`)."""
-    if str(path) in registry.AGENTS and not Path(path).exists():
-        return open_agent(str(path))
+    name = str(path)
+    if not Path(path).exists():
+        if name in registry.AGENTS:
+            return open_agent(name)
+        if Path(path).name == name:
+            raise UserError(
+                f"there is no run in {name}: it is no folder, nor the name of a trained agent"
+                + nearest(name, registry.AGENTS)
+            )
     return Run.open(path)
 
 
