@@ -71,9 +71,12 @@ class Workshop:
         return quick if self.quick else full
 
     def best(self, choices: Sequence[Choice], score: Callable[[Choice], float]) -> Choice:
-        """The one of `choices` with the highest score; at the quick scale the first."""
-        choices = self.pick(choices, choices[:1])
-        return max(choices, key=score) if len(choices) > 1 else choices[0]
+        """The one of `choices` with the highest score, where one that is not a number is the lowest;
+        at the quick scale the first."""
+        if self.quick or len(choices) == 1:
+            return choices[0]
+        scores = [score(choice) for choice in choices]
+        return choices[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]
 
     def say(self, text: str) -> None:
         """A word on stderr."""

@@ -101,8 +101,9 @@ class MamlAgent(AbstractAgent):
     normaliser: Normaliser | None
     inner_learning_rate: Float[Array, ""]
     """α, where it is not learned."""
-    later_rate: Float[Array, ""]
-    """Factor on α at steps beyond the `inner_steps` that training took."""
+    later_rate: Float[Array, "*steps"]
+    """Factor on α at steps beyond the `inner_steps` that training took: one for all, or `[steps]`, one
+    for each, the last for all after."""
     discount: Float[Array, ""]
     trace: Float[Array, ""]
     space: Space = eqx.field(static=True)
@@ -161,7 +162,8 @@ class MamlAgent(AbstractAgent):
         )
         if self.first_order:
             gradient = lax.stop_gradient(gradient)
-        later = jnp.where(memory.steps < self.inner_steps, 1.0, self.later_rate)
+        beyond, factors = memory.steps - self.inner_steps, jnp.atleast_1d(self.later_rate)
+        later = jnp.where(beyond < 0, 1.0, factors[jnp.clip(beyond, 0, len(factors) - 1)])
         rates = self.initialisation.rates
         if rates is None:
             rates = jax.tree.map(lambda _: self.inner_learning_rate, memory.policy)
