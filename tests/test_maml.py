@@ -170,11 +170,16 @@ def test_later_steps_are_smaller():
     start = agent.start(None)
 
     @jax.jit
-    def moved(memory):
+    def moved(agent, steps):
+        memory = eqx.tree_at(lambda m: m.steps, start, steps)
         return ravel_pytree(agent.step(memory, batch).policy)[0] - ravel_pytree(start.policy)[0]
 
-    later = eqx.tree_at(lambda m: m.steps, start, jnp.asarray(1, jnp.int32))
-    np.testing.assert_allclose(moved(later), 0.5 * moved(start), rtol=1e-3, atol=1e-6)
+    each = dataclasses.replace(agent, later_rate=jnp.asarray([0.5, 0.25]))
+    first = moved(agent, 0)
+    for one, factors in ((agent, (1, 0.5, 0.5, 0.5)), (each, (1, 0.5, 0.25, 0.25))):
+        for steps, factor in enumerate(factors):
+            expected = factor * first
+            np.testing.assert_allclose(moved(one, steps), expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
