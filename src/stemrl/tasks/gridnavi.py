@@ -25,16 +25,20 @@ class GridState(eqx.Module):
 
 
 class GridEnv(eqx.Module):
-    """A square grid; params `{"goal": [2]}` (an integer cell). Episodes start in the corner (0, 0),
-    five actions stay or move by one cell, walls stop; the reward is 1 on the goal after the step
-    and −0.1 elsewhere, and the goal does not end the episode. The observation is the cell."""
+    """A square grid; params `{"goal": [2]}` (an integer cell). Episodes begin at `start`, five
+    actions stay or move by one cell, walls stop; the reward is 1 on the goal after the step and
+    `elsewhere` on other cells, and the goal does not end the episode. The observation is the cell."""
 
     size: int = eqx.field(static=True)
+    start: tuple[int, int] = eqx.field(static=True, default=(0, 0))
+    """The first cell of an episode."""
+    elsewhere: float = eqx.field(static=True, default=-0.1)
+    """The reward where the goal is not."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The corner (0, 0), observed as float32 `[2]`; no randomness in it."""
-        corner = jnp.zeros(2, jnp.int32)
-        return corner.astype(jnp.float32), GridState(corner)
+        """The first cell, observed as float32 `[2]`; no randomness in it."""
+        position = jnp.asarray(self.start, jnp.int32)
+        return position.astype(jnp.float32), GridState(position)
 
     def step(self, key: PRNGKeyArray, state: GridState, action: Array, params: Params):
         """Stay, or move up, right, down or left (`action` 0 to 4, in this order); no randomness in
@@ -42,7 +46,7 @@ class GridEnv(eqx.Module):
         moved = state.position + jnp.asarray(MOVES, jnp.int32)[action]
         position = jnp.clip(moved, 0, self.size - 1)
         found = jnp.all(position == params["goal"])
-        reward = jnp.where(found, 1.0, -0.1)
+        reward = jnp.where(found, 1.0, self.elsewhere)
         no = jnp.asarray(False)
         events = {"success": found}
         return position.astype(jnp.float32), GridState(position), reward, no, no, events

@@ -4,6 +4,7 @@ Ranges are written as one line of text, so that they can be given on a command l
 a family's identity: `length=0.25:0.75,force_mag=5:15`. In Python a dictionary may stand for it.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -59,3 +60,27 @@ def draw(key: PRNGKeyArray, split: Split, size: int, beyond: float) -> Float[Arr
         return point
     radius = jax.random.uniform(how_far, (), minval=1.0, maxval=beyond)
     return point * radius / jnp.max(jnp.abs(point))
+
+
+def draw_between(
+    key: PRNGKeyArray, pieces: Mapping[str, tuple[tuple[float, float], ...]]
+) -> dict[str, Float[Array, ""]]:
+    """A scalar for each name, uniform over the union of its intervals `(low, high)`, which do not
+    overlap."""
+    drawn = {}
+    for (name, intervals), one in zip(
+        pieces.items(), jax.random.split(key, len(pieces)), strict=True
+    ):
+        widths = [high - low for low, high in intervals]
+        # A place on the intervals laid end to end, then moved to the interval that it is in.
+        along = jax.random.uniform(one, (), maxval=sum(widths))
+        value = intervals[0][0] + along
+        for (_, end), (begin, _) in itertools.pairwise(intervals):
+            value = jnp.where(value > end, value + (begin - end), value)
+        drawn[name] = value
+    return drawn
+
+
+def place_in(value: Array, low: float, high: float) -> Array:
+    """Where `value` lies between `low` and `high`: −1 at the low end, 1 at the high one."""
+    return (value - 0.5 * (low + high)) / (0.5 * (high - low) or 1.0)

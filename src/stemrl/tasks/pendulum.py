@@ -1,0 +1,134 @@
+"""The pendulum that must be swung up and held, step for step Gymnasium's Pendulum-v1, with a length
+and a mass that may differ from task to task.
+
+The ranges are those of Packer et al. (1810.12282, table 1).
+"""
+
+import math
+from typing import Any, ClassVar, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import AbstractFamily, Box, Params, Split, UserError
+from ..drawing import Scene, Shape
+from .ranges import draw_between, place_in
+
+GRAVITY = 10.0
+SECONDS = 0.05
+FASTEST = 8.0
+"""Bound on the angular velocity (rad/s)."""
+STRONGEST = 2.0
+"""Bound on the torque (N m)."""
+
+NOMINAL = {"length": 1.0, "mass": 1.0}
+"""Length (m) and mass (kg) of Pendulum-v1."""
+RANDOM = {"length": ((0.75, 1.25),), "mass": ((0.75, 1.25),)}
+"""Packer et al.'s range R."""
+EXTREME = {"length": ((0.5, 0.75), (1.25, 1.5)), "mass": ((0.5, 0.75), (1.25, 1.5))}
+"""Packer et al.'s range E, outside R."""
+
+Spread = Literal["nominal", "random"]
+
+
+class PendulumState(eqx.Module):
+    """How the pendulum hangs."""
+
+    physics: Float[Array, "2"]
+    """Angle from upright (rad, any number of turns) and angular velocity (rad/s)."""
+
+
+class PendulumEnv(eqx.Module):
+    """Pendulum-v1's equations; params `{"length", "mass"}`, scalars (m, kg). The reward is
+    −(angle² + 0.1 velocity² + 0.001 torque²) with the angle within ±π; nothing ends the episode. The
+    observation is the angle's cosine and sine and the angular velocity."""
+
+    hide_velocities: bool = eqx.field(static=True, default=False)
+    """Whether the observation leaves the angular velocity out."""
+
+    def reset(self, key: PRNGKeyArray, params: Params):
+        """Any angle, an angular velocity within ±1, both uniform."""
+        high = jnp.asarray([math.pi, 1.0])
+        physics = jax.random.uniform(key, (2,), minval=-high, maxval=high)
+        return self._see(physics), PendulumState(physics)
+
+    def step(self, key: PRNGKeyArray, state: PendulumState, action: Array, params: Params):
+        """Turn with the torque `action`, `[1]` (N m, within ±2); no randomness in it. The event
+        `upright` says whether the pendulum was within 60° of upright before the step."""
+        angle, velocity = state.physics
+        torque = jnp.clip(action[0], -STRONGEST, STRONGEST)
+        length, mass = params["length"], params["mass"]
+        within = (angle + math.pi) % (2 * math.pi) - math.pi
+        cost = within**2 + 0.1 * velocity**2 + 0.001 * torque**2
+        turn = 3 * GRAVITY / (2 * length) * jnp.sin(angle) + 3.0 / (mass * length**2) * torque
+        velocity = jnp.clip(velocity + turn * SECONDS, -FASTEST, FASTEST)
+        physics = jnp.stack([angle + velocity * SECONDS, velocity])
+        no = jnp.asarray(False)
+        events = {"upright": jnp.abs(within) < math.pi / 3}
+        return self._see(physics), PendulumState(physics), -cost, no, no, events
+
+    def observation_space(self, params: Params | None = None) -> Box:
+        """Cosine and sine of the angle, and unless it is hidden the velocity: `[3]` or `[2]`."""
+        if self.hide_velocities:
+            return Box((2,), -1.0, 1.0)
+        return Box((3,), (-1.0, -1.0, -FASTEST), (1.0, 1.0, FASTEST))
+
+    def action_space(self, params: Params | None = None) -> Box:
+        """The torque, `[1]`, within ±2 (N m)."""
+        return Box((1,), -STRONGEST, STRONGEST)
+
+    def _see(self, physics: Float[Array, "2"]) -> Array:
+        angle, velocity = physics
+        shown = [jnp.cos(angle), jnp.sin(angle), velocity]
+        return jnp.stack(shown[:2] if self.hide_velocities else shown)
+
+
+class Pendulum(AbstractFamily):
+    """A pendulum to swing up (Gymnasium's Pendulum-v1), with a length and a mass of its own (Packer et
+    al., 1810.12282)."""
+
+    name: ClassVar[str] = "pendulum"
+
+    spread: Spread = eqx.field(static=True, default="random")
+    """What train and test tasks are drawn from: random (Packer et al.'s range R) or nominal
+    (Pendulum-v1 itself). The ood split is always their range E, outside R."""
+    hide_velocities: bool = eqx.field(static=True, default=False)
+    """Whether the observation leaves out the angular velocity."""
+    horizon: int = eqx.field(static=True, default=200)
+    """Steps an episode."""
+
+    def __check_init__(self):
+        if self.spread not in get_args(Spread):
+            raise UserError(f"spread must be nominal or random, not {self.spread!r}")
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether there is one task alone, `nominal`."""
+        return self.spread == "nominal"
+
+    @property
+    def env(self) -> PendulumEnv:
+        return PendulumEnv(self.hide_velocities)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Length and mass, each uniform in its range; `ood`: each outside of it, below or above."""
+        if split == "ood":
+            return draw_between(key, EXTREME)
+        if self.spread == "random":
+            return draw_between(key, RANDOM)
+        return {name: jnp.asarray(value) for name, value in NOMINAL.items()}
+
+    def context(self, params: Params) -> Float[Array, "2"]:
+        """Length and mass, each as its place in the range R: −1 at the low end, 1 at the high one."""
+        return jnp.stack([place_in(params[name], *RANDOM[name][0]) for name in NOMINAL])
+
+    def draw(self, params: Any, states: Any) -> Scene:
+        """The rod over time."""
+        angle = np.asarray(states.physics)[:, 0]
+        tip = float(params["length"]) * np.stack([-np.sin(angle), np.cos(angle)], 1)
+        rod = np.stack([np.zeros_like(tip), tip], 1)
+        shapes = [Shape("capsule", rod, 0.06), Shape("disc", np.zeros((1, 1, 2)), 0.04, "start")]
+        return Scene(shapes, np.zeros((1, 2)), (3.4, 3.4), SECONDS, len(tip))
