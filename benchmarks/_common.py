@@ -21,11 +21,11 @@ _STARTED = time.perf_counter()
 
 def alternate(sides: dict[str, Callable[[], float]], repeats: int = 5) -> dict[str, float]:
     """Median of what each side returns, run in turns so that a busy machine hits all alike."""
-    seen: dict[str, list[float]] = {name: [] for name in sides}
+    figures: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
-            seen[name].append(run())
-    return {name: statistics.median(values) for name, values in seen.items()}
+            figures[name].append(run())
+    return {name: statistics.median(values) for name, values in figures.items()}
 
 
 def peer(python: str, script: str, *arguments: str) -> Callable[[int], float]:

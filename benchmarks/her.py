@@ -21,7 +21,7 @@ import jax
 
 from _common import alternate, peer, row, write
 from stemrl.core import Problem
-from stemrl.multitask import Her, HerState
+from stemrl.multitask import HER, HERState
 from stemrl.tasks.bit_flip import BitFlip
 
 STABLE_BASELINES3 = 372.0
@@ -31,12 +31,12 @@ STEPS = 256
 """Of the other side in its turn."""
 
 
-def speed(learner: Her) -> Callable[[], float]:
+def speed(learner: HER) -> Callable[[], float]:
     """Environment steps a second, over whole updates."""
     problem = Problem.of(BitFlip(bits=BITS), "context")
 
     @eqx.filter_jit(donate="all-except-first")
-    def update(fixed: tuple[Her, Problem], state: HerState):
+    def update(fixed: tuple[HER, Problem], state: HERState):
         return fixed[0].update(fixed[1], state)
 
     state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
@@ -60,9 +60,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
 
-    paper = Her()
+    paper = HER()
     sides = {
-        "even": speed(Her(gradient_steps=paper.episodes * BITS, exploration=1.0)),
+        "even": speed(HER(gradient_steps=paper.episodes * BITS, exploration=1.0)),
         "paper": speed(paper),
     }
     if options.peers:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from _common import alternate, row, write
-from stemrl.core import AbstractAgent, Params, to_world
+from stemrl.core import AbstractAgent, Params, unscale_action
 from stemrl.machine import cores
 from stemrl.networks import MLP
 from stemrl.physics import HalfCheetahDir
@@ -36,7 +36,7 @@ REPEATS = 7
 class Player(AbstractAgent):
     """A Gaussian policy whose memory is its network's weights, handed over as the context."""
 
-    width: int = eqx.field(static=True, default=EPISODES)
+    episodes_per_round: int = eqx.field(static=True, default=EPISODES)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context, key):
@@ -66,7 +66,7 @@ def ours():
         return play(agent, family, params, weights, key, 1).transitions
 
     played = run(params, weights, jax.random.key(0))
-    controls = to_world(family.action_space, played.action)
+    controls = unscale_action(family.action_space, played.action)
     controls = np.asarray(controls, np.float64).reshape(-1, HORIZON, 6)
     starts = np.asarray(played.obs, np.float64).reshape(-1, HORIZON, 17)[:, 0]
 

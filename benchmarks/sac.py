@@ -22,7 +22,7 @@ import jax
 from _common import alternate, peer, row, write
 from stemrl.core import Problem
 from stemrl.physics import HalfCheetahVel
-from stemrl.rl import Sac, SacState
+from stemrl.rl import SAC, SACState
 
 FIXED = {"Stable-Baselines3": 66.0, "SBX": 123.0}
 BARS = {"Stable-Baselines3": 3.0, "SBX": 1.5}
@@ -43,22 +43,22 @@ def flops(observations: int, actions: int, hidden: int, batch: int) -> float:
 
 
 def ours() -> Callable[[], float]:
-    """Steps a second of `Sac`, collecting and learning, each compiled."""
-    learner, problem = Sac(), Problem.of(HalfCheetahVel())
+    """Steps a second of `SAC`, collecting and learning, each compiled."""
+    learner, problem = SAC(), Problem.of(HalfCheetahVel())
 
     @eqx.filter_jit(donate="all-except-first")
-    def collect(fixed: tuple, state: SacState):
+    def collect(fixed: tuple, state: SACState):
         return fixed[0].collect(fixed[1], state)
 
     @eqx.filter_jit(donate="all-except-first")
-    def learn(fixed: tuple, state: SacState):
+    def learn(fixed: tuple, state: SACState):
         return fixed[0].learn(fixed[1], state, fixed[2])
 
     state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
 
     def run(steps: int) -> None:
         nonlocal state
-        for _ in range(steps // learner.steps(problem)):
+        for _ in range(steps // learner.steps_per_update(problem)):
             state, experience = collect((learner, problem), state)
             state, _ = learn((learner, problem, experience), state)
         jax.block_until_ready(state.collected)
@@ -117,7 +117,7 @@ def main() -> None:
         "sac",
         rows,
         setting={
-            "worlds": Sac().lanes,
+            "worlds": SAC().num_envs,
             "steps": STEPS,
             "repeats": options.repeats,
             "batch": 256,

@@ -41,11 +41,11 @@ def main(method: str = "maml", family: str = "half-cheetah-vel") -> None:
     """Once with an empty cache, then warm."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        seen = [
+        inputs = [
             seconds_to_first_update(method, family, place / str(i), place / "cache")
             for i in range(REPEATS + 1)
         ]
-    first, *warm = seen
+    first, *warm = inputs
     print(f"first ever run: {first:.1f} s; later ones: {', '.join(f'{s:.1f}' for s in warm)} s")
     name = f"{method} on {family}, seconds to the first update, against the limit"
     rows = [row(name, statistics.median(warm), LIMIT, 1.0, lower=True, unit="s")]

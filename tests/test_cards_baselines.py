@@ -53,7 +53,7 @@ def test_players_stand_beside_the_published_numbers_and_are_played_once(workshop
     errors = setting["standard_errors"]
     assert abs(values["random"] - 2.0) < 4 * errors["random"]
     optimum = bayes_optimal_value(2, 4)
-    assert abs(values["Bayes-optimal player"] - optimum) < 4 * errors["Bayes-optimal player"]
+    assert abs(values["Bayes-optimal agent"] - optimum) < 4 * errors["Bayes-optimal agent"]
     assert (
         values["UCB1 with the prior, c tuned"]
         < optimum + 4 * errors["UCB1 with the prior, c tuned"]
@@ -67,12 +67,14 @@ def test_players_stand_beside_the_published_numbers_and_are_played_once(workshop
 
 
 def test_a_fine_tuned_policy_has_a_total_for_every_seed(workshop: Workshop):
-    small = {"lanes": 8, "steps_per_update": 16, "hidden": (8,)}
+    small = {"num_envs": 8, "rollout_length": 16, "hidden": (8,)}
     options = {"settings": small, "family_settings": {"arms": 2, "pulls": 4}, "steps": 256}
-    row = finetuning(workshop, "bandit", tasks=300, width=2, step_sizes=(1e-3, 1e-2), **options)()
+    row = finetuning(
+        workshop, "bandit", tasks=300, episodes_per_round=2, step_sizes=(1e-3, 1e-2), **options
+    )()
     assert len(row.values) == 2 and all(1.4 < value < 3 for value in row.values)
     assert workshop.settings["finetune"]["adapt_learning_rate"] in (1e-3, 1e-2)
     with pytest.raises(UserError, match="rounds of 3 episodes do not fill a trial of 4"):
-        finetuning(workshop, "bandit", tasks=3, width=3, label="three", **options)
+        finetuning(workshop, "bandit", tasks=3, episodes_per_round=3, label="three", **options)
     with pytest.raises(UserError, match="learns nothing"):
-        finetuning(workshop, "bandit", tasks=3, width=1, label="one", **options)
+        finetuning(workshop, "bandit", tasks=3, episodes_per_round=1, label="one", **options)

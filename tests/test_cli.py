@@ -117,11 +117,11 @@ def test_help_shows_every_hyper_parameter_with_its_default(method: str, capsys):
     assert "--family.size FLOAT" in words and "(default: 0.5)" in words
 
 
-@pytest.mark.parametrize("kind", ["methods", "families", "cards", "players"])
+@pytest.mark.parametrize("kind", ["methods", "families", "cards", "reference-agents"])
 def test_list(kind: str, capsys):
     assert main(["list", kind, "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    known = getattr(registry, kind.upper())
+    known = getattr(registry, kind.upper().replace("-", "_"))
     assert [one["name"] for one in listed] == list(known)
     assert all(set(one) == {"name", "summary"} and one["summary"] for one in listed)
 
@@ -174,8 +174,11 @@ def test_list_for_people(capsys):
         ("evaluate nowhere", "there is no run in nowhere"),
         ("evaluate thompson", "name a family: stemrl evaluate thompson FAMILY"),
         ("evaluate thompson bandti", "unknown family 'bandti'; did you mean 'bandit'"),
-        ("evaluate tomson bandit", "bandit has no player 'tomson'; did you mean 'thompson'"),
-        ("evaluate thompson point-2d", "point-2d has no player 'thompson'"),
+        (
+            "evaluate tomson bandit",
+            "bandit has no reference agent 'tomson'; did you mean 'thompson'",
+        ),
+        ("evaluate thompson point-2d", "point-2d has no reference agent 'thompson'"),
         ("evaluate thompson bandit --family.arm 2", "did you mean '--family.arms'"),
         ("evaluate thompson bandit more", "unexpected argument 'more'"),
         ("evaluate random bandit --oracle nowhere", "there is no run in nowhere"),
@@ -344,7 +347,7 @@ def test_evaluate_a_player(capsys):
     words = ["evaluate", "--tasks", "40", "bayes-optimal", "bandit", "--family.arms", "2"]
     assert main([*words, "--episodes", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["player"] == result["method"] == "bayes-optimal"
+    assert result["reference_agent"] == result["method"] == "bayes-optimal"
     assert result["identity"] == "bandit@1(arms=2,pulls=10)"
     assert [point["episodes_used"] for point in result["episodes"]] == [0, 1, 2]
     trial = result["gaps"]["bayes_optimal"]["trial"]

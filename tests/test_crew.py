@@ -22,7 +22,7 @@ SMALL = RunConfig(
     "bandit",
     steps=64,
     evaluate_every=0,
-    settings={"lanes": 4, "steps_per_update": 8, "hidden": (4,), "epochs": 1, "minibatches": 1},
+    settings={"num_envs": 4, "rollout_length": 8, "hidden": (4,), "epochs": 1, "minibatches": 1},
 )
 
 

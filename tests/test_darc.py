@@ -16,18 +16,18 @@ import probes
 from stemrl.cli import main
 from stemrl.core import Problem, UserError
 from stemrl.report import correction_map
-from stemrl.rl import Ppo, Sac, play
+from stemrl.rl import PPO, SAC, play
 from stemrl.rl.fitting import descend
 from stemrl.runs import Run, RunConfig, train
 from stemrl.tasks.grid_wall import ACTIONS, GridWall, log_ratio
-from stemrl.transfer import Classifiers, Darc, DarcState, correction_table, visits
+from stemrl.transfer import DARC, Classifiers, DARCState, correction_table, visits
 from stemrl.transfer.classifiers import classifier_loss
 
 KEY = jax.random.key(0)
 SOURCE, TARGET = GridWall(size=3, slip=0.6), GridWall(wall=True, size=3, slip=0.6)
-TINY: dict[str, Any] = {"lanes": 4, "steps_per_update": 20, "hidden": (8,)}
-TINY_PPO = Ppo(**TINY, epochs=1, minibatches=2)
-TINY_SAC = Sac(**TINY, batch_size=8, capacity=400, warm_up_steps=80, update_to_data=0.1)
+TINY: dict[str, Any] = {"num_envs": 4, "rollout_length": 20, "hidden": (8,)}
+TINY_PPO = PPO(**TINY, epochs=1, minibatches=2)
+TINY_SAC = SAC(**TINY, batch_size=8, capacity=400, warm_up_steps=80, update_to_data=0.1)
 QUICK: dict[str, Any] = {"warm_up_steps": 0, "classifier_gradient_steps": 2, "capacity": 400}
 
 
@@ -94,12 +94,12 @@ def test_train_starts_anywhere_but_the_goal_and_tests_in_the_corner():
 
 
 @pytest.fixture(scope="module")
-def surveyed() -> tuple[Darc, Problem, DarcState]:
+def surveyed() -> tuple[DARC, Problem, DARCState]:
     """Classifiers after a policy that never learns has walked both grids at random."""
-    walker = Ppo(
-        lanes=256, steps_per_update=128, hidden=(8,), learning_rate=0.0, epochs=1, minibatches=1
+    walker = PPO(
+        num_envs=256, rollout_length=128, hidden=(8,), learning_rate=0.0, epochs=1, minibatches=1
     )
-    learner = Darc(
+    learner = DARC(
         learner=walker,
         source_to_target=1,
         warm_up_steps=2**31 - 1,
@@ -122,8 +122,8 @@ def test_the_correction_is_the_log_ratio_where_both_have_data(surveyed):
     learner, problem, state = surveyed
     learned = np.asarray(correction_table(learner, problem, state))
     exact = np.asarray(log_ratio(SOURCE, TARGET))
-    seen = np.minimum(*(visits(r, 9, ACTIONS) for r in (state.source_steps, state.target_steps)))
-    both = seen >= 500
+    inputs = np.minimum(*(visits(r, 9, ACTIONS) for r in (state.source_steps, state.target_steps)))
+    both = inputs >= 500
     assert both.sum() > 100 and (np.abs(exact[both]) > 0.2).sum() >= 10
     assert np.abs(learned - exact)[both].max() < 0.2
 
@@ -138,7 +138,7 @@ def test_what_the_target_cannot_do_costs_more_than_a_softmax_of_a_softmax_can_sa
 
 
 def test_the_correction_is_not_capped():
-    learner = Darc(learner=TINY_PPO, **QUICK)
+    learner = DARC(learner=TINY_PPO, **QUICK)
     problem = Problem(SOURCE, TARGET, 100)
     state = begin(learner, problem)
     certain = eqx.tree_at(
@@ -205,11 +205,11 @@ def success(agent: Any, family: GridWall, params: Any) -> Any:
 def test_darc_goes_round_the_wall_that_its_source_has_not():
     source, target = GridWall(), GridWall(wall=True)
     problem = Problem(source, target, 13_000)
-    ppo = Ppo(
-        lanes=16, steps_per_update=64, hidden=(64,), learning_rate=1e-3, epochs=4, minibatches=8,
+    ppo = PPO(
+        num_envs=16, rollout_length=64, hidden=(64,), learning_rate=1e-3, epochs=4, minibatches=8,
         entropy_weight=0.03, discount=0.97,
     )  # fmt: skip
-    darc = Darc(
+    darc = DARC(
         learner=ppo,
         classifier_noise=0.0,
         classifier_hidden=(64,),
@@ -232,8 +232,8 @@ def test_darc_goes_round_the_wall_that_its_source_has_not():
 def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.MonkeyPatch):
     family = probes.MatchNumber()
     problem = Problem(family, family, 100)
-    learner = Darc(learner=TINY_SAC, **QUICK)
-    original, corrected = Sac.learn, []
+    learner = DARC(learner=TINY_SAC, **QUICK)
+    original, corrected = SAC.learn, []
 
     def learn(self, problem, state, experience, reward):
         def recorded(rows):
@@ -243,7 +243,7 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
         state, metrics = original(self, problem, state, experience, recorded)
         return state, metrics
 
-    monkeypatch.setattr(Sac, "learn", learn)
+    monkeypatch.setattr(SAC, "learn", learn)
     state, metrics = updates(learner, problem, begin(learner, problem), 3)
     assert np.isfinite(list(metrics.values())).all()
     assert len(corrected) > 0
@@ -260,16 +260,16 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
 
 
 def test_no_step_is_taken_beyond_the_budget():
-    learner = Darc(learner=TINY_PPO, **QUICK)
+    learner = DARC(learner=TINY_PPO, **QUICK)
     problem = Problem(SOURCE, TARGET, 20)
-    assert (learner.steps(problem), learner.target_steps(problem)) == (80, 8)
+    assert (learner.steps_per_update(problem), learner.target_steps(problem)) == (80, 8)
     state, metrics = updates(learner, problem, begin(learner, problem), 4)
     assert metrics["target_steps"] == state.spent == state.target_steps.size == 16
     assert state.collected == state.source_steps.size == 320
 
 
 def test_the_run_loop_refuses_what_the_budget_does_not_allow(tmp_path: Path):
-    settings = {"learner_settings": "lanes=4 steps_per_update=20 minibatches=2", "capacity": 400}
+    settings = {"learner_settings": "num_envs=4 rollout_length=20 minibatches=2", "capacity": 400}
     config = RunConfig("darc", "grid-wall", settings=settings, steps=240, evaluate_every=0,
                        target="grid-wall", target_settings={"wall": True}, budget=20)  # fmt: skip
     with pytest.raises(
@@ -277,7 +277,7 @@ def test_the_run_loop_refuses_what_the_budget_does_not_allow(tmp_path: Path):
     ):
         train(config, tmp_path, progress=False)
     with pytest.raises(UserError, match=r"takes 8 steps in the target .* the budget is 0"):
-        Darc(learner=TINY_PPO).init(Problem(SOURCE, TARGET), KEY)
+        DARC(learner=TINY_PPO).init(Problem(SOURCE, TARGET), KEY)
 
 
 def test_from_the_command_line(tmp_path: Path):
@@ -285,7 +285,7 @@ def test_from_the_command_line(tmp_path: Path):
         f"train darc grid-wall --target grid-wall --target.wall --budget 16 --steps 160 --quiet"
         f" --capacity 400 --classifier-gradient-steps 2 --out {tmp_path / 'run'} --learner ppo"
     ).split()
-    assert main([*words, "--learner-settings", "lanes=4 steps_per_update=20 minibatches=2"]) == 0
+    assert main([*words, "--learner-settings", "num_envs=4 rollout_length=20 minibatches=2"]) == 0
     run = Run.open(tmp_path / "run")
     assert run.problem.target == GridWall(wall=True) and run.problem.source == GridWall()
     assert run.metrics()[-1]["score"] is not None or run.metrics()[-1]["kind"] == "update"
@@ -302,15 +302,15 @@ def test_from_the_command_line(tmp_path: Path):
         ({"learner": "darc"}, "'darc' cannot learn in the source"),
         ({"learner": "pppo"}, "unknown method 'pppo'"),
         ({"learner_settings": "lane=3"}, "'lane=3' is not setting=value of 'ppo'"),
-        ({"learner_settings": "lanes=many"}, "value of the wrong kind"),
-        ({"learner_settings": "steps_per_update=5"}, "raise steps_per_update"),
+        ({"learner_settings": "num_envs=many"}, "value of the wrong kind"),
+        ({"learner_settings": "rollout_length=5"}, "raise rollout_length"),
         ({"correction": "both"}, "must be one of dynamics, state-action"),
         ({"capacity": 0}, "capacity must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str):
     with pytest.raises(UserError, match=message):
-        Darc(**settings)
+        DARC(**settings)
 
 
 def test_a_map_is_drawn(tmp_path: Path):

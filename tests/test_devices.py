@@ -23,13 +23,13 @@ import equinox as eqx
 from stemrl import make_family, make_learner
 from stemrl.core import Problem, UserError
 from stemrl.rl.devices import here, mesh_of, placed, sharing
-from stemrl.runs import compiled
+from stemrl.runs import programs
 
 SETTINGS = {
     # On so few steps conjugate gradient is ill-conditioned: in ten iterations the difference between
     # two orders of summation grows to 1e-3, and that is no difference between devices.
     "maml": {"meta_batch_size": 4, "inner_episodes": 3, "hidden": (8,), "cg_iterations": 3},
-    "ppo": {"lanes": 4, "steps_per_update": 24, "minibatches": 2, "epochs": 2, "hidden": (8,)},
+    "ppo": {"num_envs": 4, "rollout_length": 24, "minibatches": 2, "epochs": 2, "hidden": (8,)},
     "rl2": {"hidden_size": 8, "episodes": 2, "batch_steps": 64, "minibatches": 2, "epochs": 2},
 }
 
@@ -39,17 +39,17 @@ def numbers(tree):
     return [np.asarray(keys(x)) for x in leaves]
 
 def one_update(learner, problem, mesh, learns):
-    state = compiled.begin(learner, problem, jax.random.key(0))
-    exempt = compiled.exempt(state, False)
+    state = programs.begin(learner, problem, jax.random.key(0))
+    exempt = programs.exempt(state, False)
     state = placed(state, mesh)
     with sharing(mesh):
-        state, experience = compiled.collect((learner, problem), state)
+        state, experience = programs.collect((learner, problem), state)
         leaf = jax.tree.leaves(experience)[0]
         assert len(leaf.sharding.device_set) == (1 if mesh is None else 2)
         assert mesh is None or not leaf.is_fully_replicated
         seen = numbers(experience)
         if learns:
-            state, metrics, _ = compiled.learn((learner, problem, experience, exempt), state)
+            state, metrics, _ = programs.learn((learner, problem, experience, exempt), state)
     return seen, numbers(here(state, mesh))
 
 def difference(ours, theirs):

@@ -152,7 +152,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         "names code",
     ),
     "a family inside a family": (
-        lambda r: with_evil(r, family="randomised",
+        lambda r: with_evil(r, family="randomized",
                 family_settings={"family": f"{r / 'evil.py'}:Evil"}),
         "names code",
     ),

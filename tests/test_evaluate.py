@@ -82,7 +82,7 @@ class KnownEcho(Echo):
 class Counter(AbstractAgent):
     """Acts 1 + the number of adaptations, plus noise unless greedy; or the context if told."""
 
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
     noise: float = 0.0
 
@@ -107,16 +107,25 @@ def expected(tasks: int, rounds: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     return (level * length)[:, None] * np.arange(1, rounds + 1), length
 
 
-@pytest.mark.parametrize(("width", "rounds"), [(1, 4), (5, 3)])
-def test_points_of_narrow_and_wide_agents(width: int, rounds: int):
-    result = evaluate(Counter(width), Problem.of(Echo()), tasks=12, episodes=width * (rounds - 1))
+@pytest.mark.parametrize(("episodes_per_round", "rounds"), [(1, 4), (5, 3)])
+def test_points_of_narrow_and_wide_agents(episodes_per_round: int, rounds: int):
+    result = evaluate(
+        Counter(episodes_per_round),
+        Problem.of(Echo()),
+        tasks=12,
+        episodes=episodes_per_round * (rounds - 1),
+    )
     returns, length = expected(12, rounds)
-    assert result.scores.shape == (12, rounds, width)
-    np.testing.assert_allclose(result.scores, np.repeat(returns[..., None], width, 2), rtol=1e-6)
-    assert [p["episodes_used"] for p in result.points] == [width * k for k in range(rounds)]
+    assert result.scores.shape == (12, rounds, episodes_per_round)
+    np.testing.assert_allclose(
+        result.scores, np.repeat(returns[..., None], episodes_per_round, 2), rtol=1e-6
+    )
+    assert [p["episodes_used"] for p in result.points] == [
+        episodes_per_round * k for k in range(rounds)
+    ]
     np.testing.assert_allclose(
         [p["steps_used"] for p in result.points],
-        [width * k * length.mean() for k in range(rounds)],
+        [episodes_per_round * k * length.mean() for k in range(rounds)],
     )
     for k, point in enumerate(result.points):
         assert point["mean"] == pytest.approx(returns[:, k].mean())
@@ -207,7 +216,7 @@ def test_optima_come_from_where_a_family_has_registered_them():
     narrow = evaluate(Counter(), Problem.of(KnownEcho()), tasks=5, episodes=3)
     assert narrow.gaps["known_task"]["trial"]["gap"] == pytest.approx(0.0, abs=1e-5)
     assert set(narrow.gaps) == {"bayes_optimal", "known_task"}
-    # Its rounds begin after 0 and 2 episodes; the Bayes-optimal player learns after every one.
+    # Its rounds begin after 0 and 2 episodes; the Bayes-optimal agent learns after every one.
     wide = evaluate(Counter(2), Problem.of(KnownEcho()), tasks=5, episodes=2)
     assert set(wide.gaps) == {"known_task"}
     means = wide.scores.mean((0, 2))

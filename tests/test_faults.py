@@ -33,7 +33,7 @@ from stemrl import registry
 from stemrl.cli import main
 from stemrl.errors import UserError
 from stemrl.physics import engine
-from stemrl.runs import Run, RunConfig, checkpoint, compiled, loop, training
+from stemrl.runs import Run, RunConfig, checkpoint, launch, loop, programs
 from test_runs import CALLBACK, TINY, UPDATE, files, rows, tiny
 
 FAULTY = Path(faulty.__file__)
@@ -242,8 +242,8 @@ def test_a_disk_full_in_any_step_of_saving_is_one_line(
 
 def kill_at(process: subprocess.Popen[str], run: Path, seconds: float) -> None:
     """Kill it so long after it has begun to write, unless it ends before."""
-    seen, deadline = written(run), time.monotonic() + LIMIT
-    while process.poll() is None and written(run) == seen and time.monotonic() < deadline:
+    inputs, deadline = written(run), time.monotonic() + LIMIT
+    while process.poll() is None and written(run) == inputs and time.monotonic() < deadline:
         time.sleep(0.005)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
@@ -293,7 +293,7 @@ def test_killed_while_training_and_while_saving_it_goes_on_to_the_same_bits(
     check_the_end(run, undisturbed)
 
 
-SMALL_PPO = {"lanes": 8, "steps_per_update": 10, "epochs": 1, "minibatches": 1, "hidden": [8]}
+SMALL_PPO = {"num_envs": 8, "rollout_length": 10, "epochs": 1, "minibatches": 1, "hidden": [8]}
 KILLS = {
     "in JAX alone": (30, disturbed(600)),
     "with a simulator": (12, disturbed(200, family=CALLBACK)),
@@ -405,16 +405,16 @@ def test_what_was_begun_and_ended_while_we_waited_for_the_lock_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run, config = tmp_path / "run", tiny(3)
-    real = training.locked
+    real = launch.locked
 
     def late(folder: Path) -> Any:
-        monkeypatch.setattr(training, "locked", real)
-        training.train(config, run, progress=False)  # another process is faster
+        monkeypatch.setattr(launch, "locked", real)
+        launch.train(config, run, progress=False)  # another process is faster
         return real(folder)
 
-    monkeypatch.setattr(training, "locked", late)
+    monkeypatch.setattr(launch, "locked", late)
     with pytest.raises(UserError, match="already holds a run"):
-        training.train(config, run, progress=False)
+        launch.train(config, run, progress=False)
     assert Run.open(run).summary["updates"] == 3
 
 
@@ -591,17 +591,17 @@ def test_of_400_episodes_one_diverges_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     config = RunConfig(
-        TINY, "half-cheetah-vel", settings={"tasks": 20, "width": 20},
+        TINY, "half-cheetah-vel", settings={"tasks": 20, "episodes_per_round": 20},
         family_settings={"horizon": 8}, steps=400 * 8 * 2, evaluate_every=0,
     )  # fmt: skip
     learner, problem = config.learner(), config.problem()
-    exempt = jnp.asarray(compiled.exempt(learner.init(problem, jax.random.key(0)), False))
+    exempt = jnp.asarray(programs.exempt(learner.init(problem, jax.random.key(0)), False))
 
     def play() -> tuple[Any, dict[str, Any]]:
-        state = compiled.begin(learner, problem, jax.random.key(0))
-        state, trials = compiled.collect((learner, problem), state)
+        state = programs.begin(learner, problem, jax.random.key(0))
+        state, trials = programs.collect((learner, problem), state)
         trials = jax.device_get(trials)
-        return trials, compiled.learn((learner, problem, trials, exempt), state)[1]
+        return trials, programs.learn((learner, problem, trials, exempt), state)[1]
 
     sound, metrics = play()
     assert metrics["diverged"] == 0
@@ -645,16 +645,16 @@ def test_of_400_episodes_one_diverges_and_the_others_go_on(
 
 
 SMALL = {
-    "ppo": {"lanes": 4, "steps_per_update": 10, "epochs": 1, "minibatches": 1, "hidden": [8]},
+    "ppo": {"num_envs": 4, "rollout_length": 10, "epochs": 1, "minibatches": 1, "hidden": [8]},
     "sac": {"capacity": 4000, "warm_up_steps": 100, "batch_size": 16, "hidden": [8]},
     "maml": {"meta_batch_size": 2, "inner_episodes": 2, "hidden": [8]},
     "rl2": {"hidden_size": 8, "batch_steps": 60, "epochs": 1, "minibatches": 1},
-    "finetune": {"lanes": 4, "steps_per_update": 10, "epochs": 1, "minibatches": 1, "hidden": [8]},
+    "finetune": {"num_envs": 4, "rollout_length": 10, "epochs": 1, "minibatches": 1, "hidden": [8]},
     "her": {
         "episodes": 8, "gradient_steps": 2, "batch_size": 16, "capacity": 400, "hidden": [8],
     },
     "darc": {
-        "learner_settings": "lanes=4 steps_per_update=20 epochs=1 minibatches=1 hidden=8",
+        "learner_settings": "num_envs=4 rollout_length=20 epochs=1 minibatches=1 hidden=8",
         "warm_up_steps": 0, "classifier_gradient_steps": 2, "classifier_batch_size": 16,
         "classifier_hidden": [8], "capacity": 400,
     },

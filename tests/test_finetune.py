@@ -13,12 +13,12 @@ from stemrl.rl import play
 from stemrl.transfer import FineTune
 
 SMALL: dict[str, Any] = {
-    "width": 64,
+    "episodes_per_round": 64,
     "adapt_epochs": 4,
     "adapt_minibatches": 4,
     "adapt_learning_rate": 1e-2,
-    "lanes": 64,
-    "steps_per_update": 4,
+    "num_envs": 64,
+    "rollout_length": 4,
     "minibatches": 4,
     "hidden": (16,),
     "initial_std": 0.3,
@@ -59,19 +59,19 @@ def test_adapting_from_pretraining_improves_and_starts_where_pretraining_ended()
     assert float(scratch[-1]) > float(scratch[0]) + 0.1
 
 
-def test_the_optimiser_starts_afresh_or_goes_on():
+def test_the_optimizer_starts_afresh_or_goes_on():
     def moments(reset: bool):
-        learner = FineTune(**SMALL | {"reset_optimiser": reset})
+        learner = FineTune(**SMALL | {"reset_optimizer": reset})
         state = learner.init(PROBLEM, jax.random.key(0))
-        worn = jax.tree.map(lambda x: x + 1, state.optimiser)
-        state = eqx.tree_at(lambda s: s.optimiser, state, worn)
-        return jax.tree.leaves(learner.agent(PROBLEM, state).optimiser)
+        worn = jax.tree.map(lambda x: x + 1, state.optimizer)
+        state = eqx.tree_at(lambda s: s.optimizer, state, worn)
+        return jax.tree.leaves(learner.agent(PROBLEM, state).optimizer)
 
     assert not any(jnp.any(x != 0) for x in moments(reset=True))
     assert all(jnp.all(x == 1) for x in moments(reset=False))
 
 
 def test_wrong_settings_are_said_in_one_line():
-    for wrong in ({"width": 0}, {"lanes": 0}):
+    for wrong in ({"episodes_per_round": 0}, {"num_envs": 0}):
         with pytest.raises(UserError, match="at least 1"):
             FineTune(**wrong)

@@ -12,7 +12,7 @@ import pytest
 
 import probes
 from stemrl.core import Problem, UserError
-from stemrl.multitask import Episode, Her, HerState, draw_relabelled, draw_steps, hindsight
+from stemrl.multitask import HER, Episode, HERState, draw_relabelled, draw_steps, hindsight
 from stemrl.multitask.relabel import judge
 from stemrl.rl import Network, play
 from stemrl.rl.dqn import QAgent, bellman_targets, q_loss
@@ -43,14 +43,14 @@ def episodes() -> Episode:
 
 
 def fit(
-    learner: Her, problem: Problem, updates: int
-) -> tuple[HerState, dict[str, float], list[float]]:
+    learner: HER, problem: Problem, updates: int
+) -> tuple[HERState, dict[str, float], list[float]]:
     """State and last metrics after `updates`, and the share of late episodes that were solved.
     The update is traced once."""
     traces, solved = [], []
 
     @eqx.filter_jit(donate="all-except-first")
-    def update(fixed: tuple[Her, Problem], state: HerState):
+    def update(fixed: tuple[HER, Problem], state: HERState):
         traces.append(1)
         return fixed[0].update(fixed[1], state)
 
@@ -69,14 +69,14 @@ def fit(
 def test_a_flip_costs_one_until_the_goal_is_reached():
     family = BitFlip(bits=3)
     params, state = {"goal": jnp.array([1.0, 0, 1])}, jnp.array([0.0, 0, 0])
-    seen = []
+    inputs = []
     for action in (0, 1, 1, 2):
         obs, state, reward, terminated, truncated, events = family.env.step(
             KEY, state, jnp.asarray(action), params
         )
-        seen.append((obs.tolist(), float(reward), bool(terminated), bool(events["success"])))
+        inputs.append((obs.tolist(), float(reward), bool(terminated), bool(events["success"])))
         assert not truncated
-    assert seen == [
+    assert inputs == [
         ([1, 0, 0], -1, False, False),
         ([1, 1, 0], -1, False, False),
         ([1, 0, 0], -1, False, False),
@@ -192,14 +192,14 @@ def test_targets_by_hand():
 ])  # fmt: skip
 def test_targets_are_clipped_to_what_is_possible(clip: bool, double: bool, expected: float):
     """γ = ½: values are in [−2, 0]. The network prefers action 1 everywhere."""
-    learner = Her(**SMALL | {"discount": 0.5, "clip_targets": clip, "double": double})
+    learner = HER(**SMALL | {"discount": 0.5, "clip_targets": clip, "double": double})
     state = eqx.filter_jit(learner.init)(problem(2), KEY)
     network = state.network
     network = eqx.tree_at(lambda n: n.body.layers[-1].bias, network, jnp.array([-99.0, 0.0]))
     bits = jnp.zeros((3, 2))
     batch = Row(bits, bits, jnp.zeros(3, jnp.int32), -jnp.ones(3), jnp.ones(3), bits)
     next_values = jnp.array([[3.0, -2.0], [-6.0, -9.0], [-10.0, -11.0]])
-    _, metrics = jax.jit(learner._step)((network, state.optimiser), (batch, next_values))
+    _, metrics = jax.jit(learner._step)((network, state.optimizer), (batch, next_values))
     assert float(metrics["value"]) == pytest.approx(expected)
 
 
@@ -225,15 +225,15 @@ def test_hindsight_is_what_solves_it():
     """Ten bits on the same small budget, with goals put in and without."""
     settings: dict[str, Any] = {"hidden": (128,), "capacity": 1600, "target_rate": 0.1}
     with jax.debug_key_reuse(True):
-        _, metrics, solved = fit(Her(**settings), problem(10), 100)
+        _, metrics, solved = fit(HER(**settings), problem(10), 100)
     assert np.mean(solved) > 0.8
     assert metrics["return"] > -8
-    _, _, unsolved = fit(Her(**settings, strategy="none"), problem(10), 100)
+    _, _, unsolved = fit(HER(**settings, strategy="none"), problem(10), 100)
     assert np.mean(unsolved) < 0.2
 
 
 def test_another_strategy_double_and_a_full_ring():
-    learner = Her(**SMALL | {"capacity": 7, "double": True, "strategy": "random"})
+    learner = HER(**SMALL | {"capacity": 7, "double": True, "strategy": "random"})
     state, metrics, _ = fit(learner, problem(3), 5)
     assert state.replay.capacity == int(state.replay.size) == 8
     assert all(np.isfinite(v) for v in metrics.values())
@@ -241,7 +241,7 @@ def test_another_strategy_double_and_a_full_ring():
 
 
 def test_the_target_moves_once_an_update_and_the_state_is_arrays():
-    learner = Her(**SMALL | {"target_rate": 0.25})
+    learner = HER(**SMALL | {"target_rate": 0.25})
     before = eqx.filter_jit(learner.init)(problem(3), KEY)
     after, _ = eqx.filter_jit(learner.update)(problem(3), before)
     assert all(eqx.is_array(x) for x in jax.tree.leaves(after))
@@ -249,7 +249,7 @@ def test_the_target_moves_once_an_update_and_the_state_is_arrays():
         *(jax.tree.leaves(x) for x in (before.target, after.network, after.target)), strict=True
     ):
         np.testing.assert_allclose(slow, 0.75 * old + 0.25 * new, atol=1e-6)
-    assert learner.steps(problem(3)) == 12
+    assert learner.steps_per_update(problem(3)) == 12
 
 
 def test_resume_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -273,12 +273,12 @@ def test_resume_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    (lambda: Her(strategy="past"), "strategy must be one of"),  # pyright: ignore
-    (lambda: Her(hindsight_goals=0), "hindsight_goals must be at least 1"),
+    (lambda: HER(strategy="past"), "strategy must be one of"),  # pyright: ignore
+    (lambda: HER(hindsight_goals=0), "hindsight_goals must be at least 1"),
     (lambda: BitFlip(bits=1), "at least 2 bits"),
-    (lambda: Her().init(Problem.of(BitFlip()), KEY), "reveal 'context'"),
-    (lambda: Her().init(Problem.of(Point2D(), "context"), KEY), "needs a family with goals"),
-    (lambda: Her().init(Problem.of(probes.Corridor(), "context"), KEY), "needs a family with"),
+    (lambda: HER().init(Problem.of(BitFlip()), KEY), "reveal 'context'"),
+    (lambda: HER().init(Problem.of(Point2D(), "context"), KEY), "needs a family with goals"),
+    (lambda: HER().init(Problem.of(probes.Corridor(), "context"), KEY), "needs a family with"),
 ])  # fmt: skip
 def test_mistakes_are_said_in_one_line(wrong: Any, message: str):
     with pytest.raises(UserError, match=message) as caught:

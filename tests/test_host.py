@@ -1,4 +1,4 @@
-"""Worlds that are Python objects: they give what the compiled players give, learn, and fail loudly."""
+"""Worlds that are Python objects: they give what the compiled rollouts give, learn, and fail loudly."""
 
 import multiprocessing
 import subprocess
@@ -17,10 +17,10 @@ from probes import HiddenArm
 from stemrl.cli import main
 from stemrl.core import Problem, UserError
 from stemrl.errors import SimulatorError
-from stemrl.meta.rl2 import Rl2
+from stemrl.meta.rl2 import RL2
 from stemrl.registry import make
-from stemrl.rl import Normaliser, enter, play, stream, worlds
-from stemrl.rl.ppo import Ppo
+from stemrl.rl import Normalizer, begin_rollout, play, rollout, worlds
+from stemrl.rl.ppo import PPO
 from stemrl.tasks.gridnavi import MOVES, GridNavi
 from stemrl.tasks.gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
 
@@ -115,7 +115,7 @@ class HostArm(AbstractGymnasiumFamily):
 
 
 def rl2(**settings):
-    return Rl2(**{"hidden_size": 8, "batch_steps": 40, "minibatches": 2, "epochs": 2, **settings})
+    return RL2(**{"hidden_size": 8, "batch_steps": 40, "minibatches": 2, "epochs": 2, **settings})
 
 
 def agent_for(family):
@@ -152,18 +152,18 @@ def test_stream_gives_what_the_compiled_player_gives():
     problems = {compiled: problem, host: Problem.of(host)}
     chunks = {}
     for family, problem in problems.items():
-        live = enter(agent, problem, family, jax.random.key(3), 3)
-        run = stream if family is host else eqx.filter_jit(stream)
-        live, first = run(agent, problem, family, live, jax.random.key(4), 7, 2)
-        live, second = run(agent, problem, family, live, jax.random.key(5), 7, 2)
-        chunks[family] = (first, second, live._replace(state=None))
+        rollout_state = begin_rollout(agent, problem, family, jax.random.key(3), 3)
+        run = rollout if family is host else eqx.filter_jit(rollout)
+        rollout_state, first = run(agent, problem, family, rollout_state, jax.random.key(4), 7, 2)
+        rollout_state, second = run(agent, problem, family, rollout_state, jax.random.key(5), 7, 2)
+        chunks[family] = (first, second, rollout_state._replace(state=None))
     assert_same(chunks[host], chunks[compiled])
     starts = np.concatenate([chunk.trial_start for chunk in chunks[host][:2]])
     assert starts[[0, 10]].all() and starts.sum() == 6
 
 
 def test_an_episode_that_ends_early():
-    """Padding after it: not valid, no reward, and the zeros of the compiled player at the end."""
+    """Padding after it: not valid, no reward, and the zeros of the compiled rollout at the end."""
     problem, agent = agent_for(HostArm())
     params = problem.source.tasks(jax.random.key(0), "test", 2)
     trials = play(agent, problem.source, params, None, jax.random.key(1), 2)
@@ -179,19 +179,19 @@ def test_an_episode_that_ends_early():
 def test_a_world_that_is_gone_starts_a_new_trial():
     host = HostGrid()
     problem, agent = agent_for(host)
-    live = enter(agent, problem, host, jax.random.key(3), 3)
-    live, _ = stream(agent, problem, host, live, jax.random.key(4), 3, 2)
-    worlds.drop(int(live.state.number[1]))
-    _, chunk = stream(agent, problem, host, live, jax.random.key(5), 2, 2)
+    rollout_state = begin_rollout(agent, problem, host, jax.random.key(3), 3)
+    rollout_state, _ = rollout(agent, problem, host, rollout_state, jax.random.key(4), 3, 2)
+    worlds.drop(int(rollout_state.state.number[1]))
+    _, chunk = rollout(agent, problem, host, rollout_state, jax.random.key(5), 2, 2)
     np.testing.assert_array_equal(chunk.trial_start[0], [False, True, False])
     np.testing.assert_array_equal(chunk.transitions.obs[0, 1], [0, 0])
-    np.testing.assert_array_equal(chunk.transitions.obs[0, 0], live.obs[0])
+    np.testing.assert_array_equal(chunk.transitions.obs[0, 0], rollout_state.obs[0])
     # The worlds have gone on since: going back to the old state may not go on in them.
-    _, again = stream(agent, problem, host, live, jax.random.key(5), 2, 2)
+    _, again = rollout(agent, problem, host, rollout_state, jax.random.key(5), 2, 2)
     assert again.trial_start[0].all()
 
 
-@pytest.mark.parametrize("how", ("play", "stream"))
+@pytest.mark.parametrize("how", ("play", "rollout"))
 def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     host = HostGrid(breaks=True)
     problem, agent = agent_for(host)
@@ -202,8 +202,8 @@ def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
         if how == "play":
             play(agent, host, host.tasks(jax.random.key(0), "test", 8), None, jax.random.key(1), 9)
         else:
-            live = enter(agent, problem, host, jax.random.key(0), 8)
-            stream(agent, problem, host, live, jax.random.key(1), 60)
+            rollout_state = begin_rollout(agent, problem, host, jax.random.key(0), 8)
+            rollout(agent, problem, host, rollout_state, jax.random.key(1), 60)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     if how == "play":
         assert PythonGrid.open_worlds == before
@@ -265,7 +265,7 @@ def test_a_run_whose_world_breaks_ends_at_once_with_one_line(
 ):
     settings = {
         "rl2": ["--batch-steps", "400"],
-        "ppo": ["--lanes", "2", "--steps-per-update", "50"],
+        "ppo": ["--num-envs", "2", "--rollout-length", "50"],
     }
     name = f"{Path(__file__).resolve()}:{family}"
     command = ["train", method, name, "--family.breaks", *settings[method], "--quiet"]
@@ -312,7 +312,7 @@ def test_rl2_learns_on_the_host():
 def test_ppo_learns_on_the_host():
     """Told the goal, in a corridor of the grid: better within a few updates."""
     problem = Problem.of(HostGrid(), "context")
-    learner = Ppo(lanes=8, steps_per_update=20, minibatches=4, learning_rate=3e-3, hidden=(32,))
+    learner = PPO(num_envs=8, rollout_length=20, minibatches=4, learning_rate=3e-3, hidden=(32,))
     _, rows = train(learner, problem, 10)
     assert float(rows[-1]["return"]) > float(rows[0]["return"]) + 0.5
 
@@ -333,7 +333,7 @@ def test_any_gymnasium_environment_by_its_attributes():
     )
     trials = play(agent, family, params, None, jax.random.key(1), 1)
     assert int(trials.lengths.min()) > 5
-    assert isinstance(agent.observations, Normaliser)
+    assert isinstance(agent.observations, Normalizer)
 
 
 @pytest.mark.parametrize(

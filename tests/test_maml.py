@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from probes import HiddenNumber
 from stemrl.core import Problem, UserError
-from stemrl.meta import FastWeights, Maml
+from stemrl.meta import MAML, FastWeights
 from stemrl.meta.maml import Tasks
 from stemrl.meta.maml_agent import Batch, surrogate_return
 from stemrl.registry import make
@@ -35,20 +35,20 @@ def synthetic(learner, problem, key, *, double=False):
     def draw(x):
         return jnp.asarray(0.3 * values.standard_normal(x.shape), dtype)
 
-    drawn = jax.tree.map(draw, shapes.initialisation)
-    agent = learner.agent(problem, eqx.tree_at(lambda s: s.initialisation, shapes, drawn))
+    drawn = jax.tree.map(draw, shapes.initialization)
+    agent = learner.agent(problem, eqx.tree_at(lambda s: s.initialization, shapes, drawn))
     agent = jax.tree.map(lambda x: x.astype(dtype), agent)
     space = problem.source.observation_space
     steps = learner.inner_episodes * problem.source.horizon
 
     def batch(key, *leading):
-        seen, action, advantage, noise = jax.random.split(key, 4)
-        seen = jax.random.normal(seen, (*leading, steps, space.size), dtype)
+        inputs, action, advantage, noise = jax.random.split(key, 4)
+        inputs = jax.random.normal(inputs, (*leading, steps, space.size), dtype)
         action = jax.random.normal(action, (*leading, steps, 2), dtype)
-        log_prob = agent.initialisation.policy(seen).log_prob(action)
+        log_prob = agent.initialization.policy(inputs).log_prob(action)
         log_prob += 0.1 * jax.random.normal(noise, log_prob.shape, dtype)
         advantage = jax.random.normal(advantage, log_prob.shape, dtype)
-        return Batch(seen, action, log_prob, advantage, jnp.full_like(log_prob, 1 / steps))
+        return Batch(inputs, action, log_prob, advantage, jnp.full_like(log_prob, 1 / steps))
 
     inner, outer = jax.random.split(key)
     return agent, Tasks(None, batch(inner, learner.inner_steps), batch(outer))
@@ -57,7 +57,7 @@ def synthetic(learner, problem, key, *, double=False):
 def meta_objective(learner, problem):
     """The outer objective of one synthetic task as a function of flat θ, in double precision."""
     agent, task = synthetic(learner, problem, jax.random.key(1), double=True)
-    theta, unflatten = ravel_pytree(agent.initialisation)
+    theta, unflatten = ravel_pytree(agent.initialization)
     return lambda v: learner.objective(agent, unflatten(v), task)[0], theta
 
 
@@ -65,7 +65,7 @@ def meta_objective(learner, problem):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_meta_gradient_agrees_with_finite_differences(surrogate, inner_steps):
     with jax.enable_x64(True):
-        learner = Maml(
+        learner = MAML(
             **SMALL,
             surrogate=surrogate,
             inner_steps=inner_steps,
@@ -89,7 +89,7 @@ def test_meta_gradient_agrees_with_finite_differences(surrogate, inner_steps):
 def test_first_order_leaves_the_second_derivatives_out():
     with jax.enable_x64(True):
         problem = Problem.of(Point2D(horizon=5))
-        learner = Maml(**SMALL, activation="tanh")
+        learner = MAML(**SMALL, activation="tanh")
         (exact_value, exact), (first_value, first) = (
             jax.jit(jax.value_and_grad(objective))(theta)
             for objective, theta in (
@@ -102,31 +102,31 @@ def test_first_order_leaves_the_second_derivatives_out():
 
 
 class Table(eqx.Module):
-    """A softmax policy over two actions in each of a few states, `seen` one-hot."""
+    """A softmax policy over two actions in each of a few states, `inputs` one-hot."""
 
     logits: jax.Array
 
-    def __call__(self, seen, context=None):
-        return Categorical(seen @ self.logits)
+    def __call__(self, inputs, context=None):
+        return Categorical(inputs @ self.logits)
 
 
 def every_episode(policy, horizon):
     """A world of states 0 … 3 that remembers the last two actions: every possible episode, its
     probability under `policy` and its rewards-to-go, and the expected return as a function."""
     rewards = jnp.array([[0.3, -1.0], [2.0, 0.5], [-0.7, 1.5], [1.0, -2.0]])
-    seen, action, reward = [], [], []
+    inputs, action, reward = [], [], []
     for path in itertools.product((0, 1), repeat=horizon):
         state = 0
         for a in path:
-            seen.append(state)
+            inputs.append(state)
             action.append(a)
             reward.append(rewards[state, a])
             state = (2 * state + a) % 4
-    seen = jax.nn.one_hot(jnp.array(seen), 4)
+    inputs = jax.nn.one_hot(jnp.array(inputs), 4)
     action, reward = jnp.array(action), jnp.array(reward).reshape(-1, horizon)
 
     def chances(policy):
-        return policy(seen).log_prob(action).reshape(-1, horizon)
+        return policy(inputs).log_prob(action).reshape(-1, horizon)
 
     def expected_return(policy):
         return jnp.sum(jnp.exp(jnp.sum(chances(policy), 1)) * jnp.sum(reward, 1))
@@ -134,7 +134,7 @@ def every_episode(policy, horizon):
     log_prob = chances(policy)
     togo = jnp.flip(jnp.cumsum(jnp.flip(reward, 1), 1), 1)
     weight = jnp.broadcast_to(jnp.exp(jnp.sum(log_prob, 1))[:, None], togo.shape)
-    batch = Batch(seen, action, log_prob.reshape(-1), togo.reshape(-1), weight.reshape(-1))
+    batch = Batch(inputs, action, log_prob.reshape(-1), togo.reshape(-1), weight.reshape(-1))
     return batch, togo.shape[0], expected_return
 
 
@@ -143,7 +143,7 @@ def test_surrogate_has_the_second_derivative_of_the_expected_return(surrogate, h
     """DiCE's is unbiased at any horizon; the likelihood ratio's where episodes are one step long;
     the log-likelihood's is not."""
     policy = Table(jax.random.normal(jax.random.key(0), (4, 2)))
-    batch, width, expected_return = every_episode(policy, horizon)
+    batch, episodes_per_round, expected_return = every_episode(policy, horizon)
 
     def derivatives(function):
         both = jax.jit(lambda p: (jax.grad(function)(p), jax.hessian(function)(p)))
@@ -151,7 +151,7 @@ def test_surrogate_has_the_second_derivative_of_the_expected_return(surrogate, h
         return first.logits, second.logits.logits
 
     def of(name):
-        return derivatives(lambda p: surrogate_return(p, None, batch, name, width))
+        return derivatives(lambda p: surrogate_return(p, None, batch, name, episodes_per_round))
 
     gradient, hessian = derivatives(expected_return)
     for name in SURROGATES:
@@ -164,7 +164,7 @@ def test_surrogate_has_the_second_derivative_of_the_expected_return(surrogate, h
 
 
 def test_later_steps_are_smaller():
-    learner = Maml(**SMALL, later_rate=0.5)
+    learner = MAML(**SMALL, later_step_factor=0.5)
     agent, task = synthetic(learner, Problem.of(Point2D(horizon=5)), jax.random.key(1))
     batch = jax.tree.map(lambda x: x[0], task.inner)
     start = agent.start(None)
@@ -174,7 +174,7 @@ def test_later_steps_are_smaller():
         memory = eqx.tree_at(lambda m: m.steps, start, steps)
         return ravel_pytree(agent.step(memory, batch).policy)[0] - ravel_pytree(start.policy)[0]
 
-    each = dataclasses.replace(agent, later_rate=jnp.asarray([0.5, 0.25]))
+    each = dataclasses.replace(agent, later_step_factor=jnp.asarray([0.5, 0.25]))
     first = moved(agent, 0)
     for one, factors in ((agent, (1, 0.5, 0.5, 0.5)), (each, (1, 0.5, 0.25, 0.25))):
         for steps, factor in enumerate(factors):
@@ -193,16 +193,16 @@ def test_later_steps_are_smaller():
 )
 def test_bad_settings_are_named(settings, says):
     with pytest.raises(UserError, match=says):
-        Maml(**settings)
+        MAML(**settings)
 
 
 def test_discrete_actions_a_context_and_every_option():
     """And no key is used twice, and the second update compiles nothing."""
-    learner = Maml(
+    learner = MAML(
         **SMALL,
         surrogate="likelihood_ratio",
         inner_steps=2,
-        normalise_observations=True,
+        normalize_observations=True,
     )
     problem = Problem.of(make("families", "gridnavi"), "context")
     update = eqx.filter_jit(eqx.debug.assert_max_traces(learner.update, max_traces=1))
@@ -212,7 +212,7 @@ def test_discrete_actions_a_context_and_every_option():
         state, metrics = update(problem, state)
     assert all(jnp.isfinite(x) for x in metrics.values()), metrics
     assert {"return/before", "return/step_1", "return/after"} <= metrics.keys()
-    old, new = ravel_pytree(before.initialisation)[0], ravel_pytree(state.initialisation)[0]
+    old, new = ravel_pytree(before.initialization)[0], ravel_pytree(state.initialization)[0]
     assert jnp.isfinite(new).all() and (old != new).any()
 
 
@@ -227,7 +227,7 @@ def last(history, name, count=5):
 def navigation():
     """MAML on the point: learner, problem, metrics, the last state that played and its experience,
     returns without adaptation, and the compiled `learn`."""
-    learner = Maml(
+    learner = MAML(
         meta_batch_size=10, inner_episodes=10, hidden=(32, 32), inner_learning_rate=jnp.asarray(0.5)
     )
     problem = Problem.of(Point2D(horizon=30))
@@ -272,14 +272,14 @@ def test_adaptation_in_play_is_the_one_that_is_differentiated(navigation):
         tasks = learner.prepare(agent, trials)
         task = jax.tree.map(lambda x: x[3], tasks)
         memory = agent.step(agent.start(None), jax.tree.map(lambda x: x[0], task.inner))
-        return memory, learner.objective(agent, state.initialisation, task)[0]
+        return memory, learner.objective(agent, state.initialization, task)[0]
 
     memory, value = again(trials)
     played = jax.tree.map(lambda x: x[3], trials.memory)
     assert isinstance(played, FastWeights) and played.steps == 1
     for ours, theirs in zip(jax.tree.leaves(memory), jax.tree.leaves(played), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-    # Where nothing has moved yet, the surrogate is the mean of standardised advantages, zero.
+    # Where nothing has moved yet, the surrogate is the mean of standardized advantages, zero.
     np.testing.assert_allclose(value, 0.0, atol=1e-3)
 
 
@@ -294,13 +294,13 @@ def test_padding_changes_nothing(navigation):
         action = jnp.where(valid[..., None], rows.action, junk)
         cut = rows._replace(valid=valid, reward=reward, obs=obs, action=action)
         new, _ = learn(learner, state, trials._replace(transitions=cut))
-        results.append(ravel_pytree(new.initialisation)[0])
+        results.append(ravel_pytree(new.initialization)[0])
     np.testing.assert_allclose(*results, rtol=1e-3, atol=1e-5)
 
 
 def test_ppo_and_learned_rates_solve_the_hidden_number():
     """The best before adaptation is −size²/3 − σ² = −0.083 − σ², after it −σ²."""
-    learner = Maml(
+    learner = MAML(
         meta_batch_size=20,
         inner_episodes=40,
         hidden=(16,),
@@ -323,4 +323,4 @@ def test_ppo_and_learned_rates_solve_the_hidden_number():
     # An update's epochs end where its policies have moved too far.
     wild = dataclasses.replace(learner, learning_rate=1.0)
     state, metrics = eqx.filter_jit(wild.update)(problem, state)
-    assert metrics["epochs"] == 1 and jnp.isfinite(ravel_pytree(state.initialisation)[0]).all()
+    assert metrics["epochs"] == 1 and jnp.isfinite(ravel_pytree(state.initialization)[0]).all()

@@ -66,7 +66,7 @@ def test_factors_of_one_are_the_nominal_model_bit_for_bit(name: str, kinds):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_randomisation_never_drifts(name: str):
+def test_randomization_never_drifts(name: str):
     """A model after twenty tasks is the one a fresh copy becomes."""
     nominal = load(name)
     parameters = everything(nominal)

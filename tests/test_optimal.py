@@ -1,4 +1,4 @@
-"""Exact optima: against enumeration, published numbers, and the players that reach them."""
+"""Exact optima: against enumeration, published numbers, and the reference agents that reach them."""
 
 import dataclasses
 import itertools
@@ -24,12 +24,12 @@ from stemrl.optimal import (
     goal_known_return,
     known_optima,
     optimal_action_values,
-    player,
-    players,
     problem_of,
+    reference_agent,
+    reference_agent_names,
 )
 from stemrl.optimal.bandits import _binomials, _compositions, _rank
-from stemrl.registry import PLAYERS
+from stemrl.registry import REFERENCE_AGENTS
 from stemrl.rl import play
 from stemrl.tasks.bandit import Bandit
 from stemrl.tasks.gridnavi import GridNavi
@@ -98,7 +98,7 @@ def test_bayes_optimal_returns_of_known_arms_by_hand():
 def test_the_bayes_optimal_player_earns_the_bayes_optimal_value():
     family = Bandit()
     earned = {
-        name: evaluate(player(name, family), Problem.of(family), tasks=4000)
+        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=4000)
         for name in ("bayes-optimal", "greedy", "thompson")
     }
     totals = {name: result.scores.sum((1, 2)) for name, result in earned.items()}
@@ -173,11 +173,13 @@ def test_no_path_of_a_small_grid_beats_the_search(horizon: int, episodes: int):
 
 def test_every_goal_of_the_grid_is_found_when_the_optimum_says():
     family = GridNavi()
-    result = evaluate(player("bayes-optimal", family), Problem.of(family), tasks=50)
+    result = evaluate(reference_agent("bayes-optimal", family), Problem.of(family), tasks=50)
     optima = result.optima
     assert optima is not None and optima.bayes_optimal is not None
     np.testing.assert_allclose(result.scores[:, :, 0], optima.bayes_optimal, atol=1e-5)
-    told = evaluate(player("known-task", family), problem_of("known-task", family), tasks=50)
+    told = evaluate(
+        reference_agent("known-task", family), problem_of("known-task", family), tasks=50
+    )
     np.testing.assert_allclose(told.scores[:, :, 0], optima.known_task, atol=1e-5)
     every = known_optima(family, {"goal": family.goals("test")}, "test", 4)
     assert every is not None and every.bayes_optimal is not None
@@ -188,7 +190,7 @@ def test_every_goal_of_the_grid_is_found_when_the_optimum_says():
 
 def test_posterior_sampling_on_the_grid_rules_goals_out():
     family = GridNavi()
-    result = evaluate(player("psrl", family), Problem.of(family), tasks=210, episodes=24)
+    result = evaluate(reference_agent("psrl", family), Problem.of(family), tasks=210, episodes=24)
     means = [point["mean"] for point in result.points]
     # Every episode rules out the goal that was believed in, and what lies on the way there.
     assert means[0] < 2.0 < means[5] < goal_known_return() - 1
@@ -210,11 +212,11 @@ def test_the_known_process_is_played_to_its_value():
 def test_players_of_unknown_processes():
     family = RandomMDP()
     results = {
-        name: evaluate(player(name, family), Problem.of(family), tasks=80)
+        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=80)
         for name in ("greedy", "psrl")
     }
     totals = {name: result.scores.sum((1, 2)) for name, result in results.items()}
-    # A random player earns 1 a step in expectation, 100 in all.
+    # A random agent earns 1 a step in expectation, 100 in all.
     assert totals["psrl"].mean() > 115
     assert (totals["greedy"] - totals["psrl"]).mean() > 5
     assert results["psrl"].gaps["known_task"]["trial"]["low"] > 50
@@ -223,7 +225,7 @@ def test_players_of_unknown_processes():
 
 def test_the_greedy_player_plans_for_the_average_process():
     family = RandomMDP(states=2, actions=2, horizon=3)
-    agent = player("greedy", family)
+    agent = reference_agent("greedy", family)
     key = jax.random.key(0)
     memory = agent.start(None, key)
     memory = dataclasses.replace(
@@ -245,22 +247,22 @@ def test_the_greedy_player_plans_for_the_average_process():
 
 @pytest.mark.parametrize("family", [Bandit(2, 3), GridNavi(3, 4), RandomMDP(2, 2, 2), Point2D()])
 def test_every_player_plays_its_family(family):
-    names = players(family)
-    assert names[0] == "random" and set(names) <= set(PLAYERS)
+    names = reference_agent_names(family)
+    assert names[0] == "random" and set(names) <= set(REFERENCE_AGENTS)
     for name in names:
         problem = problem_of(name, family)
-        result = evaluate(player(name, family), problem, tasks=3, episodes=0)
+        result = evaluate(reference_agent(name, family), problem, tasks=3, episodes=0)
         assert np.isfinite(result.scores).all()
     assert set(result.gaps) <= {"bayes_optimal", "known_task"}
 
 
 def test_upper_confidence_by_hand():
     counts, key = jnp.array([[2, 1], [0, 1], [0, 0]]), jax.random.key(0)
-    plain = player("ucb1", Bandit(3)).rule.scores(counts, key)  # pyright: ignore
+    plain = reference_agent("ucb1", Bandit(3)).rule.scores(counts, key)  # pyright: ignore
     log = np.log(4)
     expected = [2 / 3 + np.sqrt(2 * log / 3), np.sqrt(2 * log), np.inf]
     np.testing.assert_allclose(plain, expected, rtol=1e-6)
-    informed = player("ucb1", Bandit(3), constant=0.5, prior=True).rule  # pyright: ignore
+    informed = reference_agent("ucb1", Bandit(3), constant=0.5, prior=True).rule  # pyright: ignore
     log, n = np.log(10), np.array([5, 3, 2])
     expected = np.array([3 / 5, 1 / 3, 1 / 2]) + np.sqrt(0.5 * log / n)
     np.testing.assert_allclose(informed.scores(counts, key), expected, rtol=1e-6)
@@ -268,13 +270,15 @@ def test_upper_confidence_by_hand():
 
 def test_players_take_the_settings_of_their_rule():
     family = Bandit()
-    assert player("ucb1", family, constant=0.3).rule.constant == 0.3  # pyright: ignore
+    assert reference_agent("ucb1", family, constant=0.3).rule.constant == 0.3  # pyright: ignore
     with pytest.raises(UserError, match="'thompson' has no setting 'constant'"):
-        player("thompson", family, constant=0.3)
-    with pytest.raises(UserError, match="bandit has no player 'tomson'; did you mean 'thompson'"):
-        player("tomson", family)
+        reference_agent("thompson", family, constant=0.3)
+    with pytest.raises(
+        UserError, match="bandit has no reference agent 'tomson'; did you mean 'thompson'"
+    ):
+        reference_agent("tomson", family)
     with pytest.raises(UserError, match="must be told its task"):
-        evaluate(player("known-task", family), Problem.of(family), tasks=2)
+        evaluate(reference_agent("known-task", family), Problem.of(family), tasks=2)
 
 
 def test_no_optimum_where_there_is_none_to_be_had():
@@ -282,7 +286,7 @@ def test_no_optimum_where_there_is_none_to_be_had():
     large = known_optima(Bandit(10, 100), params, "test", 100)
     assert large is not None and large.bayes_optimal is None
     np.testing.assert_allclose(large.known_task, 0.4)
-    # The player of U(0, 1) is not the Bayes-optimal one of poorer arms.
+    # The agent of U(0, 1) is not the Bayes-optimal one of poorer arms.
     other = known_optima(Bandit(10, 3), params, "ood", 3)
     assert other is not None and other.bayes_optimal is None
     assert known_optima(Point2D(), {"goal": np.zeros((2, 2))}, "test", 3) is None

@@ -138,8 +138,8 @@ def test_episodes_start_as_gymnasiums_do(name, monkeypatch, tmp_path):
     np.testing.assert_allclose(np.std(obs, 0), theirs.std(0), rtol=0.2, atol=1e-6)
     # What is observed is what is simulated.
     qpos, qvel = env.engine.positions(states), env.engine.velocities(states)
-    seen = np.concatenate([qpos[:, env.robot.hidden :], qvel], 1)
-    np.testing.assert_array_equal(seen.astype(np.float32), obs)
+    inputs = np.concatenate([qpos[:, env.robot.hidden :], qvel], 1)
+    np.testing.assert_array_equal(inputs.astype(np.float32), obs)
 
 
 def test_numbers_pass_into_float64_exactly(pendulum):

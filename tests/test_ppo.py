@@ -11,13 +11,13 @@ import pytest
 
 import probes
 from stemrl.core import Problem, UserError
-from stemrl.rl import Ppo, PpoState, clipped_policy_loss, fit, value_loss
-from stemrl.rl.fitting import annealed, explained_variance, optimiser, shuffled, standardise
+from stemrl.rl import PPO, PPOState, clipped_policy_loss, fit, value_loss
+from stemrl.rl.fitting import annealed, explained_variance, optimizer, shuffled, standardize
 from stemrl.tasks.point import Point2D
 
 SMALL: dict[str, Any] = {
-    "lanes": 16,
-    "steps_per_update": 32,
+    "num_envs": 16,
+    "rollout_length": 32,
     "minibatches": 4,
     "epochs": 4,
     "hidden": (32,),
@@ -26,12 +26,12 @@ SMALL: dict[str, Any] = {
 }
 
 
-def train(learner: Ppo, problem: Problem, updates: int) -> tuple[PpoState, dict[str, float], int]:
+def train(learner: PPO, problem: Problem, updates: int) -> tuple[PPOState, dict[str, float], int]:
     """The state and metrics after some updates, and how often the update was traced."""
     traces = []
 
     @eqx.filter_jit
-    def update(learner: Ppo, problem: Problem, state: PpoState):
+    def update(learner: PPO, problem: Problem, state: PPOState):
         traces.append(1)
         return learner.update(problem, state)
 
@@ -42,10 +42,10 @@ def train(learner: Ppo, problem: Problem, updates: int) -> tuple[PpoState, dict[
     return state, {k: float(v) for k, v in metrics.items()}, len(traces)
 
 
-def values(state: PpoState, *observations: float) -> list[float]:
+def values(state: PPOState, *observations: float) -> list[float]:
     """V in the world's units."""
-    seen = state.normaliser(jnp.asarray(observations)[:, None])
-    scaled = state.networks.values(seen, None)
+    inputs = state.normalizer(jnp.asarray(observations)[:, None])
+    scaled = state.networks.values(inputs, None)
     return (scaled * state.scaler.statistics.std[0]).tolist()
 
 
@@ -75,7 +75,7 @@ def test_padding_counts_in_no_loss_and_overflows_nothing():
     assert float(loss(log_prob)) == pytest.approx(-math.exp(0.1))
     assert jax.grad(loss)(log_prob).tolist() == pytest.approx([-math.exp(0.1), 0.0])
     assert float(value_loss(jnp.array([1.0, 9.0]), jnp.array([3.0, 0.0]), weight)) == 2.0
-    assert standardise(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0])).tolist() == (
+    assert standardize(jnp.array([1.0, 3.0, 99.0]), jnp.array([1.0, 1.0, 0.0])).tolist() == (
         pytest.approx([-1.0, 1.0, 0.0])
     )
 
@@ -96,7 +96,7 @@ def test_every_epoch_is_a_permutation():
 
 def test_the_gradient_is_bounded_by_its_global_norm():
     gradient = {"a": jnp.full(4, 3.0), "b": jnp.full(9, 4.0)}  # norm √(36 + 144)
-    clip = optimiser(max_gradient_norm=0.5)
+    clip = optimizer(max_gradient_norm=0.5)
     # Adam's first moment after one step is (1 − β₁) g.
     moments = clip.update(gradient, clip.init(gradient))[1][1].mu
     norm = math.sqrt(sum(float(jnp.sum(m**2)) for m in moments.values())) / 0.1
@@ -109,7 +109,7 @@ def test_epochs_stop_where_the_policy_has_moved_too_far():
 
     settings: dict[str, Any] = {"epochs": 10, "minibatches": 2, "max_gradient_norm": 1.0}
     start, rows = jnp.zeros(()), jnp.ones(8)
-    moments = optimiser(1.0).init(start)
+    moments = optimizer(1.0).init(start)
 
     def moved(target_kl):
         return fit(
@@ -135,10 +135,10 @@ def test_the_step_size_falls_to_zero_and_stays():
     assert annealed(0.1, None, jnp.asarray(3)) == 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"lanes": 0}, {"lanes": 1, "steps_per_update": 8}])
+@pytest.mark.parametrize("wrong", [{"num_envs": 0}, {"num_envs": 1, "rollout_length": 8}])
 def test_wrong_settings_are_said_in_one_line(wrong: dict[str, int]):
     with pytest.raises(UserError, match="must be at") as caught:
-        Ppo(**wrong)
+        PPO(**wrong)
     assert "\n" not in str(caught.value)
 
 
@@ -146,29 +146,29 @@ def test_wrong_settings_are_said_in_one_line(wrong: dict[str, int]):
 
 
 def test_values_bootstrap_through_truncation():
-    state, metrics, traces = train(Ppo(**SMALL), Problem.of(probes.Forever()), 40)
+    state, metrics, traces = train(PPO(**SMALL), Problem.of(probes.Forever()), 40)
     assert values(state, 0.0) == pytest.approx([10.0], abs=0.3)
     assert metrics["return"] == 5.0
     assert traces == 1
 
 
 def test_values_end_with_a_termination():
-    state, _, _ = train(Ppo(**SMALL), Problem.of(probes.Countdown()), 40)
+    state, _, _ = train(PPO(**SMALL), Problem.of(probes.Countdown()), 40)
     expected = [(1 - 0.9**k) / 0.1 for k in (1, 3, 5)]
     assert values(state, 0.2, 0.6, 1.0) == pytest.approx(expected, abs=0.3)
 
 
 def test_continuous_actions_find_the_optimum():
     problem = Problem.of(probes.MatchNumber())
-    learner = Ppo(**SMALL | {"initial_std": 0.5})
+    learner = PPO(**SMALL | {"initial_std": 0.5})
     state, metrics, _ = train(learner, problem, 60)
     assert metrics["return"] > -0.1
-    mode = learner.agent(problem, state).policy(state.normaliser(jnp.array([[-1.0], [1.0]]))).mode()
+    mode = learner.agent(problem, state).policy(state.normalizer(jnp.array([[-1.0], [1.0]]))).mode()
     assert mode[:, 0].tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
 
 
 def test_images_and_discrete_actions_find_the_optimum():
-    learner = Ppo(**SMALL | {"lanes": 8, "steps_per_update": 16, "minibatches": 2})
+    learner = PPO(**SMALL | {"num_envs": 8, "rollout_length": 16, "minibatches": 2})
     _, metrics, _ = train(learner, Problem.of(probes.Picture()), 15)
     assert metrics["return"] > 0.95
 
@@ -177,12 +177,14 @@ def test_a_revealed_context_tells_the_task():
     """Without it no policy gets more than 1 of the 2."""
     problem = Problem.of(probes.HiddenArm(), "context")
     with jax.debug_key_reuse(True):
-        _, metrics, _ = train(Ppo(**SMALL | {"anneal_updates": 30}), problem, 30)
+        _, metrics, _ = train(PPO(**SMALL | {"anneal_updates": 30}), problem, 30)
     assert metrics["return"] > 1.9
 
 
 def test_contextual_navigation_is_nearly_optimal_soon():
     """Straight to the goal at full speed costs about 1; standing still about 38."""
-    learner = Ppo(lanes=32, steps_per_update=64, minibatches=8, learning_rate=2e-3, initial_std=0.5)
+    learner = PPO(
+        num_envs=32, rollout_length=64, minibatches=8, learning_rate=2e-3, initial_std=0.5
+    )
     _, metrics, _ = train(learner, Problem.of(Point2D(), "context"), 20)
     assert metrics["return"] > -3.0

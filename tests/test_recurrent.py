@@ -7,7 +7,7 @@ import jax.test_util
 import numpy as np
 import pytest
 
-from stemrl.networks import DeltaMemory, Gru, Lstm, memory_cell
+from stemrl.networks import GRU, LSTM, DeltaMemory, memory_cell
 
 TIME, LANES, INPUTS, SIZE = 7, 3, 4, 5
 
@@ -16,7 +16,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def gru_reference(cell: Gru, h, x):
+def gru_reference(cell: GRU, h, x):
     """One step, gate by gate, in NumPy."""
     wr, wz, wn = np.split(np.asarray(cell.input, float), 3, 1)
     ur, uz, un = np.split(np.asarray(cell.recurrent, float), 3, 1)
@@ -29,7 +29,7 @@ def gru_reference(cell: Gru, h, x):
     return h, h
 
 
-def lstm_reference(cell: Lstm, state, x):
+def lstm_reference(cell: LSTM, state, x):
     """One step, gate by gate, in NumPy."""
     h, c = np.split(state, 2, -1)
     w, u = np.asarray(cell.input, float), np.asarray(cell.recurrent, float)
@@ -173,8 +173,8 @@ def test_heads_are_of_about_32(size, heads):
 
 @pytest.mark.parametrize("name", ("gru", "lstm"))
 def test_a_span_is_how_long_entries_are_kept(name):
-    """Without inputs and recurrence an entry's gate alone keeps it: for 1 to `span` steps, evenly."""
-    cell = memory_cell(name, 1, 1000, span=50, key=jax.random.key(0))
+    """Without inputs and recurrence an entry's gate alone keeps it: for 1 to `chrono_span` steps, evenly."""
+    cell = memory_cell(name, 1, 1000, chrono_span=50, key=jax.random.key(0))
     keep = sigmoid(np.asarray(cell.bias[1000:2000]))
     times = keep / (1 - keep)
     assert 0.99 < times.min() < 2 and 48 < times.max() < 49.01

@@ -28,7 +28,7 @@ from stemrl.report.svg import Series, chart, number, short
 class Seeker(AbstractAgent):
     """Walks to the best place that it has seen on this task; at first it wanders."""
 
-    width: int = eqx.field(static=True, default=4)
+    episodes_per_round: int = eqx.field(static=True, default=4)
     greedy: bool = eqx.field(static=True, default=False)
     learns: bool = eqx.field(static=True, default=True)
 

@@ -38,7 +38,7 @@ class Chance(AbstractAgent):
     """Acts at random."""
 
     actions: Space = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=2)
+    episodes_per_round: int = eqx.field(static=True, default=2)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context, key):

@@ -12,12 +12,12 @@ import pytest
 from probes import AbstractProbe, Corridor, HiddenArm, Picture
 from stemrl.core import Box, Problem, UserError
 from stemrl.meta.history import HistoryAgent
-from stemrl.meta.rl2 import Rl2, evaluate_lanes, rl2_loss, trial_advantages
+from stemrl.meta.rl2 import RL2, evaluate_lanes, rl2_loss, trial_advantages
 from stemrl.rl import play
 
 
 def small(**settings):
-    return Rl2(**{"hidden_size": 16, "batch_steps": 400, "minibatches": 2, **settings})
+    return RL2(**{"hidden_size": 16, "batch_steps": 400, "minibatches": 2, **settings})
 
 
 @eqx.filter_jit
@@ -77,9 +77,9 @@ class FarNumber(AbstractProbe):
 @pytest.mark.parametrize(
     ("family", "cell", "settings"),
     (
-        (Corridor(), "lstm", {"previous_observation": True, "between": 8}),
-        (FarNumber(), "gru", {"previous_observation": True, "span": 9}),
-        (Picture(), "gru", {"between": 8}),
+        (Corridor(), "lstm", {"previous_observation": True, "head_hidden_size": 8}),
+        (FarNumber(), "gru", {"previous_observation": True, "chrono_span": 9}),
+        (Picture(), "gru", {"head_hidden_size": 8}),
     ),
 )
 def test_learning_recomputes_what_acting_computed(family, cell, settings):
@@ -91,7 +91,7 @@ def test_learning_recomputes_what_acting_computed(family, cell, settings):
     @eqx.filter_jit
     def collect_and_recompute(state):
         state, chunk = learner.collect(problem, state)
-        lanes, value = learner.lanes_of(problem, state, chunk, chunk.stream.transitions.reward)
+        lanes, value = learner.lanes_of(problem, state, chunk, chunk.rollout.transitions.reward)
         log_prob, _, again = evaluate_lanes(state.networks, lanes)
         _, metrics = rl2_loss(state.networks, lanes, 0.2, 0.5, 0.0)
         return state, (lanes.log_prob - log_prob.T, value - again.T, metrics["kl"], lanes.reset)
@@ -99,7 +99,9 @@ def test_learning_recomputes_what_acting_computed(family, cell, settings):
     state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
     for chunk in range(2):
         # Whole trials end with a chunk only where all episodes are of one length.
-        assert bool(jnp.all(state.live.fresh)) == (chunk == 0 or isinstance(family, Picture))
+        assert bool(jnp.all(state.rollout_state.fresh)) == (
+            chunk == 0 or isinstance(family, Picture)
+        )
         state, (log_ratio, difference, kl, reset) = collect_and_recompute(state)
         np.testing.assert_allclose(log_ratio, 0.0, atol=1e-5)
         np.testing.assert_allclose(difference, 0.0, atol=1e-4)
@@ -160,12 +162,12 @@ def test_an_update_is_made_of_whole_trials():
     problem = Problem.of(HiddenArm())
     learner = small(batch_steps=100, trials=2)
     assert learner.shape(problem) == (12, 8)
-    assert learner.steps(problem) == 96
+    assert learner.steps_per_update(problem) == 96
     assert small(episodes=5).trial_episodes(problem) == 5
 
 
 def test_the_previous_observation_is_read_again():
-    """Flattened and normalised as the present one is; pictures are refused."""
+    """Flattened and normalized as the present one is; pictures are refused."""
     problem = Problem.of(FarNumber())
     learner = small(previous_observation=True)
     state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
@@ -181,8 +183,8 @@ def test_the_previous_observation_is_read_again():
     step = jax.tree.map(lambda x: x[0, 0, 0, 0], trials.transitions)
     carry = agent.observe(memory, memory.history, step)
     np.testing.assert_allclose(carry.previous[-1], step.obs.reshape(()), rtol=1e-6)
-    seen = agent.perceive_previous(carry.previous)
-    np.testing.assert_allclose(seen[-1:], agent.observations(step.obs.reshape(1)), rtol=1e-6)
+    inputs = agent.perceive_previous(carry.previous)
+    np.testing.assert_allclose(inputs[-1:], agent.observations(step.obs.reshape(1)), rtol=1e-6)
     with pytest.raises(UserError, match="previous_observation is for vectors"):
         learner.init(Problem.of(Picture()), jax.random.key(0))
 
@@ -194,10 +196,10 @@ def test_the_previous_observation_is_read_again():
         {"batch_steps": 0},
         {"cell": "ntm"},
         {"episodes": -1},
-        {"span": -1},
-        {"span": 9, "cell": "delta"},
+        {"chrono_span": -1},
+        {"chrono_span": 9, "cell": "delta"},
     ),
 )
 def test_bad_settings(settings):
     with pytest.raises(UserError, match=next(iter(settings))):
-        Rl2(**settings)
+        RL2(**settings)

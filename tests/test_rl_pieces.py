@@ -1,5 +1,5 @@
 """Returns and advantages by hand, distributions against SciPy, statistics against NumPy, and what
-the two players promise."""
+the two rollouts promise."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ from stemrl.core import AbstractAgent, Box, Discrete, Problem, Space
 from stemrl.rl import (
     Categorical,
     DiagonalGaussian,
-    Normaliser,
+    Normalizer,
     RewardScaler,
     TanhGaussian,
+    begin_rollout,
     discounted_returns,
-    enter,
-    generalised_advantages,
+    generalized_advantages,
     play,
-    stream,
+    rollout,
 )
-from stemrl.rl.ppo import Ppo
+from stemrl.rl.ppo import PPO
 from stemrl.tasks.random_mdp import RandomMDP
 
 KEY = jax.random.key(0)
@@ -34,7 +34,7 @@ class Random(AbstractAgent):
     """Acts at random and counts its adaptations in its memory."""
 
     space: Space = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context, key):
@@ -56,8 +56,8 @@ class Random(AbstractAgent):
         return memory + 1
 
 
-def played(family: Any, tasks: int = 3, rounds: int = 2, width: int = 2):
-    agent = Random(space=family.action_space, width=width)
+def played(family: Any, tasks: int = 3, rounds: int = 2, episodes_per_round: int = 2):
+    agent = Random(space=family.action_space, episodes_per_round=episodes_per_round)
     return jax.jit(
         lambda key: play(agent, family, family.tasks(key, "train", tasks), None, key, rounds)
     )(KEY)
@@ -65,11 +65,15 @@ def played(family: Any, tasks: int = 3, rounds: int = 2, width: int = 2):
 
 def streamed(family: Any, steps: int = 12, lanes: int = 2, episodes: int = 1, chunks: int = 2):
     agent, problem = Random(space=family.action_space), Problem.of(family)
-    live = enter(agent, problem, family, KEY, lanes)
-    go = jax.jit(lambda live, key: stream(agent, problem, family, live, key, steps, episodes))
+    rollout_state = begin_rollout(agent, problem, family, KEY, lanes)
+    go = jax.jit(
+        lambda rollout_state, key: rollout(
+            agent, problem, family, rollout_state, key, steps, episodes
+        )
+    )
     parts = []
     for key in jax.random.split(jax.random.key(1), chunks):
-        live, part = go(live, key)
+        rollout_state, part = go(rollout_state, key)
         parts.append(part)
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
@@ -91,7 +95,7 @@ def test_advantages_by_hand():
     d1 = 2.0 + 0.9 * 7.0 - 1.0  # cut by time: the next observation counts
     d2 = 3.0 - 1.5  # ended: it does not
     d3 = 4.0 + 0.9 * 3.0 - 2.0
-    got = generalised_advantages(
+    got = generalized_advantages(
         *map(jnp.asarray, (reward, value, next_value, bootstrap, carry_on)), 0.9, 0.8
     )
     np.testing.assert_allclose(got, [d0 + 0.72 * d1, d1, d2, d3], rtol=1e-6)
@@ -100,7 +104,7 @@ def test_advantages_by_hand():
 def test_with_a_trace_of_one_advantages_are_returns_minus_values():
     reward, value = jax.random.normal(KEY, (2, 7))
     carry_on = jnp.arange(7) < 6
-    got = generalised_advantages(
+    got = generalized_advantages(
         reward, value, jnp.append(value[1:], 0.0), carry_on, carry_on, 0.9, 1.0
     )
     np.testing.assert_allclose(got, discounted_returns(reward, 0.9) - value, rtol=1e-4, atol=1e-5)
@@ -155,17 +159,17 @@ def test_a_squashed_gaussian_is_a_density():
 # ---- statistics ----
 
 
-def test_the_normaliser_agrees_with_numpy_over_chunks_and_padding():
+def test_the_normalizer_agrees_with_numpy_over_chunks_and_padding():
     x = np.asarray(3.0 + 2.0 * jax.random.normal(KEY, (4, 25, 3)))
     valid = np.asarray(jax.random.bernoulli(KEY, 0.7, (4, 25)))
-    normaliser = Normaliser.of(3)
-    assert (normaliser(jnp.asarray(x[0])) == jnp.clip(x[0], -10, 10)).all()
+    normalizer = Normalizer.of(3)
+    assert (normalizer(jnp.asarray(x[0])) == jnp.clip(x[0], -10, 10)).all()
     for chunk, mask in zip(x, valid, strict=True):
-        normaliser = normaliser.update(jnp.asarray(chunk), jnp.asarray(mask))
+        normalizer = normalizer.update(jnp.asarray(chunk), jnp.asarray(mask))
     kept = x[valid]
-    assert int(normaliser.count) == len(kept)
-    np.testing.assert_allclose(normaliser.mean, kept.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(normaliser.std, kept.std(0), rtol=1e-4)
+    assert int(normalizer.count) == len(kept)
+    np.testing.assert_allclose(normalizer.mean, kept.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(normalizer.std, kept.std(0), rtol=1e-4)
 
 
 def test_the_reward_scale_is_that_of_discounted_sums():
@@ -184,7 +188,7 @@ def test_the_reward_scale_is_that_of_discounted_sums():
     np.testing.assert_allclose(scaler(jnp.asarray(2.0)), 2.0 / np.std(sums), rtol=1e-4)
 
 
-# ---- the players ----
+# ---- the rollouts ----
 
 
 def test_rounds_are_padded_and_stand_still_past_the_end():
@@ -241,7 +245,7 @@ def test_a_stream_truncates_at_the_horizon_and_counts_a_trials_episodes():
 
 
 def test_actions_reach_the_world_clipped_and_scaled():
-    steps = played(probes.MatchNumber(), rounds=1, width=20).transitions
+    steps = played(probes.MatchNumber(), rounds=1, episodes_per_round=20).transitions
     action, obs, reward = (x[:, 0, :, 0] for x in (steps.action, steps.obs, steps.reward))
     assert float(jnp.abs(action).max()) > 1.0  # as the agent gave it
     world = 2.0 * jnp.clip(action[..., 0], -1, 1)
@@ -252,17 +256,19 @@ def test_actions_reach_the_world_clipped_and_scaled():
 def test_no_key_is_used_twice():
     with jax.debug_key_reuse(True):
         family = probes.HiddenArm()
-        agent, problem = Random(space=family.action_space, width=1), Problem.of(family)
+        agent, problem = Random(space=family.action_space, episodes_per_round=1), Problem.of(family)
         params = family.tasks(jax.random.key(2), "test", 2)
         jax.jit(lambda key: play(agent, family, params, None, key, 2))(jax.random.key(3))
-        live = enter(agent, problem, family, jax.random.key(4), 2)
-        jax.jit(lambda key: stream(agent, problem, family, live, key, 3, 2))(jax.random.key(5))
+        rollout_state = begin_rollout(agent, problem, family, jax.random.key(4), 2)
+        jax.jit(lambda key: rollout(agent, problem, family, rollout_state, key, 3, 2))(
+            jax.random.key(5)
+        )
 
 
 def test_several_seeds_draw_tasks_only_where_a_trial_ended():
     """To start anew stays a choice under `vmap`: both sides at every step were eleven times slower."""
     problem = Problem.of(RandomMDP(states=3, actions=2))
-    learner = Ppo(lanes=2, steps_per_update=4, minibatches=1, hidden=(4,))
+    learner = PPO(num_envs=2, rollout_length=4, minibatches=1, hidden=(4,))
     states = jax.vmap(lambda key: learner.init(problem, key))(
         jax.random.split(jax.random.key(0), 3)
     )

@@ -34,7 +34,7 @@ def test_resume_is_bit_identical(method: str, tmp_path: Path, monkeypatch: pytes
         evaluate_every=0,
         keep_every=3 * steps,
     )
-    assert config.learner().steps(config.problem()) == steps
+    assert config.learner().steps_per_update(config.problem()) == steps
     whole = train(config, tmp_path / "whole", progress=False)
     last = max(files(whole))
     at_random = random.Random(method)

@@ -11,13 +11,13 @@ import pytest
 import probes
 from stemrl.core import Problem, UserError
 from stemrl.networks import MLP
-from stemrl.rl import Replay, Sac, SacState
+from stemrl.rl import SAC, Replay, SACState
 from stemrl.rl.sac import Row, continuous_losses
 from stemrl.rl.soft_networks import Critics, SoftPolicy
 
 SMALL: dict[str, Any] = {
-    "lanes": 8,
-    "steps_per_update": 8,
+    "num_envs": 8,
+    "rollout_length": 8,
     "hidden": (32, 32),
     "learning_rate": 3e-3,
     "batch_size": 64,
@@ -29,12 +29,12 @@ SMALL: dict[str, Any] = {
 KEY = jax.random.key(0)
 
 
-def train(learner: Sac, problem: Problem, updates: int) -> tuple[SacState, dict[str, float], int]:
+def train(learner: SAC, problem: Problem, updates: int) -> tuple[SACState, dict[str, float], int]:
     """The state and metrics after some updates, and how often the update was traced."""
     traces = []
 
     @eqx.filter_jit(donate="all-except-first")
-    def update(fixed: tuple[Sac, Problem], state: SacState):
+    def update(fixed: tuple[SAC, Problem], state: SACState):
         traces.append(1)
         return fixed[0].update(fixed[1], state)
 
@@ -75,7 +75,7 @@ def test_a_chunk_must_divide_the_ring():
 
 def test_an_update_with_a_donated_state_copies_no_replay():
     """The program's own memory is far smaller than the replay, which is aliased to the output."""
-    learner = Sac(**SMALL | {"capacity": 2**21})
+    learner = SAC(**SMALL | {"capacity": 2**21})
     problem = Problem.of(probes.MatchNumber())
     state = eqx.filter_eval_shape(learner.init, problem, KEY)
     leaves, structure = jax.tree.flatten(state)
@@ -95,7 +95,7 @@ def test_an_update_with_a_donated_state_copies_no_replay():
 
 
 def small_networks(hidden: tuple[int, ...] = (8, 8)):
-    learner = Sac(**SMALL | {"hidden": hidden})
+    learner = SAC(**SMALL | {"hidden": hidden})
     problem = Problem.of(probes.MatchNumber())
     state = learner.init(problem, KEY)
     return problem, eqx.tree_at(
@@ -168,7 +168,7 @@ def test_one_gradient_is_that_of_three_losses():
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"hidden": ()}, {"update_to_data": 0.001}])
 def test_wrong_settings_are_said_in_one_line(wrong: dict[str, Any]):
     with pytest.raises(UserError) as caught:
-        Sac(**wrong)
+        SAC(**wrong)
     assert "\n" not in str(caught.value)
 
 
@@ -176,7 +176,7 @@ def test_wrong_settings_are_said_in_one_line(wrong: dict[str, Any]):
 
 
 def test_values_bootstrap_through_truncation_and_warming_up_is_random():
-    learner = Sac(**SMALL | {"initial_temperature": 1e-3, "learn_temperature": False})
+    learner = SAC(**SMALL | {"initial_temperature": 1e-3, "learn_temperature": False})
     problem = Problem.of(probes.Forever())
     state, metrics, traces = train(learner, problem, 3)
     assert metrics["loss/value"] == 0.0
@@ -189,7 +189,7 @@ def test_values_bootstrap_through_truncation_and_warming_up_is_random():
 
 
 def test_discrete_actions_reach_a_goal_and_values_end_there():
-    learner = Sac(**SMALL | {"initial_temperature": 1e-2, "learn_temperature": False})
+    learner = SAC(**SMALL | {"initial_temperature": 1e-2, "learn_temperature": False})
     problem = Problem.of(probes.Corridor())
     state, metrics, _ = train(learner, problem, 40)
     assert metrics["return"] == pytest.approx(0.6, abs=0.05)
@@ -199,7 +199,7 @@ def test_discrete_actions_reach_a_goal_and_values_end_there():
 
 
 def test_continuous_actions_find_the_optimum_and_entropy_its_target():
-    learner = Sac(**SMALL | {"target_entropy": -1.5})
+    learner = SAC(**SMALL | {"target_entropy": -1.5})
     problem = Problem.of(probes.MatchNumber())
     state, metrics, _ = train(learner, problem, 60)
     assert metrics["return"] > -0.1
@@ -211,5 +211,5 @@ def test_continuous_actions_find_the_optimum_and_entropy_its_target():
 def test_a_revealed_context_tells_the_task():
     problem = Problem.of(probes.HiddenArm(), "context")
     with jax.debug_key_reuse(True):
-        _, metrics, _ = train(Sac(**SMALL | {"normalise_observations": True}), problem, 40)
+        _, metrics, _ = train(SAC(**SMALL | {"normalize_observations": True}), problem, 40)
     assert metrics["return"] > 1.6

@@ -65,9 +65,9 @@ def test_another_range_is_another_family():
 def meta_objective(**settings):
     """The outer objective on three tasks, as a function of flat θ (and rates), in float64."""
     learner = SupervisedMaml(**{**SMALL, "activation": "tanh", **settings})
-    initialisation = learner.init(FAMILY, jax.random.key(0)).initialisation
+    initialization = learner.init(FAMILY, jax.random.key(0)).initialization
     train, test = learner.draw(FAMILY, jax.random.key(1))
-    theta, unflatten = ravel_pytree(jax.tree.map(lambda x: x.astype(jnp.float64), initialisation))
+    theta, unflatten = ravel_pytree(jax.tree.map(lambda x: x.astype(jnp.float64), initialization))
     return lambda v: learner.objective(FAMILY, unflatten(v), train, test)[0], theta
 
 
@@ -102,7 +102,7 @@ def test_fit_is_plain_gradient_descent_on_the_training_set():
     learner = SupervisedMaml(hidden=(), inner_learning_rate=0.1)
     state = learner.init(FAMILY, jax.random.key(0))
     x, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0], [-1.0]])
-    w, b = float(state.initialisation.network.layers[0].weight[0, 0]), 0.0
+    w, b = float(state.initialization.network.layers[0].weight[0, 0]), 0.0
     for _ in range(3):
         e = w * x + b - y
         w, b = w - 0.1 * 2 * np.mean(e * x), b - 0.1 * 2 * np.mean(e)

@@ -30,9 +30,9 @@ def test_contract(name, split):
     obs, state = family.env.reset(keys[2], params)
     action = family.action_space.sample(keys[3])
     out = family.env.step(keys[4], state, action, params)
-    for seen in (obs, out[0]):
-        assert seen.shape == family.observation_space.shape
-        assert seen.dtype == family.observation_space.dtype
+    for inputs in (obs, out[0]):
+        assert inputs.shape == family.observation_space.shape
+        assert inputs.dtype == family.observation_space.dtype
     assert jax.tree.map(jnp.shape, out[1]) == jax.tree.map(jnp.shape, state)
     assert out[2].shape == out[3].shape == out[4].shape == ()
     assert family.context(params).ndim == 1

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from stemrl.core import UserError
-from stemrl.evaluate import Evaluation, generalisation, transfer
+from stemrl.evaluate import Evaluation, generalization, transfer
 from stemrl.tasks.point import Point2D
 
 
@@ -74,12 +74,12 @@ def test_tasks_that_are_strata_of_their_own_leave_nothing_to_chance():
     assert gain.budget == (10.0, 10.0, 10.0)
 
 
-def test_generalisation_is_a_difference_of_unpaired_means():
+def test_generalization_is_a_difference_of_unpaired_means():
     random = np.random.default_rng(1)
     train, test, ood = (
         random.normal(mean, 1.0, size=(n, 2)) for n, mean in ((50, 5.0), (80, 4.5), (40, 1.0))
     )
-    found = generalisation(curves(train, "train"), curves(test), curves(ood, "ood"))
+    found = generalization(curves(train, "train"), curves(test), curves(ood, "ood"))
     assert found.training.value == pytest.approx(train[:, 1].mean())
     assert found.interpolation.value == pytest.approx(test[:, 1].mean() - train[:, 1].mean())
     assert found.extrapolation is not None and found.extrapolation.high < -2
@@ -91,7 +91,7 @@ def test_generalisation_is_a_difference_of_unpaired_means():
         rng=1,
     ).confidence_interval
     assert found.interpolation[1:] == pytest.approx((theirs.low, theirs.high), abs=0.05)
-    assert generalisation(curves(train), curves(test)).as_dict()["extrapolation"] is None
+    assert generalization(curves(train), curves(test)).as_dict()["extrapolation"] is None
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -104,4 +104,4 @@ def test_what_cannot_be_compared_is_refused():
         transfer(one, dataclasses.replace(one, seed=1))
     other = dataclasses.replace(one, identity="another@1()")
     with pytest.raises(UserError, match="cannot be compared"):
-        generalisation(one, other)
+        generalization(one, other)

@@ -35,14 +35,14 @@ def test_conjugate_gradient_of_nothing_is_nothing():
 def test_fisher_matrix_is_the_covariance_of_the_score(kind):
     """F = E[∇log π ∇log πᵀ], here with the expectation over actions taken exactly."""
     seen_key, theta_key = jax.random.split(jax.random.key(1))
-    seen = jax.random.normal(seen_key, (5, 3))
+    inputs = jax.random.normal(seen_key, (5, 3))
     weight = jnp.array([0.4, 0.3, 0.2, 0.1, 0.0])
 
     if kind == "categorical":
         theta = jax.random.normal(theta_key, (3 * 4,))
 
         def policy(theta):
-            return Categorical(seen @ theta.reshape(3, 4))
+            return Categorical(inputs @ theta.reshape(3, 4))
 
         score = jax.jacobian(lambda t: jax.nn.log_softmax(policy(t).logits))(theta)
         chance = jax.nn.softmax(policy(theta).logits)
@@ -51,7 +51,7 @@ def test_fisher_matrix_is_the_covariance_of_the_score(kind):
         theta = jax.random.normal(theta_key, (3 * 2 + 2,))
 
         def policy(theta):
-            return DiagonalGaussian(seen @ theta[:6].reshape(3, 2), theta[6:])
+            return DiagonalGaussian(inputs @ theta[:6].reshape(3, 2), theta[6:])
 
         mean = jax.jacobian(lambda t: policy(t).mean)(theta)
         expected = jnp.einsum("s,sai,saj,a->ij", weight, mean, mean, jnp.exp(-2 * theta[6:]))

@@ -22,7 +22,7 @@ class TinyAgent(AbstractAgent):
 
     weight: Float[Array, "actions observations"]
     bias: Float[Array, " actions"]
-    width: int = eqx.field(static=True, default=2)
+    episodes_per_round: int = eqx.field(static=True, default=2)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Any, key: PRNGKeyArray):
@@ -58,7 +58,7 @@ class Tiny(AbstractLearner):
     """Step size."""
     tasks: int = eqx.field(static=True, default=3)
     """Tasks an update,"""
-    width: int = eqx.field(static=True, default=2)
+    episodes_per_round: int = eqx.field(static=True, default=2)
     """and episodes in each of them."""
     poison: Literal["nothing", "loss", "parameter"] = eqx.field(static=True, default="nothing")
     """What stops being finite,"""
@@ -72,9 +72,9 @@ class Tiny(AbstractLearner):
     def init(self, problem: Problem, key: PRNGKeyArray) -> TinyState:
         weight_key, key = jax.random.split(key)
         source = problem.source
-        actions, seen = source.action_space.shape[0], source.observation_space.shape[0]
+        actions, inputs = source.action_space.shape[0], source.observation_space.shape[0]
         return TinyState(
-            0.1 * jax.random.normal(weight_key, (actions, seen)),
+            0.1 * jax.random.normal(weight_key, (actions, inputs)),
             jnp.zeros(actions),
             jnp.asarray(jnp.inf),
             jnp.zeros((), jnp.int32),
@@ -83,10 +83,10 @@ class Tiny(AbstractLearner):
         )
 
     def agent(self, problem: Problem, state: TinyState) -> TinyAgent:
-        return TinyAgent(state.weight, state.bias, self.width)
+        return TinyAgent(state.weight, state.bias, self.episodes_per_round)
 
-    def steps(self, problem: Problem) -> int:
-        return self.tasks * self.width * problem.source.horizon
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.tasks * self.episodes_per_round * problem.source.horizon
 
     def target_steps(self, problem: Problem) -> int:
         return self.target_steps_taken

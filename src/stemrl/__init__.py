@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from .errors import UserError
     from .evaluate import Evaluation
-    from .rl import play, stream
+    from .rl import play, rollout
     from .runs import Run, RunConfig
 
 _find = importer(
@@ -41,7 +41,7 @@ _find = importer(
         ),
         "errors": ("UserError",),
         "evaluate": ("Evaluation",),
-        "rl": ("play", "stream"),
+        "rl": ("play", "rollout"),
         "runs": ("Run", "RunConfig"),
     },
 )
@@ -68,7 +68,7 @@ __all__ = [
     "make_family",
     "make_learner",
     "play",
-    "stream",
+    "rollout",
     "train",
 ]
 

@@ -147,20 +147,22 @@ def evaluate(
         "seed": seed,
         "most_likely": most_likely,
     }
-    told = None if oracle is None else _oracle(oracle, problem)
+    oracle_run = None if oracle is None else _oracle(oracle, problem)
     parts = [
         evaluation.evaluate(agent, problem, episodes=episodes, method=method, **options)
         for agent in agents
     ]
     result = Evaluation.together(parts) if len(parts) > 1 else parts[0]
-    if told is None:
+    if oracle_run is None:
         return result
     # On about as many episodes: told the task, it is none the better for more.
     used = int(result.points[-1]["episodes_used"])
     # A number of steps is of the run's own training, not of the oracle's.
     options["which"] = which if isinstance(which, str) else "last"
-    width = told.agent(options["which"]).width
-    played = evaluate(told, episodes=used // width * width, **options)
+    episodes_per_round = oracle_run.agent(options["which"]).episodes_per_round
+    played = evaluate(
+        oracle_run, episodes=used // episodes_per_round * episodes_per_round, **options
+    )
     return dataclasses.replace(result, oracle=played)
 
 
@@ -187,7 +189,7 @@ def adapt(
     member: int = 0,
 ) -> tuple[Params, np.ndarray]:
     """Adapt to tasks one by one: their parameters `[tasks, …]` and the returns
-    `[tasks, rounds, width]` of the episodes, an adaptation between two rounds.
+    `[tasks, rounds, episodes]` of the episodes, an adaptation between two rounds.
 
     **Arguments:**
 
@@ -197,7 +199,11 @@ def adapt(
     """
     run = run if isinstance(run, Run) else load(run)
     agent, family = run.agent(which, member), run.problem.target
-    rounds = evaluation.episodes_to_adapt(agent.width, family, episodes) // agent.width + 1
+    rounds = (
+        evaluation.episodes_to_adapt(agent.episodes_per_round, family, episodes)
+        // agent.episodes_per_round
+        + 1
+    )
     params, key = evaluation.draw_tasks(family, split, tasks, seed)
     params = with_values(params, task or {})
     if most_likely:

@@ -1,4 +1,4 @@
-"""What stemrl knows by name: methods, families, cards, players and trained agents.
+"""What stemrl knows by name: methods, families, cards, reference agents and trained agents.
 
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
@@ -36,29 +36,29 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "maml": Entry(
-        "stemrl.meta.maml:Maml",
+        "stemrl.meta.maml:MAML",
         "Learn the parameters from which a few policy-gradient steps adapt best",
     ),
     "rl2": Entry(
-        "stemrl.meta.rl2:Rl2", "RL²: a recurrent policy over the history of a whole trial"
+        "stemrl.meta.rl2:RL2", "RL²: a recurrent policy over the history of a whole trial"
     ),
     "ppo": Entry(
-        "stemrl.rl.ppo:Ppo",
-        "Proximal policy optimisation; contextual where the context is revealed",
+        "stemrl.rl.ppo:PPO",
+        "Proximal policy optimization; contextual where the context is revealed",
     ),
     "sac": Entry(
-        "stemrl.rl.sac:Sac",
+        "stemrl.rl.sac:SAC",
         "Soft actor-critic with replay; contextual where the context is revealed",
     ),
     "her": Entry(
-        "stemrl.multitask.her:Her",
+        "stemrl.multitask.her:HER",
         "Deep Q-learning with hindsight: every episode teaches the goals that it did reach",
     ),
     "finetune": Entry(
         "stemrl.transfer.finetune:FineTune", "PPO on the training tasks, then PPO on the task met"
     ),
     "darc": Entry(
-        "stemrl.transfer.darc:Darc",
+        "stemrl.transfer.darc:DARC",
         "Learn in a source as if it were the target: classifiers pay for what both can do",
     ),
 }
@@ -109,24 +109,24 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.physics.locomotion:HumanoidDir", "A humanoid in an unknown heading"
     ),
     "hopper-params": Entry(
-        "stemrl.physics.randomised:HopperParams",
+        "stemrl.physics.randomized:HopperParams",
         "PEARL's hopper with masses, inertias, damping and friction of its own",
     ),
     "walker-params": Entry(
-        "stemrl.physics.randomised:WalkerParams",
+        "stemrl.physics.randomized:WalkerParams",
         "PEARL's planar walker with masses, inertias, damping and friction of its own",
     ),
     "humanoid-params": Entry(
-        "stemrl.physics.randomised:HumanoidParams",
+        "stemrl.physics.randomized:HumanoidParams",
         "A humanoid with masses, inertias, damping and friction of its own",
     ),
     "gymnasium": Entry(
         "stemrl.tasks.gymnasium:GymnasiumFamily",
         "Any Gymnasium environment with some of its attributes drawn from ranges (on the host)",
     ),
-    "randomised": Entry(
-        "stemrl.tasks.transforms:Randomised",
-        "Another family's tasks, a new one for every episode (domain randomisation)",
+    "randomized": Entry(
+        "stemrl.tasks.transforms:Randomized",
+        "Another family's tasks, a new one for every episode (domain randomization)",
     ),
     "gymnax": Entry(
         "stemrl.tasks.gymnax:GymnaxFamily",
@@ -171,8 +171,8 @@ CARDS: dict[str, Entry] = {
     ),
 }
 
-PLAYERS: dict[str, Entry] = {
-    name: Entry("stemrl.optimal.players:player", summary)
+REFERENCE_AGENTS: dict[str, Entry] = {
+    name: Entry("stemrl.optimal.reference_agents:reference_agent", summary)
     for name, summary in (
         ("random", "Any action, each as likely (on every family)"),
         ("greedy", "What is best by the posterior's mean (bandit, random-mdp)"),
@@ -211,14 +211,14 @@ KINDS = {
     "methods": METHODS,
     "families": FAMILIES,
     "cards": CARDS,
-    "players": PLAYERS,
+    "reference-agents": REFERENCE_AGENTS,
     "agents": AGENTS,
 }
 ONE_OF = {
     "methods": "method",
     "families": "family",
     "cards": "card",
-    "players": "player",
+    "reference-agents": "reference agent",
     "agents": "agent",
 }
 

@@ -1,4 +1,4 @@
-"""What stands beside a method in its card's table: exact optima, classical players and the plain
+"""What stands beside a method in its card's table: exact optima, reference agents and the plain
 alternative, a pretrained policy that is fine-tuned on the episodes of the trial.
 
 Each function gives rows without a bar. All numbers are totals over a trial: the returns of all its
@@ -21,8 +21,8 @@ from ..optimal import (
     bayes_optimal_value,
     best_search,
     goal_known_return,
-    player,
     problem_of,
+    reference_agent,
 )
 from ..runs import RunConfig
 from ..tasks.bandit import Bandit
@@ -40,7 +40,7 @@ TITLES = {
     "gittins": "Gittins index, γ = 0.99",
     "psrl": "PSRL",
     "psrl-published": "PSRL with prior mean 0, as published",
-    "bayes-optimal": "Bayes-optimal player",
+    "bayes-optimal": "Bayes-optimal agent",
     "known-task": "the optimum of the known task",
 }
 """Names of rows. `ucb1-tuned` is `ucb1` with the best constant of a few, as in RL²'s table, and with
@@ -78,18 +78,18 @@ def classical(
     trials: int,
     episodes: int | None = None,
 ) -> list[Measure]:
-    """The mean total of players on the same tasks, through the evaluator.
+    """The mean total of reference agents on the same tasks, through the evaluator.
 
     **Arguments:**
 
-    - `published`: which players, by the names of `TITLES`, and the paper's number of each.
+    - `published`: which reference agents, by the names of `TITLES`, and the paper's number of each.
     - `trials`: how many; the standard errors that they leave go to the workshop's settings.
     - `episodes`: of a trial; by default the family's own number.
     """
     episodes = family.trial_episodes if episodes is None else episodes
 
     def play(name: str, seed: int, tasks: int, **settings: float) -> tuple[float, float]:
-        agent = player(name, family, episodes=episodes, **settings)
+        agent = reference_agent(name, family, episodes=episodes, **settings)
         problem = problem_of(name, family)
         options: dict[str, Any] = {"episodes": episodes - 1, "seed": seed}
         (evaluation,) = workshop.judge([agent], problem, tasks=tasks, **options)
@@ -113,8 +113,8 @@ def classical(
             results[name] = np.array(result)
         return results
 
-    label = f"players of {family.identity}, {episodes} episodes"
-    found = workshop.kept(f"players-{_slug(family)}-{episodes}", compute)
+    label = f"reference agents of {family.identity}, {episodes} episodes"
+    found = workshop.kept(f"references-{_slug(family)}-{episodes}", compute)
     chosen = {TITLES[n]: float(found[n][2]) for n in published if not math.isnan(found[n][2])}
     workshop.settings[label] = {
         "trials": trials,
@@ -130,7 +130,7 @@ def finetuning(
     *,
     steps: int,
     tasks: int,
-    width: int,
+    episodes_per_round: int,
     episodes: int | None = None,
     published: float | None = None,
     family_settings: Mapping[str, Any] | None = None,
@@ -140,7 +140,7 @@ def finetuning(
     seeds: Sequence[int] | None = None,
 ) -> Callable[[], Measure]:
     """The plain alternative: PPO on all the training tasks for `steps` steps, then PPO on the
-    episodes of the trial, `width` at a time. Begins to train; what it returns gives the row, of one
+    episodes of the trial, `episodes_per_round` at a time. Begins to train; what it returns gives the row, of one
     value a seed: the mean total of a trial.
 
     The step size of the adaptation is the best of `step_sizes` on training tasks.
@@ -148,7 +148,7 @@ def finetuning(
     **Arguments:**
 
     - `tasks`: how many are played to judge it.
-    - `width`: divides the episodes of a trial. An adaptation's advantages are standardised, so a
+    - `episodes_per_round`: divides the episodes of a trial. An adaptation's advantages are standardized, so a
       round must hold at least two steps to learn from.
     - `episodes`: of a trial; by default the family's own number.
     - `settings`: of `finetune`, other than the defaults.
@@ -157,9 +157,11 @@ def finetuning(
     config = RunConfig("finetune", family, family_settings=dict(family_settings or {}))
     target = config.problem().target
     episodes = target.trial_episodes if episodes is None else episodes
-    if episodes % width:
-        raise UserError(f"rounds of {width} episodes do not fill a trial of {episodes}")
-    if width * target.horizon < 2:
+    if episodes % episodes_per_round:
+        raise UserError(
+            f"rounds of {episodes_per_round} episodes do not fill a trial of {episodes}"
+        )
+    if episodes_per_round * target.horizon < 2:
         raise UserError("fine-tuning on one step at a time learns nothing; take a larger width")
     settings = {"adapt_minibatches": 1, "entropy_weight": 0.01, **(settings or {})}
     trained = workshop.train(
@@ -167,14 +169,14 @@ def finetuning(
         "finetune",
         family,
         steps=steps,
-        settings={**settings, "width": width},
+        settings={**settings, "episodes_per_round": episodes_per_round},
         family_settings=family_settings,
         seeds=seeds,
     )
 
     def totals(step_size: float, split: str, tasks: int) -> np.ndarray:
         agents = [_with_step_size(agent, step_size) for agent in trained.agents]
-        options: dict[str, Any] = {"episodes": episodes - width, "split": split}
+        options: dict[str, Any] = {"episodes": episodes - episodes_per_round, "split": split}
         return trial_totals(workshop.judge(agents, trained.problem, tasks=tasks, **options))
 
     def compute() -> dict[str, np.ndarray]:
@@ -185,7 +187,7 @@ def finetuning(
     def measure() -> Measure:
         found = workshop.kept(f"{label}-totals-{episodes}", compute)
         workshop.settings[label]["adapt_learning_rate"] = float(found["step_size"])
-        name = f"PPO pretrained on all tasks, then fine-tuned every {width} episodes"
+        name = f"PPO pretrained on all tasks, then fine-tuned every {episodes_per_round} episodes"
         name = name.replace("every 1 episodes", "every episode")
         return Measure(name, found["totals"], published)
 

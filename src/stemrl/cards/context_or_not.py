@@ -1,4 +1,4 @@
-"""Randomisation and context: what it is worth to see which hopper one is."""
+"""Randomization and context: what it is worth to see which hopper one is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +7,14 @@ from .card import Card, Measure, differences
 from .workshop import Trained, Workshop, point_means
 
 STEPS = 1_000_000
-SETTINGS: dict[str, Any] = {"lanes": 64, "steps_per_update": 128, "learning_rate": 5e-4}
+SETTINGS: dict[str, Any] = {"num_envs": 64, "rollout_length": 128, "learning_rate": 5e-4}
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """PPO three times on the same number of steps: told the body's parameters; told nothing, with a
     new body every episode; on the nominal body only. All are judged on the same bodies."""
     steps = workshop.pick(STEPS, 1)
-    settings = SETTINGS | workshop.pick({}, {"lanes": 2, "steps_per_update": 8, "minibatches": 2})
+    settings = SETTINGS | workshop.pick({}, {"num_envs": 2, "rollout_length": 8, "minibatches": 2})
     tasks = workshop.pick(400, 4)
     target: dict[str, Any] = {"target": "hopper-params"}
 
@@ -23,7 +23,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
     trained = [
         train("told", "hopper-params", reveal="context"),
-        train("randomised", "randomised", **target),
+        train("randomized", "randomized", **target),
         train("nominal", "hopper-params", family_settings={"width": 0.0}, **target),
     ]
 
@@ -35,16 +35,16 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             for split in ("test", "ood")
         }
 
-    told, randomised, nominal = map(returns, trained)
+    told, randomized, nominal = map(returns, trained)
     names = {
         "told the parameters": told,
-        "not told, randomised per episode": randomised,
+        "not told, randomized per episode": randomized,
         "nominal hopper only": nominal,
     }
     return [
         *(Measure(f"return, {name}", found["test"]) for name, found in names.items()),
-        Measure("told − not told (paired)", differences(told["test"], randomised["test"])),
-        Measure("randomised − nominal (paired)", differences(randomised["test"], nominal["test"])),
+        Measure("told − not told (paired)", differences(told["test"], randomized["test"])),
+        Measure("randomized − nominal (paired)", differences(randomized["test"], nominal["test"])),
         *(
             Measure(f"return beyond the range, {name}", found["ood"])
             for name, found in names.items()

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..core import Problem
 from ..report import correction_map
-from ..rl import Ppo
+from ..rl import PPO
 from ..tasks.grid_wall import ACTIONS, GridWall, log_ratio
-from ..transfer import Darc, correction_table, visits
+from ..transfer import DARC, correction_table, visits
 from .card import Card, Measure
 from .workshop import Trained, Workshop
 
@@ -26,7 +26,7 @@ DIFFERENT = 0.2
 domains, and there Δr = 0 would do."""
 UPDATES = 130
 LEARNER = {
-    "lanes": 16, "steps_per_update": 64, "hidden": (64,), "learning_rate": 1e-3, "epochs": 4,
+    "num_envs": 16, "rollout_length": 64, "hidden": (64,), "learning_rate": 1e-3, "epochs": 4,
     "minibatches": 8, "entropy_weight": 0.03, "discount": 0.97,
 }  # fmt: skip
 CLASSIFIERS = {
@@ -42,13 +42,18 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
 def _accuracy(workshop: Workshop) -> list[Measure]:
     """The classifiers alone: a policy that never learns walks both grids at random."""
-    lanes, capacity = workshop.pick((256, 4_000_000), (8, 2_000))
+    num_envs, capacity = workshop.pick((256, 4_000_000), (8, 2_000))
     phases = workshop.pick((1e-2, 1e-3, 1e-4), (1e-2,))
     updates = workshop.pick(40, 2)
-    walker = Ppo(
-        lanes=lanes, steps_per_update=128, hidden=(8,), learning_rate=0.0, epochs=1, minibatches=1
+    walker = PPO(
+        num_envs=num_envs,
+        rollout_length=128,
+        hidden=(8,),
+        learning_rate=0.0,
+        epochs=1,
+        minibatches=1,
     )
-    learner = Darc(
+    learner = DARC(
         learner=walker,
         source_to_target=1,
         warm_up_steps=2**31 - 1,
@@ -60,7 +65,7 @@ def _accuracy(workshop: Workshop) -> list[Measure]:
     )
     problem = Problem(SOURCE, TARGET, 10**8)
     workshop.settings["accuracy"] = {
-        "steps of each domain": updates * len(phases) * learner.steps(problem),
+        "steps of each domain": updates * len(phases) * learner.steps_per_update(problem),
         "classifier_hidden": [128],
         "classifier learning rates": list(phases),
         "visits that count as data": ENOUGH,
@@ -84,14 +89,14 @@ def _accuracy(workshop: Workshop) -> list[Measure]:
                 # As arrays, which are not compiled in.
                 now = dataclasses.replace(learner, classifier_learning_rate=rate)
                 state = learn((now, problem), state)
-            seen = [visits(r, cells, ACTIONS) for r in (state.source_steps, state.target_steps)]
+            visited = [visits(r, cells, ACTIONS) for r in (state.source_steps, state.target_steps)]
             return {
                 "learned": np.asarray(correction_table(learner, problem, state)),
-                "seen": np.minimum(*map(np.asarray, seen)),
+                "visited": np.minimum(*map(np.asarray, visited)),
             }
 
         found = workshop.kept(f"accuracy-seed{seed}", compute)
-        both = found["seen"] >= workshop.pick(ENOUGH, 1)
+        both = found["visited"] >= workshop.pick(ENOUGH, 1)
         different = both & (np.abs(exact) > DIFFERENT)
         error = np.abs(found["learned"] - exact)
         errors.append(error[both])
@@ -122,8 +127,8 @@ def _transfer(workshop: Workshop) -> Callable[[], list[Measure]]:
     """From the corner to the goal: the short way is walled in the target only. Begins to train;
     what it returns gives the rows."""
     updates, tasks = workshop.pick(UPDATES, 12), workshop.pick(500, 20)
-    steps = updates * LEARNER["lanes"] * LEARNER["steps_per_update"]
-    few = updates * LEARNER["lanes"] * (LEARNER["steps_per_update"] // 10)
+    steps = updates * LEARNER["num_envs"] * LEARNER["rollout_length"]
+    few = updates * LEARNER["num_envs"] * (LEARNER["rollout_length"] // 10)
     into: dict[str, Any] = {"target": "grid-wall", "target_settings": {"wall": True}}
     words = " ".join(f"{k}={v[0] if isinstance(v, tuple) else v}" for k, v in LEARNER.items())
     darc = {"learner": "ppo", "learner_settings": words, **CLASSIFIERS}

@@ -19,7 +19,7 @@ BACK: dict[str, tuple[str, Any]] = {
     "surrogate": ("log-likelihood surrogate", "log_likelihood"),
     "learned_inner_rate": ("a fixed inner rate", False),
     "trace": ("λ = 1", 1.0),
-    "normalise_observations": ("observations as they are", False),
+    "normalize_observations": ("observations as they are", False),
     "outer": ("outer TRPO", "trpo"),
 }
 """Of each setting, what it is called to take it back, and the paper's value."""
@@ -72,7 +72,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
 def _deviation(agent: Any) -> float:
     """The mean standard deviation of the actions of θ, before adaptation."""
-    policy = agent.initialisation.policy
+    policy = agent.initialization.policy
     return float(np.exp(np.maximum(policy.log_std, policy.min_log_std)).mean())
 
 

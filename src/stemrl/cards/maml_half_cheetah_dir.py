@@ -18,8 +18,8 @@ SETTINGS: dict[str, Any] = {
     "inner_episodes": 20,
     "outer": "ppo",
     "epochs": 8,
-    "trace": 0.95,
-    "normalise_observations": True,
+    "gae_lambda": 0.95,
+    "normalize_observations": True,
     "surrogate": "likelihood_ratio",
     "learned_inner_rate": True,
     "initial_std": 0.5,
@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
 }
 # Many lanes, so that a simulator's call is large.
 PPO: dict[str, Any] = {
-    "lanes": 400, "steps_per_update": 100, "epochs": 4, "minibatches": 16, "learning_rate": 5e-4,
+    "num_envs": 400, "rollout_length": 100, "epochs": 4, "minibatches": 16, "learning_rate": 5e-4,
 }  # fmt: skip
 POINTS = 4
 """Of adaptation: 0 to 3 gradient steps."""
@@ -47,8 +47,8 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         {}, {"meta_batch_size": 2, "inner_episodes": 2, "epochs": 1}
     )
     family = {"horizon": workshop.pick(100, 10)}
-    width = settings["inner_episodes"]
-    per_update = settings["meta_batch_size"] * 2 * width * family["horizon"]
+    episodes_per_round = settings["inner_episodes"]
+    per_update = settings["meta_batch_size"] * 2 * episodes_per_round * family["horizon"]
     steps, tasks = workshop.pick((STEPS, 40), (2 * per_update, 2))
 
     def train(label: str, method: str, settings: dict[str, Any], **options: Any) -> Trained:
@@ -60,10 +60,16 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     meta = train("maml", "maml", settings)
     plain_settings = settings | {"learned_inner_rate": False, "inner_learning_rate": 0.0}
     pretrained = train("pretrained", "maml", plain_settings, **first)
-    ppo = PPO | workshop.pick({}, {"lanes": 2, "steps_per_update": 20, "minibatches": 2})
-    informed = train("oracle", "finetune", ppo | {"width": width}, reveal="context", **first)
+    ppo = PPO | workshop.pick({}, {"num_envs": 2, "rollout_length": 20, "minibatches": 2})
+    informed = train(
+        "oracle",
+        "finetune",
+        ppo | {"episodes_per_round": episodes_per_round},
+        reveal="context",
+        **first,
+    )
 
-    rounds = {"tasks": tasks, "episodes": (POINTS - 1) * width}
+    rounds = {"tasks": tasks, "episodes": (POINTS - 1) * episodes_per_round}
     maml = workshop.evaluate(meta, **rounds)
     oracle = workshop.evaluate(informed, tasks=tasks, episodes=0)
 
@@ -112,7 +118,7 @@ CARD = Card(
         " and observations as they are, exploration dies: the deviation shrinks while only backward"
         " pays, one inner step then hardly moves the policy and shows it nothing of the other"
         " direction (trials stalled near 85, backward 170 and forward 0). What is different here:"
-        " normalised observations, GAE with λ = 0.95 (the baseline is fitted on one round), the"
+        " normalized observations, GAE with λ = 0.95 (the baseline is fitted on one round), the"
         " likelihood-ratio inner surrogate, learned inner rates, an outer PPO, and a floor of 0.25"
         " under the deviation, which keeps both directions in every round; the card `maml-exploration`"
         " takes each of them back. The oracle is PPO that is told its"

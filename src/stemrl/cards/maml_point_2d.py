@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..core import Carry, Transition
-from ..meta.maml_agent import FastWeights, MamlAgent
+from ..meta.maml_agent import FastWeights, MAMLAgent
 from .card import Card, Measure
 from .workshop import Trained, Workshop, point_means
 
@@ -37,7 +37,7 @@ SETTINGS = {
 ITERATIONS = 200
 # PPO that is told its goal, in large batches.
 TOLD = {
-    "lanes": 160, "steps_per_update": 100, "epochs": 4, "minibatches": 16, "learning_rate": 1e-3,
+    "num_envs": 160, "rollout_length": 100, "epochs": 4, "minibatches": 16, "learning_rate": 1e-3,
 }  # fmt: skip
 STEPS = 3
 PLAIN_RATES = (0.5, 0.1, 0.02, 0.004, 0.001)
@@ -54,7 +54,7 @@ MOST_EPISODES = 100
 """Of a gradient step; they suffice down to a mean length of 40."""
 
 
-class ByTheStep(MamlAgent):
+class ByTheStep(MAMLAgent):
     """Takes its gradient steps on the first episodes of a round that make up `ADAPT_STEPS`."""
 
     def adapt(
@@ -95,11 +95,12 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         seeds=workshop.seeds[:3],
     )
     few = workshop.pick(50, 4)
-    width = workshop.pick(2 * trained_on, trained_on)
+    episodes_per_round = workshop.pick(2 * trained_on, trained_on)
     informed = train(
         "oracle",
         "finetune",
-        {"width": width, **TOLD} | workshop.pick({}, {"lanes": 2, "minibatches": 2}),
+        {"episodes_per_round": episodes_per_round, **TOLD}
+        | workshop.pick({}, {"num_envs": 2, "minibatches": 2}),
         reveal="context",
         steps=-(-steps // 4),
         seeds=workshop.seeds[:1],
@@ -107,7 +108,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
     def points(agents: Sequence[Any], steps: int = STEPS, **options: Any) -> np.ndarray:
         """Mean return after each of so many gradient steps, `[steps + 1, seeds]`."""
-        options = {"tasks": tasks, "episodes": steps * agents[0].width, **options}
+        options = {"tasks": tasks, "episodes": steps * agents[0].episodes_per_round, **options}
         return point_means(workshop.judge(agents, meta.problem, **options)).T
 
     def by_the_step(
@@ -115,9 +116,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ) -> np.ndarray:
         """Theirs, with those factors on the inner rate at the second and the third step."""
         changes = {
-            "width": workshop.pick(MOST_EPISODES, trained_on),
+            "episodes_per_round": workshop.pick(MOST_EPISODES, trained_on),
             "inner_learning_rate": jnp.asarray(rate),
-            "later_rate": jnp.asarray(factors),
+            "later_step_factor": jnp.asarray(factors),
         }
         return points([ByTheStep(**_parts(agent) | changes) for agent in agents], **options)
 
@@ -142,7 +143,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     )
     authors = by_the_step(meta.agents, AUTHORS, tasks=few)
     as_trained = [
-        dataclasses.replace(agent, later_rate=jnp.asarray(factors))
+        dataclasses.replace(agent, later_step_factor=jnp.asarray(factors))
         for agent, factors in zip(meta.agents, later, strict=True)
     ]
     fewer = points(as_trained, tasks=tasks // 4)

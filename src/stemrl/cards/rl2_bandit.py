@@ -13,7 +13,7 @@ from .workshop import Trained, Workshop, trial_totals
 SHARE = 0.985
 """Of the exact Bayes-optimal value, to be reached where that can be computed."""
 FEW = {"random": None, "thompson": None}
-"""Players of the quick scale."""
+"""Reference agents of the quick scale."""
 TRIALS = 50_000
 """Of an evaluation: a standard error of about 0.01 for 10 pulls and 0.06 for 100."""
 
@@ -26,7 +26,7 @@ class Cell:
     arms: int
     published: float
     """RL²'s."""
-    players: dict[str, float | None]
+    references: dict[str, float | None]
     """The others', as published."""
     bar: float | None
     """`None`: by `SHARE`."""
@@ -40,19 +40,19 @@ CELLS = (
         pulls=10,
         arms=5,
         published=6.7,
-        players={
+        references={
             "random": 5.0, "gittins": 6.6, "thompson": 5.7, "ucb1-tuned": 6.7,
             "epsilon-greedy": None, "greedy": 6.6,
         },
         bar=None,
         steps=3_000_000,
-        settings={"batch_steps": 12_000, "learning_rate": 2e-3, "epochs": 6, "trace": 0.3},
+        settings={"batch_steps": 12_000, "learning_rate": 2e-3, "epochs": 6, "gae_lambda": 0.3},
     ),
     Cell(
         pulls=100,
         arms=10,
         published=83.5,
-        players={
+        references={
             "random": 49.9, "gittins": 82.8, "thompson": 76.7, "ucb1-tuned": 82.4,
             "epsilon-greedy": None, "greedy": 77.1,
         },
@@ -64,11 +64,11 @@ CELLS = (
             "minibatches": 8,
             "learning_rate": 3e-3,
             "epochs": 4,
-            "trace": 0.9,
+            "gae_lambda": 0.9,
             # Of a hundred pulls the memory has to hold all from the start, and the policy must not
             # be certain before it does: 79.9 after 8M steps without these, 80 after 4M with them.
-            "span": 100,
-            "between": 64,
+            "chrono_span": 100,
+            "head_hidden_size": 64,
             "entropy_weight": 0.06,
             "anneal_entropy": True,
         },
@@ -82,7 +82,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     # The longest first: what trains beside it fills the time.
     begun = {cell: _begin(workshop, cell) for cell in reversed(cells)}
     # Before the trained agents are asked for: these can play while those learn.
-    others = {cell: _players(workshop, cell) for cell in cells}
+    others = {cell: _references(workshop, cell) for cell in cells}
     return [m for cell in cells for m in _rows(workshop, cell, *begun[cell], others[cell])]
 
 
@@ -112,19 +112,19 @@ def _begin(workshop: Workshop, cell: Cell) -> tuple[Trained, Callable[[], Measur
         "bandit",
         steps=steps,
         tasks=workshop.pick(2_000, 20),
-        width=5,
+        episodes_per_round=5,
         seeds=workshop.seeds[:1],
         family_settings=settings,
         label=f"finetune-{label}",
-        settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),
+        settings=workshop.pick({}, {"num_envs": 4, "rollout_length": 15}),
     )
     return trained, plain
 
 
-def _players(workshop: Workshop, cell: Cell) -> list[Measure]:
-    players = workshop.pick(cell.players, FEW)
+def _references(workshop: Workshop, cell: Cell) -> list[Measure]:
+    references = workshop.pick(cell.references, FEW)
     trials = workshop.pick(TRIALS, 50)
-    return classical(workshop, _bandit(workshop, cell), players, trials=trials)
+    return classical(workshop, _bandit(workshop, cell), references, trials=trials)
 
 
 def _rows(

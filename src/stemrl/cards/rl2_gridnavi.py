@@ -33,12 +33,12 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         "gridnavi",
         steps=steps,
         tasks=workshop.pick(21 * 10, 21),
-        width=1,
-        settings=workshop.pick({}, {"lanes": 4, "steps_per_update": 15}),
+        episodes_per_round=1,
+        settings=workshop.pick({}, {"num_envs": 4, "rollout_length": 15}),
     )
     # Before the trained agents are asked for: these can play while those learn.
-    players = {"random": None, "psrl": None}
-    others = classical(workshop, family, players, trials=workshop.pick(2_000, 21))
+    references = {"random": None, "psrl": None}
+    others = classical(workshop, family, references, trials=workshop.pick(2_000, 21))
     optimum = best_search(family.size, family.horizon, family.trial_episodes)
     found = workshop.evaluate(trained, tasks=workshop.pick(21 * 50, 21))
     episodes = np.stack([e.scores.mean((0, 2)) for e in found]).T

@@ -9,7 +9,7 @@ from .workshop import Workshop, trial_totals
 
 STEPS = 5_000_000
 PUBLISHED, BAR = 156.2, 156.0
-PLAYERS = {
+REFERENCE_AGENTS = {
     "random": 100.1, "epsilon-greedy": 132.8, "psrl": None, "psrl-published": 138.1,
     "known-task": None,
 }  # fmt: skip
@@ -23,7 +23,7 @@ PLAYERS = {
 SETTINGS = {
     "cell": "delta",
     "hidden_size": 128,
-    "between": 256,
+    "head_hidden_size": 256,
     "previous_observation": True,
     "batch_steps": 32_000,
     "minibatches": 8,
@@ -33,7 +33,7 @@ SETTINGS = {
     "entropy_weight": 0.03,
     "anneal_entropy": True,
     "discount": 0.95,
-    "trace": 0.4,
+    "gae_lambda": 0.4,
 }
 
 
@@ -41,7 +41,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     """Trials of ten episodes of ten steps."""
     steps = workshop.pick(STEPS, 2_000)
     settings = SETTINGS | workshop.pick(
-        {}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8, "between": 8}
+        {}, {"batch_steps": 800, "epochs": 1, "hidden_size": 8, "head_hidden_size": 8}
     )
     trained = workshop.train("rl2", "rl2", "random-mdp", steps=steps, settings=settings)
     plain = finetuning(
@@ -49,16 +49,16 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         "random-mdp",
         steps=steps,
         tasks=workshop.pick(1000, 20),
-        width=1,
+        episodes_per_round=1,
         seeds=workshop.seeds[:1],
         settings=workshop.pick(
-            {"lanes": 128, "steps_per_update": 50, "minibatches": 8},
-            {"lanes": 4, "steps_per_update": 15},
+            {"num_envs": 128, "rollout_length": 50, "minibatches": 8},
+            {"num_envs": 4, "rollout_length": 15},
         ),
     )
     # Before the trained agents are asked for: these can play while those learn.
-    players = workshop.pick(PLAYERS, {"random": None})
-    others = classical(workshop, RandomMDP(), players, trials=workshop.pick(2000, 20))
+    references = workshop.pick(REFERENCE_AGENTS, {"random": None})
+    others = classical(workshop, RandomMDP(), references, trials=workshop.pick(2000, 20))
     found = workshop.evaluate(trained, tasks=workshop.pick(4000, 20))
     return [
         Measure("RL², 10 episodes", trial_totals(found), PUBLISHED, BAR),

@@ -16,7 +16,7 @@ from ..errors import UserError, nearest, simulating
 
 COMMANDS = {
     "train": ("train", "train a method on a family of tasks"),
-    "evaluate": ("evaluate", "score a run, or a classical player, on tasks that it has not met"),
+    "evaluate": ("evaluate", "score a run, or a classical agent, on tasks that it has not met"),
     "adapt": ("adapt", "watch what was learned adapt to a task"),
     "compare": ("compare", "several runs of one family, side by side"),
     "report": ("report", "runs as an HTML page with curves and animations"),
@@ -24,7 +24,10 @@ COMMANDS = {
     "reproduce": ("reproduce", "a published result: the paper's numbers beside ours"),
     "trust": ("trust", "let a run from elsewhere import the code that it names"),
     "demo": ("demo", "train, adapt and report in a few minutes"),
-    "list": ("listing", "the methods, families, cards, players and trained agents there are"),
+    "list": (
+        "listing",
+        "the methods, families, cards, reference agents and trained agents there are",
+    ),
     "doctor": ("doctor", "what this machine has, how fast it steps, what is missing"),
 }
 

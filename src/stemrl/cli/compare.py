@@ -78,14 +78,18 @@ def evaluate_together(runs: "list[Run]", options: dict[str, Any]) -> "list[Evalu
     from ..evaluate import episodes_to_adapt
 
     refuse_different(runs)
-    widths = [run.agent(options["which"]).width for run in runs]
+    rounds = [run.agent(options["which"]).episodes_per_round for run in runs]
     episodes = options["episodes"]
     if episodes is None:
         target = runs[0].problem.target
-        episodes = max(episodes_to_adapt(width, target, None) for width in widths)
+        episodes = max(
+            episodes_to_adapt(episodes_per_round, target, None) for episodes_per_round in rounds
+        )
     return [
-        evaluate(run, **{**options, "episodes": episodes // width * width})
-        for run, width in zip(runs, widths, strict=True)
+        evaluate(
+            run, **{**options, "episodes": episodes // episodes_per_round * episodes_per_round}
+        )
+        for run, episodes_per_round in zip(runs, rounds, strict=True)
     ]
 
 
@@ -123,7 +127,10 @@ def _transfers(results: "list[Evaluation]") -> "list[Transfer | None]":
 
     def alike(result: "Evaluation") -> bool:
         first = results[0]
-        return (result.width, result.scores.shape[1]) == (first.width, first.scores.shape[1])
+        return (result.episodes_per_round, result.scores.shape[1]) == (
+            first.episodes_per_round,
+            first.scores.shape[1],
+        )
 
     gains = [transfer(r, results[0]) if alike(r) else None for r in results[1:]]
     return [None, *gains]

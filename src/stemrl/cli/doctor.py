@@ -68,7 +68,9 @@ def _speed(name: str) -> float | str:
         family = make_family(name, horizon=HORIZON)
         spaces = (family.observation_space, family.action_space)
         policy = Policy(*spaces, 0, (64, 64), key=jax.random.key(0))
-        agent = PolicyAgent(policy=policy, normaliser=None, space=spaces[0], width=WIDTH)
+        agent = PolicyAgent(
+            policy=policy, normalizer=None, space=spaces[0], episodes_per_round=WIDTH
+        )
         params, key = draw_tasks(family, "test", TASKS, 0)
         problem = Problem.of(family)
         play_tasks(agent, problem, params, key, 1)

@@ -1,4 +1,4 @@
-"""`stemrl evaluate RUN` and `stemrl evaluate PLAYER FAMILY`."""
+"""`stemrl evaluate RUN` and `stemrl evaluate REFERENCE FAMILY`."""
 
 import argparse
 from pathlib import Path
@@ -22,13 +22,13 @@ REFERENCES = {
 
 
 def run(arguments: list[str]) -> int:
-    """Score a run's agent, or a player, on tasks of a split, at every point at which it has
+    """Score a run's agent, or a agent, on tasks of a split, at every point at which it has
     adapted."""
     names, flags = _split(arguments)
     options = _parser(names).parse([*names, *flags])
     if (
         options.family is None
-        and options.run in registry.PLAYERS
+        and options.run in registry.REFERENCE_AGENTS
         and not Path(options.run).exists()
     ):
         raise UserError(f"name a family: stemrl evaluate {options.run} FAMILY")
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
         from ..runs import enable_compilation_cache
 
         enable_compilation_cache()
-        result, about = _of_player(options) if options.family else _of_run(options)
+        result, about = _of_reference(options) if options.family else _of_run(options)
     if options.json:
         print(as_json({**result.as_dict(), **about}))
         return 0
@@ -68,34 +68,34 @@ def _of_run(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
     }
 
 
-def _of_player(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
+def _of_reference(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
     from ..api import evaluate, make_family
-    from ..optimal import player, problem_of
+    from ..optimal import problem_of, reference_agent
 
     family = make_family(options.family, **given(options, "family"))
     episodes = None if options.episodes is None else options.episodes + 1
-    agent = player(options.run, family, episodes=episodes)
+    agent = reference_agent(options.run, family, episodes=episodes)
     problem = problem_of(options.run, family)
     result = evaluate(
         agent, problem, oracle=options.oracle, method=options.run, **evaluation_options(options)
     )
-    return result, {"player": options.run, "oracle": options.oracle}
+    return result, {"reference_agent": options.run, "oracle": options.oracle}
 
 
 def _parser(names: list[str]) -> Parser:
     parser = Parser(
         "evaluate",
         "Let what a run has learned adapt to held-out tasks, and print the return at every point at"
-        " which it has adapted, the first before any adaptation. Or let a classical player do so"
-        " ('stemrl list players'): stemrl evaluate thompson bandit. Where a family has an exact"
+        " which it has adapted, the first before any adaptation. Or let a classical agent do so"
+        " ('stemrl list reference-agents'): stemrl evaluate thompson bandit. Where a family has an exact"
         " optimum, the gap to it is printed too.",
-        "RUN | PLAYER FAMILY [flags]",
+        "RUN | REFERENCE FAMILY [flags]",
     )
     parser.add_argument(
-        "run", metavar="RUN", help="a run's folder, a trained agent, or a player's name"
+        "run", metavar="RUN", help="a run's folder, a trained agent, or a agent's name"
     )
     parser.add_argument(
-        "family", nargs="?", default=None, metavar="FAMILY", help="what a player is to play"
+        "family", nargs="?", default=None, metavar="FAMILY", help="what a agent is to play"
     )
     add_evaluation_flags(parser)
     parser.add_argument(
@@ -133,7 +133,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _of_trial(result: "Evaluation", name: str, gap: dict[str, Any]) -> str:
     reached = "" if gap["fraction"] is None else f", {gap['fraction']:.1%} of it"
-    mean = number(result.scores.mean(2).sum(1).mean() * result.width)
+    mean = number(result.scores.mean(2).sum(1).mean() * result.episodes_per_round)
     return (
         f"whole trial: {mean}; {REFERENCES[name]} {number(gap['value'])}, gap {number(gap['gap'])}"
         f" {interval(gap)}{reached}"

@@ -59,7 +59,11 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
     wanted = evaluation_options(options)
     family = run.problem.target
     agent = dataclasses.replace(run.agent(wanted["which"]), greedy=options.most_likely)
-    rounds = episodes_to_adapt(agent.width, family, options.episodes) // agent.width + 1
+    rounds = (
+        episodes_to_adapt(agent.episodes_per_round, family, options.episodes)
+        // agent.episodes_per_round
+        + 1
+    )
     params, _ = draw_tasks(family, options.split, options.tasks, options.seed)
     params = with_values(params, described_task(options))
     shown = shows(agent, run.problem, params, rounds, seed=options.seed, most=options.tasks)

@@ -1,4 +1,4 @@
-"""`stemrl list [methods|families|cards|players|agents]`."""
+"""`stemrl list [methods|families|cards|reference-agents|agents]`."""
 
 from .. import registry
 from ..errors import UserError, nearest
@@ -11,10 +11,10 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         "list",
         "What stemrl knows by name.",
-        "[methods|families|cards|players|agents] [--json]",
+        "[methods|families|cards|reference-agents|agents] [--json]",
     )
     parser.add_argument(
-        "kind", nargs="?", default=None, help="methods, families, cards, players or agents"
+        "kind", nargs="?", default=None, help="methods, families, cards, reference agents or agents"
     )
     parser.add_switch("--json", "an array of objects with name and summary")
     options = parser.parse(arguments)

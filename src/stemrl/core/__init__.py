@@ -19,7 +19,7 @@ from .family import (
     count,
 )
 from .learner import AbstractLearner, Problem, Reveal, State
-from .spaces import Box, Discrete, Space, from_world, to_world
+from .spaces import Box, Discrete, Space, scale_action, unscale_action
 from .supervised import AbstractSupervisedFamily, AbstractSupervisedLearner, Examples, Predictor
 
 __all__ = [
@@ -54,7 +54,7 @@ __all__ = [
     "Transition",
     "UserError",
     "count",
-    "from_world",
     "nearest",
-    "to_world",
+    "scale_action",
+    "unscale_action",
 ]

@@ -15,15 +15,15 @@ Carry = PyTree[Array]
 
 
 class AbstractAgent(eqx.Module):
-    """A learner of one task, seen one episode at a time; the player owns all batching.
+    """A learner of one task, seen one episode at a time; the rollout owns all batching.
 
     *Memory* is what lasts between adaptations (MAML: the fast weights; PEARL: the posterior; RL²:
     the hidden state); *carry* is what changes inside an episode. Both are pytrees of arrays, and
-    neither holds a random key. The unit between two adaptations is a *round* of `width` episodes,
+    neither holds a random key. The unit between two adaptations is a *round* of `episodes_per_round` episodes,
     in parallel where the world allows; a robot plays them one after another.
     """
 
-    width: eqx.AbstractVar[int]
+    episodes_per_round: eqx.AbstractVar[int]
     """Static: episodes between two adaptations."""
     greedy: eqx.AbstractVar[bool]
     """Static: the most likely action instead of a sampled one
@@ -50,6 +50,6 @@ class AbstractAgent(eqx.Module):
     def adapt(
         self, memory: Memory, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
     ) -> Memory:
-        """Learn from a round: last carries `[width, …]`, episodes `[width, time, …]` (padded; see
-        `valid`). On `stream`, which keeps no whole episodes, `episodes` is `None`."""
+        """Learn from a round: last carries `[episodes, …]`, episodes `[episodes, time, …]` (padded; see
+        `valid`). On `rollout`, which keeps no whole episodes, `episodes` is `None`."""
         return memory

@@ -23,7 +23,7 @@ class Environment(Protocol):
     """A Markov decision process whose parameters are the task: pure functions of one episode.
 
     The names are gymnax's (≥ 1.0), with one difference that everything rests on: `step` NEVER
-    resets by itself. Batching is the player's: no method sees a batch dimension.
+    resets by itself. Batching is the rollout's: no method sees a batch dimension.
     """
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
@@ -36,7 +36,7 @@ class Environment(Protocol):
         """`(next_obs, next_state, reward, terminated, truncated, events)`.
 
         `action` is in the units of `action_space`, inside its bounds. `truncated` is the
-        environment's own time limit, if it has one; the family's horizon is the player's matter.
+        environment's own time limit, if it has one; the family's horizon is the rollout's matter.
         `events` says what else happened (`success`, `diverged`, …), the same keys at every step.
         """
         ...
@@ -51,13 +51,13 @@ class Environment(Protocol):
 
 
 class Transition(NamedTuple):
-    """One step, or with leading dimensions many. Raw: nothing in it is normalised."""
+    """One step, or with leading dimensions many. Raw: nothing in it is normalized."""
 
     obs: Obs
     """What the agent saw."""
     action: Action
     """What the agent returned: continuous actions in the agent's units, not yet clipped to
-    [−1, 1] (see `to_world`)."""
+    [−1, 1] (see `unscale_action`)."""
     reward: Float[Array, "..."]
     """0 where not valid."""
     terminated: Bool[Array, "..."]

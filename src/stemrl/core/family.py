@@ -71,7 +71,7 @@ class AbstractFamily(AbstractTasks):
     code; `host`, by Python objects, outside compiled code."""
 
     horizon: eqx.AbstractVar[int]
-    """Steps after which the player truncates an episode."""
+    """Steps after which the rollout truncates an episode."""
 
     @property
     @abc.abstractmethod

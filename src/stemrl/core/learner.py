@@ -64,12 +64,12 @@ class AbstractLearner(eqx.Module):
 
     @abc.abstractmethod
     def init(self, problem: Problem, key: PRNGKeyArray) -> State:
-        """The whole state of learning: networks, optimisers, normalisers, replay, live worlds,
+        """The whole state of learning: networks, optimizers, normalizers, replay, live worlds,
         random key, every leaf an array. What a checkpoint holds is exactly this."""
 
     @abc.abstractmethod
     def collect(self, problem: Problem, state: State) -> tuple[State, Any]:
-        """Experience for one update, gathered by `play` or `stream` on the learner's own agent.
+        """Experience for one update, gathered by `play` or `rollout` on the learner's own agent.
         Compiled unless the family is stepped on the host."""
 
     @abc.abstractmethod
@@ -85,7 +85,7 @@ class AbstractLearner(eqx.Module):
         it must outlive the next, donating, update."""
 
     @abc.abstractmethod
-    def steps(self, problem: Problem) -> int:
+    def steps_per_update(self, problem: Problem) -> int:
         """Environment steps that one update takes in the source (static)."""
 
     def target_steps(self, problem: Problem) -> int:

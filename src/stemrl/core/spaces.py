@@ -73,7 +73,7 @@ Space = Box | Discrete
 """Either space."""
 
 
-def to_world(space: Space, action: Array) -> Array:
+def unscale_action(space: Space, action: Array) -> Array:
     """An agent's action in the units of the world.
 
     Every agent's continuous action is in [−1, 1] per dimension; here it is clipped to that and
@@ -86,8 +86,8 @@ def to_world(space: Space, action: Array) -> Array:
     return low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
 
 
-def from_world(space: Space, action: Array) -> Array:
-    """The inverse of `to_world` inside the bounds: an action of the world in an agent's units."""
+def scale_action(space: Space, action: Array) -> Array:
+    """The inverse of `unscale_action` inside the bounds: an action of the world in an agent's units."""
     if isinstance(space, Discrete) or not space.bounded:
         return action
     low, high = space.bounds()

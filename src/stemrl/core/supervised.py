@@ -8,7 +8,7 @@ from pairs (training set, test set) to φ.
 Why these are contracts of their own: an `AbstractFamily`'s agent acts, and learns from rewards of
 what it did, a round of new episodes before each adaptation. A regressor is told the labels, takes
 all its gradient steps on the same few of them, and its predictions change nothing. Squeezed into an
-environment, labels would travel as observations, every prediction would be a step of the player,
+environment, labels would travel as observations, every prediction would be a step of the rollout,
 and the score after n steps on K examples could not be asked for.
 """
 

@@ -26,12 +26,12 @@ from .statistics import (
     profile_interval,
     t_interval,
 )
-from .transfer import Estimate, Generalisation, Transfer, generalisation, transfer
+from .transfer import Estimate, Generalization, Transfer, generalization, transfer
 
 __all__ = [
     "Estimate",
     "Evaluation",
-    "Generalisation",
+    "Generalization",
     "Played",
     "Transfer",
     "bootstrap_interval",
@@ -39,7 +39,7 @@ __all__ = [
     "episodes_to_adapt",
     "evaluate",
     "few_shot_losses",
-    "generalisation",
+    "generalization",
     "improvement_interval",
     "iqm",
     "performance_profile",

@@ -1,6 +1,6 @@
 """How an agent fares on tasks that it has not met: one evaluator for every agent and family.
 
-An agent meets each task anew and plays rounds of `agent.width` episodes, adapting after each. The
+An agent meets each task anew and plays rounds of `agent.episodes_per_round` episodes, adapting after each. The
 score of a *point* of the adaptation curve is that of the round played after so many real target
 episodes; the first point is before any, the last round is played only to measure what the last
 adaptation achieved.
@@ -53,11 +53,11 @@ class Evaluation:
     reveal: str
     train_is_test: bool
     """Whether the family is finite, so that these were the training tasks too."""
-    scores: Float[np.ndarray, "tasks rounds width"]
+    scores: Float[np.ndarray, "tasks rounds episodes"]
     """Undiscounted return of every episode; with several agents `[tasks, rounds, agents × width]`."""
-    lengths: Int[np.ndarray, "tasks rounds width"]
+    lengths: Int[np.ndarray, "tasks rounds episodes"]
     """Steps of every episode."""
-    diverged: Bool[np.ndarray, "tasks rounds width"]
+    diverged: Bool[np.ndarray, "tasks rounds episodes"]
     """Where the simulation broke down: the episode ended there, with the score it had."""
     strata: Int[np.ndarray, " tasks"]
     """For the interval: a finite family's tasks are strata of their own (the same ones would be
@@ -78,7 +78,7 @@ class Evaluation:
         return self.scores.shape[0]
 
     @property
-    def width(self) -> int:
+    def episodes_per_round(self) -> int:
         """Episodes between two adaptations."""
         return self.scores.shape[2] // self.agents
 
@@ -94,7 +94,7 @@ class Evaluation:
             low, high = bootstrap_interval(scores, self.strata)
             points.append(
                 {
-                    "episodes_used": index * self.width,
+                    "episodes_used": index * self.episodes_per_round,
                     "steps_used": float(steps[index - 1]) if index else 0.0,
                     "mean": float(scores.mean()),
                     "iqm": float(iqm(scores.reshape(-1))),
@@ -108,7 +108,9 @@ class Evaluation:
     def over_seeds(self) -> list[dict[str, Any]]:
         """For each point, the `means` of the agents, one each, and with at least two of them the
         `low` and `high` of the 95% t interval of their mean: what another training would give."""
-        by_agent = self.scores.reshape(self.tasks, -1, self.agents, self.width).mean((0, 3))
+        by_agent = self.scores.reshape(self.tasks, -1, self.agents, self.episodes_per_round).mean(
+            (0, 3)
+        )
         points = []
         for means in by_agent:
             low, high = t_interval(means)[1:] if self.agents > 1 else (None, None)
@@ -119,13 +121,13 @@ class Evaluation:
     def optima(self) -> Optima | None:
         """The exact optima on these tasks, `[tasks, rounds]`; `None` for a family without. There is
         no Bayes-optimal one for an agent that plays several episodes between two adaptations, as
-        each of them knows less than the player that learns from every episode."""
+        each of them knows less than the agent that learns from every episode."""
         rounds = self.scores.shape[1]
-        episodes = rounds * self.width
+        episodes = rounds * self.episodes_per_round
         found = known_optima(self.target, self.params, self.split, episodes)  # pyright: ignore[reportArgumentType]
-        if found is None or self.width == 1:
+        if found is None or self.episodes_per_round == 1:
             return found
-        return Optima(found.known_task[:, :: self.width], None)
+        return Optima(found.known_task[:, :: self.episodes_per_round], None)
 
     def against(self, reference: Float[np.ndarray, "tasks rounds"]) -> dict[str, Any]:
         """How far the agent stays below a reference on the same tasks.
@@ -137,7 +139,7 @@ class Evaluation:
         """
         scores = self.scores.mean(2)
         points = [_gap(scores[:, i], reference[:, i], self.strata) for i in range(scores.shape[1])]
-        ours, theirs = (x.sum(1) * self.width for x in (scores, reference))
+        ours, theirs = (x.sum(1) * self.episodes_per_round for x in (scores, reference))
         return {"points": points, "trial": _gap(ours, theirs, self.strata)}
 
     @cached_property
@@ -151,7 +153,10 @@ class Evaluation:
         if self.oracle is not None:
             theirs = self.oracle.scores
             rounds = self.scores.shape[1]
-            if self.oracle.width == self.width and theirs.shape[1] == rounds:
+            if (
+                self.oracle.episodes_per_round == self.episodes_per_round
+                and theirs.shape[1] == rounds
+            ):
                 references["oracle"] = theirs.mean(2)
             else:
                 # Told the task it has nothing to learn: all its episodes are as good.
@@ -208,7 +213,7 @@ def evaluate(
     - `split`: `train`, `test` or `ood`.
     - `tasks`: how many tasks.
     - `episodes`: real target episodes on which the agent may adapt, for any agent a multiple of
-      its `width`. By default two rounds for an agent that adapts on several episodes; else so
+      its `episodes_per_round`. By default two rounds for an agent that adapts on several episodes; else so
       many that the last episode measured is the last of the family's trial.
     - `seed`: of the tasks and the playing; the same seed gives every agent the same tasks.
     - `most_likely`: take the most likely actions instead of sampled ones.
@@ -221,7 +226,10 @@ def evaluate(
         raise UserError(f"unknown split '{split}'{nearest(split, SPLITS)}")
     if tasks < 1:
         raise UserError(f"tasks must be at least 1, not {tasks}")
-    rounds = episodes_to_adapt(agent.width, family, episodes) // agent.width + 1
+    rounds = (
+        episodes_to_adapt(agent.episodes_per_round, family, episodes) // agent.episodes_per_round
+        + 1
+    )
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     params, play_key = draw_tasks(family, split, tasks, seed)
@@ -269,17 +277,19 @@ def draw_tasks(
     return jax.tree.map(jax.numpy.asarray, params), play_key
 
 
-def episodes_to_adapt(width: int, family: AbstractFamily, episodes: int | None) -> int:
-    """`episodes`, checked against an agent's `width`; or the default (see `evaluate`)."""
+def episodes_to_adapt(episodes_per_round: int, family: AbstractFamily, episodes: int | None) -> int:
+    """`episodes`, checked against an agent's `episodes_per_round`; or the default (see `evaluate`)."""
     if episodes is None:
-        return 2 * width if width > 1 else max(1, family.trial_episodes - 1)
+        return (
+            2 * episodes_per_round if episodes_per_round > 1 else max(1, family.trial_episodes - 1)
+        )
     if episodes < 0:
         raise UserError(f"episodes must not be negative, not {episodes}")
-    if episodes % width:
-        below = episodes // width * width
+    if episodes % episodes_per_round:
+        below = episodes // episodes_per_round * episodes_per_round
         raise UserError(
-            f"this agent adapts after every {width} episodes, so --episodes cannot be {episodes};"
-            f" take {below} or {below + width}"
+            f"this agent adapts after every {episodes_per_round} episodes, so --episodes cannot be {episodes};"
+            f" take {below} or {below + episodes_per_round}"
         )
     return episodes
 
@@ -294,9 +304,9 @@ def _strata(family: AbstractFamily, params: Params) -> Int[np.ndarray, " tasks"]
 class Played(NamedTuple):
     """Every episode's undiscounted return, length, and whether its simulation broke down."""
 
-    scores: Float[np.ndarray, "tasks rounds width"]
-    lengths: Int[np.ndarray, "tasks rounds width"]
-    diverged: Bool[np.ndarray, "tasks rounds width"]
+    scores: Float[np.ndarray, "tasks rounds episodes"]
+    lengths: Int[np.ndarray, "tasks rounds episodes"]
+    diverged: Bool[np.ndarray, "tasks rounds episodes"]
 
 
 def play_tasks(
@@ -312,10 +322,10 @@ def play_tasks(
     run = _play_and_sum if family.stepping == "host" else _compiled
     # A gradient step over tasks one after another takes about 0.6 of the time of all at once on a
     # CPU, and far less memory.
-    one_by_one = agent.width > 1 and jax.default_backend() == "cpu"
+    one_by_one = agent.episodes_per_round > 1 and jax.default_backend() == "cpu"
     tasks = count(params)
     # Compiled, only one round's experience is alive at a time: nothing of it leaves the program.
-    episodes = agent.width * (rounds if family.stepping == "host" else 1)
+    episodes = agent.episodes_per_round * (rounds if family.stepping == "host" else 1)
     chunks = -(-tasks // max(1, MEMORY // _bytes(family, episodes)))
     size = -(-tasks // chunks)
     parts = []

@@ -78,7 +78,7 @@ def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None =
     )
 
 
-class Generalisation(NamedTuple):
+class Generalization(NamedTuple):
     """How an adapted agent fares on tasks ever further from those it learned on."""
 
     training: Estimate
@@ -93,9 +93,9 @@ class Generalisation(NamedTuple):
         return {k: None if v is None else v.as_dict() for k, v in self._asdict().items()}
 
 
-def generalisation(
+def generalization(
     train: Evaluation, test: Evaluation, ood: Evaluation | None = None
-) -> Generalisation:
+) -> Generalization:
     """Compare one agent's evaluations on the splits. Other tasks, so nothing is paired.
 
     Raises `UserError` unless they are of one family with the same settings.
@@ -105,7 +105,7 @@ def generalisation(
             raise UserError(f"{train.identity} and {other.identity} cannot be compared")
     last = [None if e is None else e.scores[:, -1].mean(1) for e in (train, test, ood)]
     assert last[0] is not None and last[1] is not None
-    return Generalisation(
+    return Generalization(
         training=_mean(last[0], train.strata),
         interpolation=_apart(last[0], train.strata, last[1], test.strata),
         extrapolation=None
@@ -157,7 +157,7 @@ def _budget(evaluation: Evaluation, threshold: float) -> Estimate:
 
 
 def _refuse_different(ours: Evaluation, scratch: Evaluation) -> None:
-    for what in ("identity", "split", "seed", "tasks", "width"):
+    for what in ("identity", "split", "seed", "tasks", "episodes_per_round"):
         mine, yours = getattr(ours, what), getattr(scratch, what)
         if mine != yours:
             raise UserError(

@@ -1,19 +1,19 @@
 """Meta-learning: agents that learn, over a few episodes, what their task is; and regressors that
 learn it from a few examples."""
 
-from .maml import Maml, MamlState
-from .maml_agent import FastWeights, Initialisation, MamlAgent
+from .maml import MAML, MAMLState
+from .maml_agent import FastWeights, Initialization, MAMLAgent
 from .maml_supervised import SupervisedMaml, SupervisedMamlState
-from .rl2 import Rl2, Rl2State
+from .rl2 import RL2, RL2State
 
 __all__ = [
+    "MAML",
+    "RL2",
     "FastWeights",
-    "Initialisation",
-    "Maml",
-    "MamlAgent",
-    "MamlState",
-    "Rl2",
-    "Rl2State",
+    "Initialization",
+    "MAMLAgent",
+    "MAMLState",
+    "RL2State",
     "SupervisedMaml",
     "SupervisedMamlState",
 ]

@@ -30,7 +30,7 @@ from ..networks import AbstractMemoryCell, Cell, ConvEncoder, Linear, MemoryStat
 from ..rl import (
     Categorical,
     DiagonalGaussian,
-    Normaliser,
+    Normalizer,
     context_size,
     flatten,
     is_image,
@@ -40,7 +40,7 @@ from ..rl import (
 )
 
 IMAGE_FEATURES = 64
-_BETWEEN = 0xB37
+_HEAD_HIDDEN = 0xB37
 """Folded into the key, so that the other weights are those without a layer in between."""
 
 
@@ -68,7 +68,7 @@ class RecurrentActorCritic(eqx.Module):
     encoder: ConvEncoder | None
     """Of image observations."""
     cell: AbstractMemoryCell
-    between: Linear | None
+    head_hidden: Linear | None
     policy: Linear
     value: Linear
     log_std: Float[Array, " actions"] | None
@@ -84,32 +84,32 @@ class RecurrentActorCritic(eqx.Module):
         size: int,
         *,
         initial_std: float,
-        span: int = 0,
-        between: int = 0,
+        chrono_span: int = 0,
+        head_hidden_size: int = 0,
         previous_observation: bool = False,
         key: PRNGKeyArray,
     ) -> "RecurrentActorCritic":
-        """Fresh networks for the spaces of `problem`. `span`: see `memory_cell`; `between`: entries
+        """Fresh networks for the spaces of `problem`. `chrono_span`: see `memory_cell`; `head_hidden_size`: entries
         of the layer between memory and heads, none if 0. Raises `UserError` for images whose
         previous one is to be read."""
         encoder_key, cell_key, policy_key, value_key = jax.random.split(key, 4)
-        between_key = jax.random.fold_in(key, _BETWEEN)
+        hidden_key = jax.random.fold_in(key, _HEAD_HIDDEN)
         observations, actions = problem.source.observation_space, problem.source.action_space
-        seen, encoder = observation_size(observations), None
+        features, encoder = observation_size(observations), None
         if isinstance(observations, Box) and is_image(observations):
             if previous_observation:
                 raise UserError("previous_observation is for vectors, not images; set it to false")
             height, width, channels = observations.shape
-            seen = IMAGE_FEATURES
-            encoder = ConvEncoder((height, width, channels), seen, key=encoder_key)
+            features = IMAGE_FEATURES
+            encoder = ConvEncoder((height, width, channels), features, key=encoder_key)
         outputs = outputs_for(actions)
-        inputs = (1 + previous_observation) * seen + outputs + 2 + context_size(problem)
-        top = between or size
+        inputs = (1 + previous_observation) * features + outputs + 2 + context_size(problem)
+        top = head_hidden_size or size
         return cls(
             encoder=encoder,
-            cell=memory_cell(cell, inputs, size, span=span, key=cell_key),
-            between=Linear(size + inputs, between, scale=2**0.5, key=between_key)
-            if between
+            cell=memory_cell(cell, inputs, size, chrono_span=chrono_span, key=cell_key),
+            head_hidden=Linear(size + inputs, head_hidden_size, scale=2**0.5, key=hidden_key)
+            if head_hidden_size
             else None,
             policy=Linear(top, outputs, scale=0.01, key=policy_key),
             value=Linear(top, 1, key=value_key),
@@ -119,9 +119,9 @@ class RecurrentActorCritic(eqx.Module):
             previous_observation=previous_observation,
         )
 
-    def read(self, seen: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
-        """What the memory is given: `seen` is what `perceive` gave."""
-        parts = [seen if self.encoder is None else self.encoder(seen), previous]
+    def read(self, inputs: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
+        """What the memory is given: `inputs` is what `perceive` gave."""
+        parts = [inputs if self.encoder is None else self.encoder(inputs), previous]
         return jnp.concatenate(parts if context is None else [*parts, context], axis=-1)
 
     def heads(
@@ -129,8 +129,8 @@ class RecurrentActorCritic(eqx.Module):
     ) -> tuple[Categorical | DiagonalGaussian, Float[Array, "..."]]:
         """The distribution over actions, and the value of the rest of the trial, from what the
         memory says after reading `x`."""
-        if self.between is not None:
-            output = jax.nn.relu(self.between(jnp.concatenate([output, x], axis=-1)))
+        if self.head_hidden is not None:
+            output = jax.nn.relu(self.head_hidden(jnp.concatenate([output, x], axis=-1)))
         out, value = self.policy(output), self.value(output)[..., 0]
         if self.log_std is None:
             return Categorical(out), value
@@ -145,12 +145,12 @@ class HistoryAgent(AbstractAgent):
     """
 
     networks: RecurrentActorCritic
-    observations: Normaliser
-    rewards: Normaliser
+    observations: Normalizer
+    rewards: Normalizer
     """Of the previous reward, as an input."""
     observation_space: Space = eqx.field(static=True)
     action_space: Space = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> HistoryMemory:
@@ -165,9 +165,9 @@ class HistoryAgent(AbstractAgent):
     def act(
         self, memory: HistoryMemory, carry: History, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, History, Info]:
-        seen = perceive(self.observation_space, self.observations, obs)
+        inputs = perceive(self.observation_space, self.observations, obs)
         previous = self.perceive_previous(carry.previous)
-        x = self.networks.read(seen, previous, memory.context)
+        x = self.networks.read(inputs, previous, memory.context)
         hidden, output = self.networks.cell.step(carry.hidden, x)
         distribution, value = self.networks.heads(output, x)
         action = distribution.mode() if self.greedy else distribution.sample(key)
@@ -213,8 +213,8 @@ class HistoryAgent(AbstractAgent):
 def history_agent(
     family: AbstractFamily,
     networks: RecurrentActorCritic,
-    observations: Normaliser,
-    rewards: Normaliser,
+    observations: Normalizer,
+    rewards: Normalizer,
 ) -> HistoryAgent:
     """The agent of these networks for the spaces of `family`."""
     return HistoryAgent(

@@ -2,7 +2,7 @@
 
 The problem: from a few episodes of an unknown task, become good at it. The idea: let adaptation be
 ordinary policy gradient, and learn the parameters θ from which it works best. For tasks i, with
-θᵢ' = θ + α ∇J(θ; episodes of θ) by one or more inner steps, maximise the return *after* adaptation,
+θᵢ' = θ + α ∇J(θ; episodes of θ) by one or more inner steps, maximize the return *after* adaptation,
 
     max_θ  mean_i  E_{τ ~ π(θᵢ')} [R_i(τ)],
 
@@ -32,24 +32,24 @@ from ..core import AbstractLearner, Context, Problem, UserError
 from ..networks import Activation
 from ..rl.devices import ALL, mean, share
 from ..rl.distributions import Categorical, DiagonalGaussian
-from ..rl.fitting import descend, optimiser, require_positive
-from ..rl.normalise import Normaliser
+from ..rl.fitting import descend, optimizer, require_positive
+from ..rl.normalize import Normalizer
 from ..rl.play import Trials, play, select, strong
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
 from ..rl.ppo import clipped_policy_loss
 from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
-from .maml_agent import Batch, Initialisation, MamlAgent, Surrogate
+from .maml_agent import Batch, Initialization, MAMLAgent, Surrogate
 
 Distribution = Categorical | DiagonalGaussian
 
 
-class MamlState(eqx.Module):
+class MAMLState(eqx.Module):
     """Everything that MAML knows."""
 
-    initialisation: Initialisation
-    optimiser: optax.OptState | None
+    initialization: Initialization
+    optimizer: optax.OptState | None
     """Adam's; `None` with TRPO."""
-    normaliser: Normaliser | None
+    normalizer: Normalizer | None
     key: PRNGKeyArray
 
 
@@ -63,7 +63,7 @@ class Tasks(NamedTuple):
     """The round after the last adaptation, `[tasks, steps, …]`."""
 
 
-class Maml(AbstractLearner):
+class MAML(AbstractLearner):
     """MAML with an exact second-order gradient and a TRPO or PPO outer step."""
 
     name: ClassVar[str] = "maml"
@@ -78,7 +78,7 @@ class Maml(AbstractLearner):
     """Step size of the inner gradient step; where it is learned, its first value."""
     learned_inner_rate: bool = eqx.field(static=True, default=False)
     """Learn the inner rate, one for each tensor of the network."""
-    later_rate: float = 0.5
+    later_step_factor: float = 0.5
     """Factor on the inner rate at adaptations beyond `inner_steps` (the authors halve it)."""
     surrogate: Surrogate = eqx.field(static=True, default="log_likelihood")
     """What the inner step ascends: log_likelihood (MAML), likelihood_ratio (ProMP's LVC) or dice."""
@@ -88,8 +88,8 @@ class Maml(AbstractLearner):
     """The meta-step: trpo, or ppo with Adam."""
     discount: float = 0.99
     """Discount factor γ."""
-    trace: float = 1.0
-    """λ of generalised advantage estimation; 1, as the authors': returns minus baseline."""
+    gae_lambda: float = 1.0
+    """λ of generalized advantage estimation; 1, as the authors': returns minus baseline."""
     max_kl: float = 0.01
     """TRPO: bound on the mean KL divergence between adapted policies (nats)."""
     damping: float = 1e-5
@@ -120,7 +120,7 @@ class Maml(AbstractLearner):
     """First standard deviation of continuous actions, whose range is [−1, 1]."""
     min_std: float = eqx.field(static=True, default=1e-6)
     """Lower bound on it."""
-    normalise_observations: bool = eqx.field(static=True, default=False)
+    normalize_observations: bool = eqx.field(static=True, default=False)
     """Whether the policy sees observations by their running mean and deviation. Off: an inner
     step's effect depends on the scale of its inputs, which had better not drift."""
     task_batch: int = eqx.field(static=True, default=1)
@@ -146,7 +146,7 @@ class Maml(AbstractLearner):
         if min(self.initial_std, self.min_std) <= 0:
             raise UserError("initial_std and min_std must be positive")
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> MamlState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> MAMLState:
         policy_key, key = jax.random.split(key)
         space = problem.source.observation_space
         policy = Policy(
@@ -162,34 +162,34 @@ class Maml(AbstractLearner):
         rates = None
         if self.learned_inner_rate:
             rates = jax.tree.map(lambda _: jnp.full((), self.inner_learning_rate), policy)
-        initialisation = Initialisation(policy, rates)
+        initialization = Initialization(policy, rates)
         adam = None
         if self.outer == "ppo":
-            adam = optimiser(self.max_gradient_norm).init(initialisation)  # pyright: ignore
-        normalise = self.normalise_observations and not is_image(space)
-        normaliser = Normaliser.of(observation_size(space)) if normalise else None
-        return strong(MamlState(initialisation, adam, normaliser, key))
+            adam = optimizer(self.max_gradient_norm).init(initialization)  # pyright: ignore
+        normalize = self.normalize_observations and not is_image(space)
+        normalizer = Normalizer.of(observation_size(space)) if normalize else None
+        return strong(MAMLState(initialization, adam, normalizer, key))
 
-    def agent(self, problem: Problem, state: MamlState) -> MamlAgent:
-        return MamlAgent(
-            initialisation=state.initialisation,
-            normaliser=state.normaliser,
+    def agent(self, problem: Problem, state: MAMLState) -> MAMLAgent:
+        return MAMLAgent(
+            initialization=state.initialization,
+            normalizer=state.normalizer,
             inner_learning_rate=jnp.asarray(self.inner_learning_rate, jnp.float32),
-            later_rate=jnp.asarray(self.later_rate, jnp.float32),
+            later_step_factor=jnp.asarray(self.later_step_factor, jnp.float32),
             discount=jnp.asarray(self.discount, jnp.float32),
-            trace=jnp.asarray(self.trace, jnp.float32),
+            gae_lambda=jnp.asarray(self.gae_lambda, jnp.float32),
             space=problem.source.observation_space,
             inner_steps=self.inner_steps,
             surrogate=self.surrogate,
             first_order=self.first_order,
-            width=self.inner_episodes,
+            episodes_per_round=self.inner_episodes,
         )
 
-    def steps(self, problem: Problem) -> int:
+    def steps_per_update(self, problem: Problem) -> int:
         rounds = self.inner_steps + 1
         return self.meta_batch_size * rounds * self.inner_episodes * problem.source.horizon
 
-    def collect(self, problem: Problem, state: MamlState) -> tuple[MamlState, Trials]:
+    def collect(self, problem: Problem, state: MAMLState) -> tuple[MAMLState, Trials]:
         key, task_key, play_key = jax.random.split(state.key, 3)
         family = problem.source
         params = family.tasks(task_key, "train", self.meta_batch_size)
@@ -205,8 +205,8 @@ class Maml(AbstractLearner):
         return eqx.tree_at(lambda s: s.key, state, key), trials
 
     def learn(
-        self, problem: Problem, state: MamlState, experience: Trials
-    ) -> tuple[MamlState, dict[str, Array]]:
+        self, problem: Problem, state: MAMLState, experience: Trials
+    ) -> tuple[MAMLState, dict[str, Array]]:
         agent = self.agent(problem, state)
         step = self._trpo if self.outer == "trpo" else self._ppo
 
@@ -214,12 +214,12 @@ class Maml(AbstractLearner):
             agent, state = everyone
             return step(agent, state, self.prepare(agent, experience))
 
-        initialisation, adam, metrics = share(mine, (agent, state), experience, out=ALL)
-        normaliser = state.normaliser
-        if normaliser is not None:
+        initialization, adam, metrics = share(mine, (agent, state), experience, out=ALL)
+        normalizer = state.normalizer
+        if normalizer is not None:
             rows = experience.transitions
-            seen = flatten(problem.source.observation_space, rows.obs)
-            normaliser = normaliser.update(seen, rows.valid)
+            inputs = flatten(problem.source.observation_space, rows.obs)
+            normalizer = normalizer.update(inputs, rows.valid)
         returns = jnp.mean(experience.returns, axis=(0, 2))
         between = {f"return/step_{i}": returns[i] for i in range(1, self.inner_steps)}
         metrics = {
@@ -229,13 +229,13 @@ class Maml(AbstractLearner):
             "return/after": returns[-1],
             **metrics,
         }
-        if initialisation.rates is not None:
-            metrics["inner_rate"] = jnp.mean(jnp.stack(jax.tree.leaves(initialisation.rates)))
-        return MamlState(initialisation, adam, normaliser, state.key), metrics
+        if initialization.rates is not None:
+            metrics["inner_rate"] = jnp.mean(jnp.stack(jax.tree.leaves(initialization.rates)))
+        return MAMLState(initialization, adam, normalizer, state.key), metrics
 
     # --- The outer step -----------------------------------------------------------------------
 
-    def prepare(self, agent: MamlAgent, experience: Trials) -> Tasks:
+    def prepare(self, agent: MAMLAgent, experience: Trials) -> Tasks:
         """Everything of the experience that does not depend on θ, once per update."""
         batches = jax.vmap(jax.vmap(agent.prepare))(experience.transitions)
         return Tasks(
@@ -244,28 +244,28 @@ class Maml(AbstractLearner):
             outer=jax.tree.map(lambda x: x[:, -1], batches),
         )
 
-    def _adapted(self, agent: MamlAgent, initialisation: Initialisation, task: Any) -> Policy:
+    def _adapted(self, agent: MAMLAgent, initialization: Initialization, task: Any) -> Policy:
         """θᵢ' as a function of θ (and α): the agent's own steps on the recorded rounds."""
-        agent = eqx.tree_at(lambda a: a.initialisation, agent, initialisation)
+        agent = eqx.tree_at(lambda a: a.initialization, agent, initialization)
         memory = agent.start(task.context)
         for i in range(self.inner_steps):
             memory = agent.step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
         return memory.policy
 
     def objective(
-        self, agent: MamlAgent, initialisation: Initialisation, task: Tasks
+        self, agent: MAMLAgent, initialization: Initialization, task: Tasks
     ) -> tuple[Float[Array, ""], Distribution]:
         """mean(ρ A) of one task's outer round, importance-weighted from the adapted policy that
         acted to the one that θ now adapts to; and that one's distributions over actions."""
-        policy = self._adapted(agent, initialisation, task)
+        policy = self._adapted(agent, initialization, task)
         outer = task.outer
-        new = policy(outer.seen, task.context)
+        new = policy(outer.inputs, task.context)
         log_ratio = jnp.where(outer.weight > 0, new.log_prob(outer.action) - outer.log_prob, 0.0)
         return jnp.sum(outer.weight * jnp.exp(log_ratio) * outer.advantage), new
 
-    def _trpo(self, agent: MamlAgent, state: MamlState, tasks: Tasks):
+    def _trpo(self, agent: MAMLAgent, state: MAMLState, tasks: Tasks):
         """Ascend the objective within `max_kl` of the adapted policies that acted."""
-        start, unflatten = ravel_pytree(state.initialisation)
+        start, unflatten = ravel_pytree(state.initialization)
         number = tasks.outer.weight.shape[0]
 
         def surrogate(theta: Vector, task: Tasks):
@@ -320,7 +320,7 @@ class Maml(AbstractLearner):
             "entropy": mean(jnp.mean(entropy)),
             "gradient_norm": jnp.linalg.norm(gradient),
         }
-        return unflatten(theta), state.optimiser, metrics
+        return unflatten(theta), state.optimizer, metrics
 
     def _thinned(self, tasks: Tasks) -> Tasks:
         """What the Fisher matrix is made of: every n-th step of all rounds and tasks.
@@ -340,14 +340,14 @@ class Maml(AbstractLearner):
         inner = tasks.inner if self.surrogate == "dice" else thin(tasks.inner, 2)
         return tasks._replace(inner=inner, outer=thin(tasks.outer, 1))
 
-    def _ppo(self, agent: MamlAgent, state: MamlState, tasks: Tasks):
+    def _ppo(self, agent: MAMLAgent, state: MAMLState, tasks: Tasks):
         """Adam on ProMP's clipped surrogate after adaptation, a few steps on the same rounds."""
-        transform = optimiser(self.max_gradient_norm)
+        transform = optimizer(self.max_gradient_norm)
         number = tasks.outer.weight.shape[0]
 
-        def loss(initialisation: Initialisation, task: Tasks):
-            policy = self._adapted(agent, initialisation, task)
-            distribution = policy(task.outer.seen, task.context)
+        def loss(initialization: Initialization, task: Tasks):
+            policy = self._adapted(agent, initialization, task)
+            distribution = policy(task.outer.inputs, task.context)
             outer = task.outer
             value, moved = clipped_policy_loss(
                 distribution.log_prob(outer.action),
@@ -360,25 +360,25 @@ class Maml(AbstractLearner):
             return value, {"loss/policy": value, "entropy": entropy, **moved}
 
         def epoch(carry, _):
-            initialisation, adam, going = carry
+            initialization, adam, going = carry
 
             def accumulate(total, task: Tasks):
                 (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(
-                    initialisation, task
+                    initialization, task
                 )
                 return jax.tree.map(lambda t, x: t + x / number, total, (metrics, gradient)), None
 
             first = jax.tree.map(lambda x: x[0], tasks)
-            shapes = jax.eval_shape(loss, initialisation, first)[1]
-            zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, initialisation))
+            shapes = jax.eval_shape(loss, initialization, first)[1]
+            zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, initialization))
             metrics, gradient = mean(lax.scan(accumulate, zero, tasks)[0])
             metrics["gradient_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
-            stepped = descend(transform, gradient, adam, initialisation, self.learning_rate)
+            stepped = descend(transform, gradient, adam, initialization, self.learning_rate)
             going = going & (metrics["kl"] <= 1.5 * self.target_kl)
-            kept = select(going, stepped, (initialisation, adam))
+            kept = select(going, stepped, (initialization, adam))
             return (*kept, going), {**metrics, "epochs": going.astype(jnp.float32)}
 
-        begin = (state.initialisation, state.optimiser, jnp.ones((), bool))
-        (initialisation, adam, _), metrics = lax.scan(epoch, begin, length=self.epochs)
+        begin = (state.initialization, state.optimizer, jnp.ones((), bool))
+        (initialization, adam, _), metrics = lax.scan(epoch, begin, length=self.epochs)
         taken = jnp.sum(metrics.pop("epochs"))
-        return initialisation, adam, {**jax.tree.map(jnp.mean, metrics), "epochs": taken}
+        return initialization, adam, {**jax.tree.map(jnp.mean, metrics), "epochs": taken}

@@ -32,13 +32,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, Action, Carry, Context, Info, Obs, Space, Transition
 from ..rl.baseline import episode_advantages
-from ..rl.normalise import Normaliser
+from ..rl.normalize import Normalizer
 from ..rl.policy import Policy, is_image, perceive
 
 Surrogate = Literal["log_likelihood", "likelihood_ratio", "dice"]
 
 
-class Initialisation(eqx.Module):
+class Initialization(eqx.Module):
     """What is meta-learned, θ and perhaps α."""
 
     policy: Policy
@@ -58,29 +58,29 @@ class FastWeights(eqx.Module):
 
 class Batch(NamedTuple):
     """A round of one task, prepared for learning: no leaf depends on θ. Every leaf
-    `[width · time, …]`, episode by episode."""
+    `[episodes · time, …]`, episode by episode."""
 
-    seen: Array
+    inputs: Array
     """What the network is given."""
     action: Array
     log_prob: Float[Array, " steps"]
     """Under the policy that acted."""
     advantage: Float[Array, " steps"]
-    """Standardised."""
+    """Standardized."""
     weight: Float[Array, " steps"]
     """Of each step in a mean over all: sums to 1, 0 on padding."""
 
 
 def log_ratios(policy: Policy, context: Context, batch: Batch) -> Float[Array, " steps"]:
     """log ρ of each step; 0 on padding, whose actions may be anything."""
-    log_prob = policy(batch.seen, context).log_prob(batch.action)
+    log_prob = policy(batch.inputs, context).log_prob(batch.action)
     return jnp.where(batch.weight > 0, log_prob - batch.log_prob, 0.0)
 
 
 def surrogate_return(
-    policy: Policy, context: Context, batch: Batch, surrogate: Surrogate, width: int
+    policy: Policy, context: Context, batch: Batch, surrogate: Surrogate, episodes_per_round: int
 ) -> Float[Array, ""]:
-    """J(θ; round); `width` is the number of episodes in the batch."""
+    """J(θ; round); `episodes_per_round` is the number of episodes in the batch."""
     log_ratio = log_ratios(policy, context, batch)
     if surrogate == "log_likelihood":
         # Up to a constant, log π_old, which moves no gradient.
@@ -88,34 +88,34 @@ def surrogate_return(
     elif surrogate == "likelihood_ratio":
         gain = jnp.exp(log_ratio)
     else:
-        per_step = log_ratio.reshape(width, -1)
+        per_step = log_ratio.reshape(episodes_per_round, -1)
         upto = jnp.cumsum(per_step, axis=1)
         gain = (jnp.exp(upto) - jnp.exp(upto - per_step)).reshape(-1)
     return jnp.sum(batch.weight * gain * batch.advantage)
 
 
-class MamlAgent(AbstractAgent):
+class MAMLAgent(AbstractAgent):
     """Starts every task from the meta-learned θ; each adaptation is one gradient step."""
 
-    initialisation: Initialisation
-    normaliser: Normaliser | None
+    initialization: Initialization
+    normalizer: Normalizer | None
     inner_learning_rate: Float[Array, ""]
     """α, where it is not learned."""
-    later_rate: Float[Array, "*steps"]
+    later_step_factor: Float[Array, "*steps"]
     """Factor on α at steps beyond the `inner_steps` that training took: one for all, or `[steps]`, one
     for each, the last for all after."""
     discount: Float[Array, ""]
-    trace: Float[Array, ""]
+    gae_lambda: Float[Array, ""]
     space: Space = eqx.field(static=True)
     """The observation space."""
     inner_steps: int = eqx.field(static=True)
     surrogate: Surrogate = eqx.field(static=True)
     first_order: bool = eqx.field(static=True)
-    width: int = eqx.field(static=True)
+    episodes_per_round: int = eqx.field(static=True)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray | None = None) -> FastWeights:
-        return FastWeights(self.initialisation.policy, context, jnp.zeros((), jnp.int32))
+        return FastWeights(self.initialization.policy, context, jnp.zeros((), jnp.int32))
 
     def begin(self, memory: FastWeights, key: PRNGKeyArray) -> Carry:
         return ()
@@ -123,7 +123,7 @@ class MamlAgent(AbstractAgent):
     def act(
         self, memory: FastWeights, carry: Carry, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, Carry, Info]:
-        distribution = memory.policy(perceive(self.space, self.normaliser, obs), memory.context)
+        distribution = memory.policy(perceive(self.space, self.normalizer, obs), memory.context)
         action = distribution.mode() if self.greedy else distribution.sample(key)
         return action, carry, {"log_prob": distribution.log_prob(action)}
 
@@ -139,32 +139,32 @@ class MamlAgent(AbstractAgent):
         return self.step(memory, self.prepare(episodes))
 
     def prepare(self, episodes: Transition) -> Batch:
-        """A round `[width, time, …]` of one task with its advantages, over a baseline fitted to
+        """A round `[episodes, time, …]` of one task with its advantages, over a baseline fitted to
         this round alone."""
-        seen = perceive(self.space, self.normaliser, episodes.obs)
+        inputs = perceive(self.space, self.normalizer, episodes.obs)
         valid = episodes.valid
         advantage = episode_advantages(
-            None if is_image(self.space) else seen,
+            None if is_image(self.space) else inputs,
             episodes.reward,
             valid,
             self.discount,
-            self.trace,
+            self.gae_lambda,
         )
         weight = valid / jnp.maximum(jnp.sum(valid), 1)
-        batch = Batch(seen, episodes.action, episodes.info["log_prob"], advantage, weight)
+        batch = Batch(inputs, episodes.action, episodes.info["log_prob"], advantage, weight)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
         return lax.stop_gradient(flat)
 
     def step(self, memory: FastWeights, batch: Batch) -> FastWeights:
         """θ' = θ + α ∇J(θ). The outer loop differentiates through this very function."""
         gradient = jax.grad(surrogate_return)(
-            memory.policy, memory.context, batch, self.surrogate, self.width
+            memory.policy, memory.context, batch, self.surrogate, self.episodes_per_round
         )
         if self.first_order:
             gradient = lax.stop_gradient(gradient)
-        beyond, factors = memory.steps - self.inner_steps, jnp.atleast_1d(self.later_rate)
+        beyond, factors = memory.steps - self.inner_steps, jnp.atleast_1d(self.later_step_factor)
         later = jnp.where(beyond < 0, 1.0, factors[jnp.clip(beyond, 0, len(factors) - 1)])
-        rates = self.initialisation.rates
+        rates = self.initialization.rates
         if rates is None:
             rates = jax.tree.map(lambda _: self.inner_learning_rate, memory.policy)
         policy = jax.tree.map(

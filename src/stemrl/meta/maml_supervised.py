@@ -40,13 +40,13 @@ Rates = Literal["fixed", "tensor", "element"]
 class SupervisedMamlState(eqx.Module):
     """Everything that supervised MAML knows."""
 
-    initialisation: "Initialisation"
-    optimiser: optax.OptState
+    initialization: "Initialization"
+    optimizer: optax.OptState
     updates: Int[Array, ""]
     key: PRNGKeyArray
 
 
-class Initialisation(eqx.Module):
+class Initialization(eqx.Module):
     """What is learned: θ and, if the inner rates are learned, those."""
 
     network: MLP
@@ -104,9 +104,9 @@ class SupervisedMaml(AbstractSupervisedLearner):
                 ),
                 network,
             )
-        initialisation = Initialisation(network, rates)
-        adam = optax.scale_by_adam().init(initialisation)  # pyright: ignore[reportArgumentType]
-        return SupervisedMamlState(initialisation, adam, jnp.zeros((), jnp.int32), key)
+        initialization = Initialization(network, rates)
+        adam = optax.scale_by_adam().init(initialization)  # pyright: ignore[reportArgumentType]
+        return SupervisedMamlState(initialization, adam, jnp.zeros((), jnp.int32), key)
 
     def update(
         self, family: AbstractSupervisedFamily, state: SupervisedMamlState
@@ -114,16 +114,16 @@ class SupervisedMaml(AbstractSupervisedLearner):
         key, draw_key = jax.random.split(state.key)
         train, test = self.draw(family, draw_key)
         (_, metrics), gradient = jax.value_and_grad(self.objective, argnums=1, has_aux=True)(
-            family, state.initialisation, train, test
+            family, state.initialization, train, test
         )
-        initialisation, adam = descend(
+        initialization, adam = descend(
             optax.scale_by_adam(),
             gradient,
-            state.optimiser,
-            state.initialisation,
+            state.optimizer,
+            state.initialization,
             annealed(self.learning_rate, self.decay_updates, state.updates),
         )
-        return SupervisedMamlState(initialisation, adam, state.updates + 1, key), metrics
+        return SupervisedMamlState(initialization, adam, state.updates + 1, key), metrics
 
     def draw(
         self, family: AbstractSupervisedFamily, key: PRNGKeyArray
@@ -143,36 +143,36 @@ class SupervisedMaml(AbstractSupervisedLearner):
     def objective(
         self,
         family: AbstractSupervisedFamily,
-        initialisation: Initialisation,
+        initialization: Initialization,
         train: Examples,
         test: Examples,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """mean_i L(θᵢ'; testᵢ), and with it the loss before adaptation, on the training sets."""
 
         def one(train: Examples, test: Examples):
-            before = family.loss(initialisation.network(train.x), train.y)
-            network = self.adapt(family, initialisation, train, self.inner_steps)
+            before = family.loss(initialization.network(train.x), train.y)
+            network = self.adapt(family, initialization, train, self.inner_steps)
             return before, family.loss(network(test.x), test.y)
 
         before, after = (jnp.mean(losses) for losses in jax.vmap(one)(train, test))
         metrics = {"loss/before": before, "loss/after": after}
-        if initialisation.rates is not None:
-            rates = [jnp.mean(rate) for rate in jax.tree.leaves(initialisation.rates)]
+        if initialization.rates is not None:
+            rates = [jnp.mean(rate) for rate in jax.tree.leaves(initialization.rates)]
             metrics["inner_rate"] = jnp.mean(jnp.stack(rates))
         return after, metrics
 
     def adapt(
         self,
         family: AbstractSupervisedFamily,
-        initialisation: Initialisation,
+        initialization: Initialization,
         train: Examples,
         steps: int,
     ) -> MLP:
         """θ' after `steps` gradient steps on the training set of one task, all on all of it. The
         outer loss differentiates through this very method."""
-        rates = initialisation.rates
+        rates = initialization.rates
         if rates is None:
-            rates = jax.tree.map(lambda _: self.inner_learning_rate, initialisation.network)
+            rates = jax.tree.map(lambda _: self.inner_learning_rate, initialization.network)
 
         def loss(network: MLP) -> Float[Array, ""]:
             return family.loss(network(train.x), train.y)
@@ -185,7 +185,7 @@ class SupervisedMaml(AbstractSupervisedLearner):
 
         # A loop of few steps is cheaper written out.
         unroll = steps if steps <= 5 else 1
-        return lax.scan(step, initialisation.network, None, steps, unroll=max(unroll, 1))[0]
+        return lax.scan(step, initialization.network, None, steps, unroll=max(unroll, 1))[0]
 
     def fit(
         self,
@@ -195,5 +195,5 @@ class SupervisedMaml(AbstractSupervisedLearner):
         steps: int | None = None,
     ) -> MLP:
         return self.adapt(
-            family, state.initialisation, train, self.inner_steps if steps is None else steps
+            family, state.initialization, train, self.inner_steps if steps is None else steps
         )

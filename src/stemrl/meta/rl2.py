@@ -6,7 +6,7 @@ it and should do well over all of them, exploration included. The idea: make the
 itself a recurrent network. At each step it reads the observation and what came of its previous
 action (that action, its reward, whether the episode ended), and its hidden state lives on from
 episode to episode of a trial; at a new task it is cleared. Trained by an ordinary RL method to
-maximise the return of whole trials,
+maximize the return of whole trials,
 
     max_θ  E_{M ∼ p(M)} E_{π_θ} [ Σ_{t=0}^{trial} γᵗ r_t ],
 
@@ -28,25 +28,25 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..core import AbstractLearner, Context, Problem, UserError
 from ..networks import Cell, MemoryState
 from ..rl import (
-    Live,
-    Normaliser,
+    Normalizer,
     RewardScaler,
-    Stream,
-    enter,
+    Rollout,
+    RolloutState,
+    begin_rollout,
     flatten,
-    generalised_advantages,
+    generalized_advantages,
     is_image,
     observation_size,
     perceive,
-    stream,
+    rollout,
 )
 from ..rl.fitting import (
     annealed,
     explained_variance,
     fit,
-    optimiser,
+    optimizer,
     require_positive,
-    standardise,
+    standardize,
     weighted_mean,
 )
 from ..rl.ppo import clipped_policy_loss, value_loss
@@ -56,7 +56,7 @@ from .history import HistoryAgent, RecurrentActorCritic, history_agent
 class Chunk(NamedTuple):
     """What `collect` hands to `learn`."""
 
-    stream: Stream
+    rollout: Rollout
     """`[time, lanes, …]`."""
     hidden: MemoryState
     """Before the first step, `[lanes, …]`."""
@@ -69,7 +69,7 @@ class Lanes(NamedTuple):
 
     hidden: MemoryState
     """Before the first step, `[lanes, …]`."""
-    seen: Array
+    inputs: Array
     previous: Array
     context: Context
     reset: Bool[Array, "lanes time"]
@@ -87,14 +87,14 @@ def trial_advantages(
     last_value: Float[Array, ""],
     trial_end: Bool[Array, " time"],
     discount: float | Array,
-    trace: float | Array,
+    gae_lambda: float | Array,
 ) -> Float[Array, " time"]:
     """GAE in units of trials: the value of the next *step*, be it the next episode's first, stands
     for what follows, up to the trial's end, after which nothing does. `last_value` is that of what
     follows the sequence."""
     next_value = jnp.append(value[1:], last_value)
-    return generalised_advantages(
-        reward, value, next_value, ~trial_end, ~trial_end, discount, trace
+    return generalized_advantages(
+        reward, value, next_value, ~trial_end, ~trial_end, discount, gae_lambda
     )
 
 
@@ -103,11 +103,11 @@ def evaluate_lanes(
 ) -> tuple[Float[Array, "time lanes"], Float[Array, "time lanes"], Float[Array, "time lanes"]]:
     """Log-probability of the actions taken, entropy and value at every step, `[time, lanes]`, by
     running the memory over the lanes again."""
-    seen, previous, context, reset, action = jax.tree.map(
+    inputs, previous, context, reset, action = jax.tree.map(
         lambda x: jnp.swapaxes(x, 0, 1),
-        (lanes.seen, lanes.previous, lanes.context, lanes.reset, lanes.action),
+        (lanes.inputs, lanes.previous, lanes.context, lanes.reset, lanes.action),
     )
-    x = networks.read(seen, previous, context)
+    x = networks.read(inputs, previous, context)
     _, output = networks.cell.unroll(lanes.hidden, x, reset)
     distribution, value = networks.heads(output, x)
     return distribution.log_prob(action), distribution.entropy(), value
@@ -130,20 +130,20 @@ def rl2_loss(
     return loss, {"loss/policy": policy, "loss/value": fitted, "entropy": entropy, **moved}
 
 
-class Rl2State(eqx.Module):
+class RL2State(eqx.Module):
     """Everything that RL² knows."""
 
     networks: RecurrentActorCritic
-    optimiser: optax.OptState
-    observations: Normaliser
-    rewards: Normaliser
+    optimizer: optax.OptState
+    observations: Normalizer
+    rewards: Normalizer
     scaler: RewardScaler
-    live: Live
+    rollout_state: RolloutState
     updates: Int[Array, ""]
     key: PRNGKeyArray
 
 
-class Rl2(AbstractLearner):
+class RL2(AbstractLearner):
     """RL² with PPO: a recurrent policy over the history of a whole trial."""
 
     name: ClassVar[str] = "rl2"
@@ -152,10 +152,10 @@ class Rl2(AbstractLearner):
     """The memory: gru, lstm or delta (fast weights)."""
     hidden_size: int = eqx.field(static=True, default=64)
     """Entries of the memory's output (the authors': 256)."""
-    span: int = eqx.field(static=True, default=0)
+    chrono_span: int = eqx.field(static=True, default=0)
     """Steps over which the memory's entries start out forgetting, each over its own share (Tallec and
     Ollivier 1804.11188): about the length of a trial. 0: over one or two steps, all alike."""
-    between: int = eqx.field(static=True, default=0)
+    head_hidden_size: int = eqx.field(static=True, default=0)
     """Entries of a ReLU layer between the memory and the heads, which sees the input too; none if 0."""
     previous_observation: bool = eqx.field(static=True, default=False)
     """Whether the observation at which the previous action was taken is read again with what came of
@@ -176,8 +176,8 @@ class Rl2(AbstractLearner):
     """Updates over which the step size falls linearly to zero; constant if none."""
     discount: float = 0.99
     """Discount factor γ, a step; it runs on from episode to episode of a trial."""
-    trace: float = 0.95
-    """λ of generalised advantage estimation (the authors' code: 0.3 on bandits)."""
+    gae_lambda: float = 0.95
+    """λ of generalized advantage estimation (the authors' code: 0.3 on bandits)."""
     clip: float = 0.2
     """How far a probability ratio may move before it stops counting, ε (the authors': 0.1)."""
     value_weight: float = 0.5
@@ -192,23 +192,25 @@ class Rl2(AbstractLearner):
     """Stop an update's epochs beyond 1.5 times this KL divergence (nats); never if none."""
     initial_std: float = 1.0
     """First standard deviation of continuous actions, whose range is [−1, 1]."""
-    normalise_observations: bool = eqx.field(static=True, default=True)
+    normalize_observations: bool = eqx.field(static=True, default=True)
     """Whether observations and previous rewards are read by their running mean and deviation."""
-    normalise_rewards: bool = eqx.field(static=True, default=True)
+    normalize_rewards: bool = eqx.field(static=True, default=True)
     """Whether rewards to learn from are divided by the deviation of the discounted return."""
 
     def __check_init__(self):
         require_positive(self, "hidden_size", "trials", "batch_steps", "epochs", "minibatches")
         if self.episodes < 0:
             raise UserError(f"episodes must be 0 (as the family says) or more, not {self.episodes}")
-        if min(self.span, self.between) < 0:
+        if min(self.chrono_span, self.head_hidden_size) < 0:
             raise UserError(
-                f"span and between must be at least 0, not {self.span} and {self.between}"
+                f"chrono_span and head_hidden_size must be at least 0, not {self.chrono_span} and {self.head_hidden_size}"
             )
         if self.cell not in get_args(Cell):
             raise UserError(f"cell must be one of {', '.join(get_args(Cell))}, not {self.cell!r}")
-        if self.span and self.cell == "delta":
-            raise UserError("span is for gru and lstm; the delta rule forgets nothing by itself")
+        if self.chrono_span and self.cell == "delta":
+            raise UserError(
+                "chrono_span is for gru and lstm; the delta rule forgets nothing by itself"
+            )
 
     def trial_episodes(self, problem: Problem) -> int:
         """Episodes a trial."""
@@ -220,7 +222,7 @@ class Rl2(AbstractLearner):
         lanes = max(1, round(self.batch_steps / steps / self.minibatches)) * self.minibatches
         return steps, lanes
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> Rl2State:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> RL2State:
         network_key, live_key, key = jax.random.split(key, 3)
         lanes = self.shape(problem)[1]
         networks = RecurrentActorCritic.of(
@@ -228,60 +230,60 @@ class Rl2(AbstractLearner):
             self.cell,
             self.hidden_size,
             initial_std=self.initial_std,
-            span=self.span,
-            between=self.between,
+            chrono_span=self.chrono_span,
+            head_hidden_size=self.head_hidden_size,
             previous_observation=self.previous_observation,
             key=network_key,
         )
-        observations = Normaliser.of(observation_size(problem.source.observation_space))
-        rewards = Normaliser.of(1)
+        observations = Normalizer.of(observation_size(problem.source.observation_space))
+        rewards = Normalizer.of(1)
         agent = history_agent(problem.source, networks, observations, rewards)
-        return Rl2State(
+        return RL2State(
             networks=networks,
-            optimiser=optimiser(self.max_gradient_norm).init(networks),  # pyright: ignore
+            optimizer=optimizer(self.max_gradient_norm).init(networks),  # pyright: ignore
             observations=observations,
             rewards=rewards,
             scaler=RewardScaler.of(lanes),
-            live=enter(agent, problem, problem.source, live_key, lanes),
+            rollout_state=begin_rollout(agent, problem, problem.source, live_key, lanes),
             updates=jnp.zeros((), jnp.int32),
             key=key,
         )
 
-    def collect(self, problem: Problem, state: Rl2State) -> tuple[Rl2State, Chunk]:
+    def collect(self, problem: Problem, state: RL2State) -> tuple[RL2State, Chunk]:
         key, stream_key, value_key = jax.random.split(state.key, 3)
         steps, lanes = self.shape(problem)
         agent = self.agent(problem, state)
-        live, experience = stream(
+        rollout_state, experience = rollout(
             agent,
             problem,
             problem.source,
-            state.live,
+            state.rollout_state,
             stream_key,
             steps,
             self.trial_episodes(problem),
         )
-        last_value = value_of(agent, live, jax.random.split(value_key, lanes))
-        chunk = Chunk(experience, state.live.carry.hidden, last_value)
-        return eqx.tree_at(lambda s: (s.live, s.key), state, (live, key)), chunk
+        last_value = value_of(agent, rollout_state, jax.random.split(value_key, lanes))
+        chunk = Chunk(experience, state.rollout_state.carry.hidden, last_value)
+        return eqx.tree_at(lambda s: (s.rollout_state, s.key), state, (rollout_state, key)), chunk
 
     def learn(
-        self, problem: Problem, state: Rl2State, experience: Chunk
-    ) -> tuple[Rl2State, dict[str, Array]]:
+        self, problem: Problem, state: RL2State, experience: Chunk
+    ) -> tuple[RL2State, dict[str, Array]]:
         key, fit_key = jax.random.split(state.key)
-        space, steps = problem.source.observation_space, experience.stream.transitions
+        space, steps = problem.source.observation_space, experience.rollout.transitions
         reward, scaler = steps.reward, state.scaler
-        if self.normalise_rewards:
-            scaler = scaler.update(reward, experience.stream.trial_end, self.discount)
+        if self.normalize_rewards:
+            scaler = scaler.update(reward, experience.rollout.trial_end, self.discount)
             reward = scaler(reward)
         lanes, value = self.lanes_of(problem, state, experience, reward)
         over = self.anneal_updates if self.anneal_entropy else None
         entropy_weight = annealed(self.entropy_weight, over, state.updates)
-        networks, optimiser_state, metrics = fit(
+        networks, optimizer_state, metrics = fit(
             lambda networks, lanes: rl2_loss(
                 networks, lanes, self.clip, self.value_weight, entropy_weight
             ),
             state.networks,
-            state.optimiser,
+            state.optimizer,
             lanes,
             fit_key,
             epochs=self.epochs,
@@ -292,26 +294,26 @@ class Rl2(AbstractLearner):
         )
         # What acted is what was learned from: the new statistics serve from the next step on.
         observations, rewards = state.observations, state.rewards
-        if self.normalise_observations:
+        if self.normalize_observations:
             rewards = rewards.update(steps.reward[..., None])
             if not is_image(space):
                 observations = observations.update(flatten(space, steps.obs))
         metrics = {
-            "return": experience.stream.mean_return(),
-            **by_episode(experience.stream, self.trial_episodes(problem)),
+            "return": experience.rollout.mean_return(),
+            **by_episode(experience.rollout, self.trial_episodes(problem)),
             **metrics,
             "explained_variance": explained_variance(
                 value, lanes.target, jnp.ones_like(lanes.target)
             ),
         }
         return (
-            Rl2State(
+            RL2State(
                 networks=networks,
-                optimiser=optimiser_state,
+                optimizer=optimizer_state,
                 observations=observations,
                 rewards=rewards,
                 scaler=scaler,
-                live=state.live,
+                rollout_state=state.rollout_state,
                 updates=state.updates + 1,
                 key=key,
             ),
@@ -321,59 +323,63 @@ class Rl2(AbstractLearner):
     def lanes_of(
         self,
         problem: Problem,
-        state: Rl2State,
+        state: RL2State,
         experience: Chunk,
         reward: Float[Array, "time lanes"],
     ) -> tuple[Lanes, Float[Array, "lanes time"]]:
-        """The experience as lanes with advantages (standardised) and value targets, and the values
+        """The experience as lanes with advantages (standardized) and value targets, and the values
         that the agent itself saw. `reward` is the scaled one."""
-        steps = experience.stream.transitions
+        steps = experience.rollout.transitions
         value = steps.info["value"]
         advantage = jax.vmap(trial_advantages, (1, 1, 0, 1, None, None), 1)(
             reward,
             value,
             experience.last_value,
-            experience.stream.trial_end,
+            experience.rollout.trial_end,
             self.discount,
-            self.trace,
+            self.gae_lambda,
         )
-        seen = perceive(problem.source.observation_space, state.observations, steps.obs)
+        inputs = perceive(problem.source.observation_space, state.observations, steps.obs)
         by_time = Lanes(
             hidden=None,
-            seen=seen,
+            inputs=inputs,
             previous=self.agent(problem, state).perceive_previous(steps.info["previous"]),
             context=steps.info["context"],
-            reset=experience.stream.trial_start,
+            reset=experience.rollout.trial_start,
             action=steps.action,
             log_prob=steps.info["log_prob"],
-            advantage=standardise(advantage, jnp.ones_like(advantage)),
+            advantage=standardize(advantage, jnp.ones_like(advantage)),
             target=advantage + value,
         )
         by_lane = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), by_time)
         return by_lane._replace(hidden=experience.hidden), value.T
 
-    def agent(self, problem: Problem, state: Rl2State) -> HistoryAgent:
+    def agent(self, problem: Problem, state: RL2State) -> HistoryAgent:
         return history_agent(problem.source, state.networks, state.observations, state.rewards)
 
-    def steps(self, problem: Problem) -> int:
+    def steps_per_update(self, problem: Problem) -> int:
         steps, lanes = self.shape(problem)
         return steps * lanes
 
 
 @eqx.filter_jit
-def value_of(agent: HistoryAgent, live: Live, keys: PRNGKeyArray) -> Float[Array, " lanes"]:
+def value_of(
+    agent: HistoryAgent, rollout_state: RolloutState, keys: PRNGKeyArray
+) -> Float[Array, " lanes"]:
     """The value of what follows in every lane. (Compiled here for worlds stepped on the host.)"""
-    return jax.vmap(agent.act)(live.memory, live.carry, live.obs, keys)[2]["value"]
+    return jax.vmap(agent.act)(rollout_state.memory, rollout_state.carry, rollout_state.obs, keys)[
+        2
+    ]["value"]
 
 
-def by_episode(stream: Stream, episodes: int) -> dict[str, Array]:
+def by_episode(rollout: Rollout, episodes: int) -> dict[str, Array]:
     """Mean return of a trial's first and last episodes, among those that ended in this chunk."""
-    ended = stream.transitions.ended
+    ended = rollout.transitions.ended
 
     def mean(which: Any) -> Array:
-        return weighted_mean(stream.score, (ended & which).astype(jnp.float32))
+        return weighted_mean(rollout.score, (ended & which).astype(jnp.float32))
 
     return {
-        "return/first": mean(stream.episode == 0),
-        "return/last": mean(stream.episode == episodes - 1),
+        "return/first": mean(rollout.episode == 0),
+        "return/last": mean(rollout.episode == episodes - 1),
     }

@@ -1,12 +1,12 @@
 """Multi-task learning: one policy for many tasks, told which."""
 
-from .her import Her, HerState
+from .her import HER, HERState
 from .relabel import Episode, Strategy, draw_relabelled, draw_steps, hindsight
 
 __all__ = [
+    "HER",
     "Episode",
-    "Her",
-    "HerState",
+    "HERState",
     "Strategy",
     "draw_relabelled",
     "draw_steps",

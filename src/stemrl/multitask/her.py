@@ -41,20 +41,20 @@ class Played(NamedTuple):
     """One episode a task: `[episodes, 1, 1, time, …]`."""
 
 
-class HerState(eqx.Module):
+class HERState(eqx.Module):
     """Everything that HER knows."""
 
     network: Network
     """Q(s, ·, g)."""
     target: Network
     """Its slow copy, Q̄."""
-    optimiser: optax.OptState
+    optimizer: optax.OptState
     replay: Replay
     """Of whole episodes."""
     key: PRNGKeyArray
 
 
-class Her(AbstractLearner):
+class HER(AbstractLearner):
     """DQN with hindsight, on families with goals and discrete actions; reveal must be `context`."""
 
     name: ClassVar[str] = "her"
@@ -94,21 +94,21 @@ class Her(AbstractLearner):
             known = ", ".join(get_args(Strategy))
             raise UserError(f"strategy must be one of {known}, not {self.strategy!r}")
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> HerState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> HERState:
         _require_goals(self, problem)
         network_key, key = jax.random.split(key)
         network = q_network(self, problem, self.hidden, key=network_key)
-        return HerState(
+        return HERState(
             network=network,
             target=network,
-            optimiser=optax.scale_by_adam().init(network),  # pyright: ignore[reportArgumentType]
+            optimizer=optax.scale_by_adam().init(network),  # pyright: ignore[reportArgumentType]
             replay=Replay.of(
                 Episode.empty(problem), -(-self.capacity // self.episodes) * self.episodes
             ),
             key=key,
         )
 
-    def collect(self, problem: Problem, state: HerState) -> tuple[HerState, Played]:
+    def collect(self, problem: Problem, state: HERState) -> tuple[HERState, Played]:
         key, task_key, play_key = jax.random.split(state.key, 3)
         family = problem.source
         params = family.tasks(task_key, "train", self.episodes)
@@ -118,8 +118,8 @@ class Her(AbstractLearner):
         return eqx.tree_at(lambda s: s.key, state, key), Played(params, trials)
 
     def learn(
-        self, problem: Problem, state: HerState, experience: Played
-    ) -> tuple[HerState, dict[str, Array]]:
+        self, problem: Problem, state: HERState, experience: Played
+    ) -> tuple[HERState, dict[str, Array]]:
         key, draw_key = jax.random.split(state.key)
         replay = state.replay.add(Episode.played(*experience))
 
@@ -141,14 +141,14 @@ class Her(AbstractLearner):
         batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
         # Batch by batch, for the layers of all of them together would not fit the cache.
         next_values = lax.map(lambda b: state.target(b.next_obs, b.context), batches)
-        (network, optimiser_state), metrics = lax.scan(
-            self._step, (state.network, state.optimiser), (batches, next_values)
+        (network, optimizer_state), metrics = lax.scan(
+            self._step, (state.network, state.optimizer), (batches, next_values)
         )
         target = jax.tree.map(
             lambda slow, now: slow + self.target_rate * (now - slow), state.target, network
         )
-        state = HerState(
-            network=network, target=target, optimiser=optimiser_state, replay=replay, key=key
+        state = HERState(
+            network=network, target=target, optimizer=optimizer_state, replay=replay, key=key
         )
         trials = experience.trials
         solved = trials.transitions.events.get("success")
@@ -159,7 +159,7 @@ class Her(AbstractLearner):
 
     def _step(self, carry: tuple, batch: tuple[Row, Float[Array, "batch actions"]]):
         """One gradient step."""
-        network, optimiser_state = carry
+        network, optimizer_state = carry
         rows, next_values = batch
         chosen_by = network(rows.next_obs, rows.context) if self.double else None
         target = bellman_targets(
@@ -170,22 +170,22 @@ class Her(AbstractLearner):
         loss, gradient = jax.value_and_grad(
             lambda network: q_loss(network(rows.obs, rows.context), rows.action, target)
         )(network)
-        network, optimiser_state = descend(
-            optax.scale_by_adam(), gradient, optimiser_state, network, self.learning_rate
+        network, optimizer_state = descend(
+            optax.scale_by_adam(), gradient, optimizer_state, network, self.learning_rate
         )
-        return (network, optimiser_state), {"loss/value": loss, "value": jnp.mean(target)}
+        return (network, optimizer_state), {"loss/value": loss, "value": jnp.mean(target)}
 
-    def agent(self, problem: Problem, state: HerState) -> QAgent:
+    def agent(self, problem: Problem, state: HERState) -> QAgent:
         return self._agent(problem, state, 0.0)
 
-    def _agent(self, problem: Problem, state: HerState, exploration: float | Array) -> QAgent:
+    def _agent(self, problem: Problem, state: HERState, exploration: float | Array) -> QAgent:
         return QAgent(
             network=state.network,
             exploration=jnp.asarray(exploration, jnp.float32),
             space=problem.source.observation_space,
         )
 
-    def steps(self, problem: Problem) -> int:
+    def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import AbstractGoalFamily, Params, Problem, to_world
+from ..core import AbstractGoalFamily, Params, Problem, unscale_action
 from ..rl.play import Trials, like, select
 from ..rl.replay import Row
 
@@ -117,6 +117,6 @@ def judge(
     family: AbstractGoalFamily, obs: Array, action: Array, next_obs: Array, params: Params
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """The rewards of `n` steps under the goals in `params`, and where the episode carries on."""
-    action = jax.vmap(lambda a: to_world(family.action_space, a))(action)
+    action = jax.vmap(lambda a: unscale_action(family.action_space, a))(action)
     reward, terminated = jax.vmap(family.reward)(obs, action, next_obs, params)
     return jnp.asarray(reward, jnp.float32), 1.0 - terminated.astype(jnp.float32)

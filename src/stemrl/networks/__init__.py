@@ -4,18 +4,18 @@ from .cells import Cell, memory_cell
 from .fast_weights import DeltaMemory
 from .memory import AbstractMemoryCell, MemoryState
 from .mlp import MLP, Activation, ConvEncoder, Linear, activate
-from .recurrent import Gru, Lstm
+from .recurrent import GRU, LSTM
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "MLP",
     "AbstractMemoryCell",
     "Activation",
     "Cell",
     "ConvEncoder",
     "DeltaMemory",
-    "Gru",
     "Linear",
-    "Lstm",
     "MemoryState",
     "activate",
     "memory_cell",

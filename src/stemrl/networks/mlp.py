@@ -88,10 +88,10 @@ class ConvEncoder(eqx.Module):
     ):
         """**Arguments:** the image's shape, the number of features, channels of each layer."""
         *keys, last = jax.random.split(key, len(channels) + 1)
-        initialise = jax.nn.initializers.he_normal(in_axis=(0, 1, 2))
+        initialize = jax.nn.initializers.he_normal(in_axis=(0, 1, 2))
         sizes = (shape[2], *channels)
         self.kernels = tuple(
-            initialise(k, (3, 3, i, o)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False)
+            initialize(k, (3, 3, i, o)) for k, i, o in zip(keys, sizes, sizes[1:], strict=False)
         )
         self.biases = tuple(jnp.zeros(o) for o in channels)
         height, width = shape[:2]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from .memory import AbstractMemoryCell, unroll_steps
 
 
-class Gru(AbstractMemoryCell):
+class GRU(AbstractMemoryCell):
     """The gated recurrent unit (Cho 1406.1078), its reset gate behind the recurrent product, so
     that one product a step is enough.
 
@@ -26,12 +26,12 @@ class Gru(AbstractMemoryCell):
     candidate_bias: Float[Array, " size"]
     size: int = eqx.field(static=True)
 
-    def __init__(self, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray):
-        """**Arguments:** entries of an input and of the state; `span` as in `memory_cell`."""
+    def __init__(self, inputs: int, size: int, *, chrono_span: int = 0, key: PRNGKeyArray):
+        """**Arguments:** entries of an input and of the state; `chrono_span` as in `memory_cell`."""
         self.input, self.recurrent = _gates(inputs, size, 3, key)
         self.bias = jnp.zeros(3 * size)
-        if span:
-            self.bias = self.bias.at[size : 2 * size].set(_keeping(size, span, key))
+        if chrono_span:
+            self.bias = self.bias.at[size : 2 * size].set(_keeping(size, chrono_span, key))
         self.candidate_bias = jnp.zeros(size)
         self.size = size
 
@@ -62,7 +62,7 @@ class Gru(AbstractMemoryCell):
         return h, h
 
 
-class Lstm(AbstractMemoryCell):
+class LSTM(AbstractMemoryCell):
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with a forget gate that starts
     open).
 
@@ -75,13 +75,13 @@ class Lstm(AbstractMemoryCell):
     bias: Float[Array, " 4*size"]
     size: int = eqx.field(static=True)
 
-    def __init__(self, inputs: int, size: int, *, span: int = 0, key: PRNGKeyArray):
-        """**Arguments:** entries of an input, and of h and c each; `span` as in `memory_cell`."""
+    def __init__(self, inputs: int, size: int, *, chrono_span: int = 0, key: PRNGKeyArray):
+        """**Arguments:** entries of an input, and of h and c each; `chrono_span` as in `memory_cell`."""
         self.input, self.recurrent = _gates(inputs, size, 4, key)
         # The forget gate starts at σ(1): gradients flow through c from the beginning.
-        keep = _keeping(size, span, key) if span else jnp.ones(size)
+        keep = _keeping(size, chrono_span, key) if chrono_span else jnp.ones(size)
         self.bias = jnp.zeros(4 * size).at[size : 2 * size].set(keep)
-        if span:
+        if chrono_span:
             self.bias = self.bias.at[:size].set(-keep)
         self.size = size
 
@@ -112,9 +112,9 @@ class Lstm(AbstractMemoryCell):
         return jnp.concatenate([h, c], -1), h
 
 
-def _keeping(size: int, span: int, key: PRNGKeyArray) -> Float[Array, " size"]:
-    """Biases b of a gate that keeps: σ(b) = T/(1 + T), T uniform in 1 to `span` − 1."""
-    longest = max(span - 1.0, 1.0)
+def _keeping(size: int, chrono_span: int, key: PRNGKeyArray) -> Float[Array, " size"]:
+    """Biases b of a gate that keeps: σ(b) = T/(1 + T), T uniform in 1 to `chrono_span` − 1."""
+    longest = max(chrono_span - 1.0, 1.0)
     times = jax.random.uniform(jax.random.fold_in(key, _KEEPING), (size,), float, 1.0, longest)
     return jnp.log(times)
 

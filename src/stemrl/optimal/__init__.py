@@ -1,4 +1,4 @@
-"""Exact optima and classical players of the small families: agents like any other, so that the
+"""Exact optima and reference agents of the small families: agents like any other, so that the
 evaluator that judges a method can itself be judged."""
 
 from .bandits import (
@@ -25,20 +25,20 @@ from .gridnavi import (
     goal_known_returns,
     search_returns,
 )
-from .players import (
+from .reference_agents import (
     Optima,
-    RandomPlayer,
+    RandomAgent,
     known_optima,
-    player,
-    players,
     problem_of,
+    reference_agent,
+    reference_agent_names,
 )
 from .tabular import (
     AbstractBelief,
     Average,
     Drawn,
     KnownProcess,
-    TabularPlayer,
+    TabularAgent,
     optimal_action_values,
 )
 
@@ -57,9 +57,9 @@ __all__ = [
     "KnownArms",
     "KnownProcess",
     "Optima",
-    "RandomPlayer",
+    "RandomAgent",
     "Search",
-    "TabularPlayer",
+    "TabularAgent",
     "Thompson",
     "UpperConfidence",
     "bayes_optimal_returns",
@@ -70,9 +70,9 @@ __all__ = [
     "goal_known_returns",
     "known_optima",
     "optimal_action_values",
-    "player",
-    "players",
     "posterior_mean",
     "problem_of",
+    "reference_agent",
+    "reference_agent_names",
     "search_returns",
 ]

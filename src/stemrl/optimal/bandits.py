@@ -1,4 +1,4 @@
-"""Bandit players that know the prior: the classical rules, and the Bayes-optimal one.
+"""Bandit reference agents that know the prior: the classical rules, and the Bayes-optimal one.
 
 Every one is an agent like any other, so the evaluator plays it. All keep the counts of successes
 and failures of each arm, the sufficient statistic of Bernoulli arms with p ~ U(0, 1); they differ
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.special import betaln
 
 from ..core import AbstractAgent, Context, Transition, UserError
-from .told import told
+from .revealed import task_in
 
 Counts = Int[Array, "arms 2"]
 """Successes and failures of each arm."""
@@ -26,11 +26,11 @@ Counts = Int[Array, "arms 2"]
 class KnownArms(AbstractAgent):
     """Always pulls the arm that is best by the probabilities that its context reveals."""
 
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=True)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Int[Array, ""]:
-        return jnp.argmax(told(context)).astype(jnp.int32)
+        return jnp.argmax(task_in(context)).astype(jnp.int32)
 
     def begin(self, memory: Array, key: PRNGKeyArray):
         return ()
@@ -52,7 +52,7 @@ class BanditAgent(AbstractAgent):
 
     rule: AbstractRule
     arms: int = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Counts:
@@ -135,7 +135,7 @@ class Gittins(AbstractRule):
 
 
 class BayesOptimal(AbstractRule):
-    """The exact maximiser of the expected total reward of a trial, read off a table of the best
+    """The exact maximizer of the expected total reward of a trial, read off a table of the best
     arms of every count (a mask of bits, so that ties stay ties)."""
 
     best: Int[Array, " counts"]
@@ -162,7 +162,7 @@ def posterior_mean(counts: Counts) -> Float[Array, " arms"]:
 
 
 def bayes_optimal_value(arms: int, pulls: int) -> float:
-    """The expected total reward of the best possible player of `pulls` pulls on `arms` independent
+    """The expected total reward of the best possible agent of `pulls` pulls on `arms` independent
     arms with p ~ U(0, 1)."""
     return _solve(arms, pulls)[0]
 
@@ -170,11 +170,11 @@ def bayes_optimal_value(arms: int, pulls: int) -> float:
 def bayes_optimal_returns(
     arms: int, pulls: int, probabilities: Float[np.ndarray, "tasks arms"] | None = None
 ) -> Float[np.ndarray, "tasks pulls"]:
-    """What the Bayes-optimal player expects of each pull on arms of these `probabilities`; one
+    """What the Bayes-optimal agent expects of each pull on arms of these `probabilities`; one
     row, the average over p ~ U(0, 1), if they are not given. Exact, ties broken at random.
 
     A count n of successes sᵢ and failures fᵢ is reached with probability W(n) Π pᵢ^sᵢ (1 − pᵢ)^fᵢ,
-    whose W, a sum over the orders in which the player may get there, is the same for every task.
+    whose W, a sum over the orders in which the agent may get there, is the same for every task.
     """
     _, best, offsets = _solve(arms, pulls)
     binomials = _binomials(arms, pulls)

@@ -1,6 +1,6 @@
-"""The exact Bayes-optimal player of `gridnavi`.
+"""The exact Bayes-optimal agent of `gridnavi`.
 
-Until the goal is found nothing is learned but where it is not, so the best player follows one fixed
+Until the goal is found nothing is learned but where it is not, so the best agent follows one fixed
 path of cells; when it steps on the goal it stays, and in later episodes it walks there straight.
 What a path earns is a sum over goals of what finding each at its time is worth, so the best path
 follows by dynamic programming over (goals not yet ruled out, cell), forward in time.
@@ -20,7 +20,7 @@ from ..tasks.gridnavi import MOVES, GridNavi
 
 
 class Knowledge(eqx.Module):
-    """What the player knows of the trial."""
+    """What the agent knows of the trial."""
 
     goal: Int[Array, "2"]
     """−1 until found."""
@@ -33,12 +33,12 @@ class BayesOptimalSearcher(AbstractAgent):
     the start where its context reveals the goal."""
 
     path: Int[Array, " trial_steps"]
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def of(cls, family: GridNavi, episodes: int = 4) -> "BayesOptimalSearcher":
-        """The best player of trials of `episodes` episodes."""
+        """The best agent of trials of `episodes` episodes."""
         search = best_search(family.size, family.horizon, episodes)
         return cls(path=jnp.asarray(search.path))
 
@@ -77,7 +77,7 @@ class GoalSampling(AbstractAgent):
     of every episode, walks to it and stays there until the episode is over."""
 
     goals: Int[Array, "goals 2"]
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Bool[Array, " goals"]:
@@ -117,14 +117,14 @@ class Search(NamedTuple):
 
 
 def goal_known_return(size: int = 5, horizon: int = 15) -> float:
-    """Mean return of an episode for a player that knows the goal: −0.1 until it is reached."""
+    """Mean return of an episode for a agent that knows the goal: −0.1 until it is reached."""
     return float(np.mean(_Grid(size, horizon, 1).known))
 
 
 def goal_known_returns(
     goals: Int[np.ndarray, "tasks 2"], horizon: int = 15
 ) -> Float[np.ndarray, " tasks"]:
-    """Return of an episode for a player that knows the goal, for each goal."""
+    """Return of an episode for a agent that knows the goal, for each goal."""
     distance = np.asarray(goals).sum(axis=1)
     return np.where(
         distance <= horizon, (horizon + 1 - distance) - 0.1 * (distance - 1), -0.1 * horizon
@@ -137,7 +137,7 @@ def search_returns(
     size: int = 5,
     horizon: int = 15,
 ) -> Float[np.ndarray, "tasks episodes"]:
-    """Return of each episode for a player that follows `path` until it has found the goal and then
+    """Return of each episode for a agent that follows `path` until it has found the goal and then
     always walks straight to it, for each goal."""
     goals = np.asarray(goals)
     known = goal_known_returns(goals, horizon)

@@ -1,7 +1,7 @@
-"""Players of tabular processes: the optimum of a known one, and players that learn it.
+"""Reference agents of tabular processes: the optimum of a known one, and reference agents that learn it.
 
 PSRL (Osband 1306.0940) draws one process from the posterior at the start of every episode and
-plays its optimum; the greedy player plays that of the posterior's mean.
+plays its optimum; the greedy agent plays that of the posterior's mean.
 """
 
 import abc
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, Context, Transition
-from .told import told
+from .revealed import task_in
 
 
 def optimal_action_values(
@@ -43,11 +43,11 @@ class KnownProcess(AbstractAgent):
     states: int = eqx.field(static=True)
     actions: int = eqx.field(static=True)
     horizon: int = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=True)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Float[Array, "horizon s a"]:
-        context = told(context)
+        context = task_in(context)
         cut = self.states * self.actions * self.states
         transition = context[:cut].reshape(self.states, self.actions, self.states)
         reward = context[cut:].reshape(self.states, self.actions)
@@ -102,7 +102,7 @@ def _rewards(seen: Experience, prior_mean: float | Array) -> tuple[Array, Array]
     return (prior_mean + seen.reward_sum) / (1.0 + n), 1.0 / jnp.sqrt(1.0 + n)
 
 
-class TabularPlayer(AbstractAgent):
+class TabularAgent(AbstractAgent):
     """Plans every episode for the process that it believes in, by the true prior: transitions
     Dirichlet(1), mean rewards N(`prior_mean`, 1) under unit noise. (The PSRL published with RL² had
     a prior mean of 0 where the truth is 1.)"""
@@ -114,7 +114,7 @@ class TabularPlayer(AbstractAgent):
     prior_mean: float = 1.0
     epsilon: float = 0.0
     """How often any action is taken instead of the planned one."""
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Experience:

@@ -32,7 +32,7 @@ from .mujoco_env import (
     Walker2dEnv,
 )
 from .parameters import KINDS, ModelParameters
-from .randomised import AbstractParamsFamily, HopperParams, HumanoidParams, WalkerParams
+from .randomized import AbstractParamsFamily, HopperParams, HumanoidParams, WalkerParams
 
 __all__ = [
     "ANT",

@@ -7,7 +7,7 @@ the time is spent inside MuJoCo.
 Two things keep it exact. A state is the simulator's whole float64 state, carried through float32
 programs as its raw bits, so nothing is rounded between two steps and trajectories are those of
 MuJoCo's own loop. And a batch of different models is a pool of copies, one a batch slot, each set
-from the *nominal* model whenever its parameters change, so randomisation never drifts.
+from the *nominal* model whenever its parameters change, so randomization never drifts.
 
 A simulation that diverges (a non-finite or huge state, a full contact buffer, a control that is not
 a number) ends that slot's step alone: its state stays what it was, and `Motion.diverged` says so.
@@ -60,11 +60,11 @@ class Motion(NamedTuple):
     """One control step as a reward sees it, in float32 but differenced in float64."""
 
     qpos: Float[Array, " nq"]
-    """Generalised positions after the step."""
+    """Generalized positions after the step."""
     qvel: Float[Array, " nv"]
-    """Generalised velocities after the step."""
+    """Generalized velocities after the step."""
     moved: Float[Array, " nq"]
-    """Generalised positions after the step minus before."""
+    """Generalized positions after the step minus before."""
     travelled: Float[Array, "3"]
     """The same for the tracked position (metres); zeros where nothing is tracked."""
     action: Float[Array, " nu"]
@@ -179,12 +179,12 @@ class Engine:
         return state, Motion(qpos, qvel, moved, travelled, control, self.seconds, diverged[0] > 0.0)
 
     def positions(self, states: Array | np.ndarray) -> np.ndarray:
-        """Generalised positions `[…, nq]` in float64 of states `[…, words]`, on the host."""
+        """Generalized positions `[…, nq]` in float64 of states `[…, words]`, on the host."""
         numbers = np.array(states, np.uint32).view(np.float64)
         return numbers[..., 1 : 1 + self.nominal.nq]
 
     def velocities(self, states: Array | np.ndarray) -> np.ndarray:
-        """Generalised velocities `[…, nv]`, likewise."""
+        """Generalized velocities `[…, nv]`, likewise."""
         numbers = np.array(states, np.uint32).view(np.float64)
         first = 1 + self.nominal.nq
         return numbers[..., first : first + self.nominal.nv]

@@ -2,7 +2,7 @@
 
 A parameter is an address such as `body_mass:torso` and its value a factor on the nominal model:
 1 is the nominal value, exactly. Every task's model is derived from the *nominal* one, never from
-the task before, so randomisation cannot drift, and factors of 1 give the nominal model bit for bit.
+the task before, so randomization cannot drift, and factors of 1 give the nominal model bit for bit.
 What MuJoCo derives from masses and lengths (inverse weights, subtree masses, …) is derived anew.
 """
 

@@ -1,7 +1,7 @@
 """Reports: what was learned, as one HTML page with curves and animations."""
 
 from .correction_map import correction_map
-from .html import report
+from .gather import report
 from .record import Recording, record
 from .scene import scene
 from .story import Subject

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import Interrupted, Run, RunConfig, enable_compilation_cache, train
-from .html import gather, write
+from .gather import gather, write
 from .svg import number
 
 FAMILY, METHOD = "half-cheetah-vel", "maml"
 
-# What adapts visibly within minutes; not what is best. Normalised observations matter most: without
+# What adapts visibly within minutes; not what is best. Normalized observations matter most: without
 # them the cheetah has not begun to run when the demo ends, or learning breaks down.
 SETTINGS: dict[str, Any] = {
     "meta_batch_size": 10,
     "inner_episodes": 10,
     "outer": "ppo",
     "epochs": 8,
-    "trace": 0.95,
-    "normalise_observations": True,
+    "gae_lambda": 0.95,
+    "normalize_observations": True,
     "surrogate": "likelihood_ratio",
     "learned_inner_rate": True,
     "initial_std": 0.5,
@@ -92,7 +92,7 @@ def demo(
     story, shown = gather(
         [run],
         tasks=QUICK_TASKS if quick else TASKS,
-        episodes=ROUNDS * run.agent().width,
+        episodes=ROUNDS * run.agent().episodes_per_round,
         title="A half-cheetah adapts to speeds that it never saw",
     )
     return Demo(run, story, shown, write(out / "report.html", story, shown))
@@ -104,7 +104,7 @@ def configuration(quick: bool = False, seed: int = 0) -> RunConfig:
     family_settings = QUICK_FAMILY_SETTINGS if quick else FAMILY_SETTINGS
     made = RunConfig(METHOD, FAMILY, settings, family_settings, seed=seed)
     updates = QUICK_UPDATES if quick else UPDATES
-    steps = updates * made.learner().steps(made.problem())
+    steps = updates * made.learner().steps_per_update(made.problem())
     return RunConfig(
         METHOD,
         FAMILY,

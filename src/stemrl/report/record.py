@@ -1,7 +1,7 @@
 """Recording an agent at work: the states of its episodes before and after it adapts.
 
-The player keeps transitions, not states. An environment wrapped here reports its own states among
-the events of a step, which the player keeps; nothing else changes, so what is recorded is what
+Rollouts keep transitions, not states. An environment wrapped here reports its own states among
+the events of a step, which the rollout keeps; nothing else changes, so what is recorded is what
 would have been played.
 """
 
@@ -81,13 +81,13 @@ class Recording:
     params: Params
     """`[tasks, …]`."""
     before: EnvState
-    """`[tasks, rounds, width, time, …]`: the state before each step."""
+    """`[tasks, rounds, episodes, time, …]`: the state before each step."""
     after: EnvState
-    """`[tasks, rounds, width, time, …]`: the state after each step."""
-    diverged: Bool[np.ndarray, "tasks rounds width time"]
+    """`[tasks, rounds, episodes, time, …]`: the state after each step."""
+    diverged: Bool[np.ndarray, "tasks rounds episodes time"]
     """Where a simulation left what numbers can say: the state after that step is not one."""
-    scores: Float[np.ndarray, "tasks rounds width"]
-    lengths: Int[np.ndarray, "tasks rounds width"]
+    scores: Float[np.ndarray, "tasks rounds episodes"]
+    lengths: Int[np.ndarray, "tasks rounds episodes"]
 
     def episode(self, task: int, round: int) -> tuple[Params, EnvState, float]:
         """The task's parameters, and the states `[steps + 1, …]` and return of the episode whose

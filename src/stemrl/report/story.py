@@ -168,7 +168,7 @@ def adapts(agent: AbstractAgent) -> bool:
 
 def after(agent: AbstractAgent, rounds: int) -> str:
     """`After 20 episodes`."""
-    episodes = agent.width * rounds
+    episodes = agent.episodes_per_round * rounds
     return f"After {episodes} episode{'' if episodes == 1 else 's'}"
 
 

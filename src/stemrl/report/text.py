@@ -39,7 +39,7 @@ def sketches(
     recording = record(agent, problem, params, rounds, key=jax.random.split(key, 1)[0])
     if recording is None:
         return []
-    used = agent.width * (rounds - 1)
+    used = agent.episodes_per_round * (rounds - 1)
     moments = [(0, "before"), (rounds - 1, f"after {used} episode{'' if used == 1 else 's'}")]
     if not adapts(agent):
         moments = [(0, "return")]

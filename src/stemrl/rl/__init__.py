@@ -1,4 +1,4 @@
-"""Single-agent pieces that methods share: playing, returns, distributions, optimisers, replay."""
+"""Single-agent pieces that methods share: playing, returns, distributions, optimizers, replay."""
 
 from .agent import PolicyAgent
 from .baseline import episode_advantages, linear_baseline
@@ -10,56 +10,56 @@ from .distributions import (
     outputs_for,
 )
 from .fitting import fit
-from .normalise import Normaliser, RewardScaler
+from .normalize import Normalizer, RewardScaler
 from .play import Trials, play
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
-from .ppo import ActorCritic, Ppo, PpoState, clipped_policy_loss, value_loss
+from .ppo import PPO, ActorCritic, PPOState, clipped_policy_loss, value_loss
 from .replay import Replay
-from .returns import discounted_returns, generalised_advantages
-from .sac import Sac, SacState
+from .returns import discounted_returns, generalized_advantages
+from .rollout import Rollout, RolloutState, begin_rollout, rollout
+from .sac import SAC, SACState
 from .soft_networks import Critics, SoftPolicy
-from .stream import Live, Stream, enter, stream
 from .trpo import FisherMatrix, TrustRegionStep, conjugate_gradient, trust_region_update
 
 __all__ = [
+    "PPO",
+    "SAC",
     "AbstractDistribution",
     "ActorCritic",
     "Categorical",
     "Critics",
     "DiagonalGaussian",
     "FisherMatrix",
-    "Live",
     "Network",
-    "Normaliser",
+    "Normalizer",
+    "PPOState",
     "Policy",
     "PolicyAgent",
-    "Ppo",
-    "PpoState",
     "Replay",
     "RewardScaler",
-    "Sac",
-    "SacState",
+    "Rollout",
+    "RolloutState",
+    "SACState",
     "SoftPolicy",
-    "Stream",
     "TanhGaussian",
     "Trials",
     "TrustRegionStep",
+    "begin_rollout",
     "clipped_policy_loss",
     "conjugate_gradient",
     "context_size",
     "discounted_returns",
-    "enter",
     "episode_advantages",
     "fit",
     "flatten",
-    "generalised_advantages",
+    "generalized_advantages",
     "is_image",
     "linear_baseline",
     "observation_size",
     "outputs_for",
     "perceive",
     "play",
-    "stream",
+    "rollout",
     "trust_region_update",
     "value_loss",
 ]

@@ -6,7 +6,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractAgent, Action, Carry, Context, Info, Memory, Obs, Space
 from .distributions import AbstractDistribution
-from .normalise import Normaliser
+from .normalize import Normalizer
 from .policy import perceive
 
 
@@ -19,10 +19,10 @@ class PolicyAgent(AbstractAgent):
 
     policy: eqx.Module
     """Called with what `perceive` gives and a context: a distribution over actions."""
-    normaliser: Normaliser | None
+    normalizer: Normalizer | None
     space: Space = eqx.field(static=True)
     """The observation space."""
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Memory:
@@ -34,8 +34,8 @@ class PolicyAgent(AbstractAgent):
     def act(
         self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, Carry, Info]:
-        seen = perceive(self.space, self.normaliser, obs)
-        distribution: AbstractDistribution = self.policy(seen, memory)  # pyright: ignore[reportCallIssue]
+        inputs = perceive(self.space, self.normalizer, obs)
+        distribution: AbstractDistribution = self.policy(inputs, memory)  # pyright: ignore[reportCallIssue]
         action = distribution.mode() if self.greedy else distribution.sample(key)
         log_prob = distribution.log_prob(jax.lax.stop_gradient(action))
         return action, carry, {"log_prob": log_prob, "context": memory}

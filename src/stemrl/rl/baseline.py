@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .fitting import standardise
-from .returns import discounted_returns, generalised_advantages
+from .fitting import standardize
+from .returns import discounted_returns, generalized_advantages
 
 
 def linear_baseline(
-    seen: Float[Array, "episodes time size"] | None,
+    inputs: Float[Array, "episodes time size"] | None,
     returns: Float[Array, "episodes time"],
     valid: Bool[Array, "episodes time"],
     ridge: float = 1e-4,
@@ -25,13 +25,13 @@ def linear_baseline(
 
     The features are centred and scaled to unit variance first, so that one `ridge` fits all: it
     is far above float32's rounding, so the system is always well posed, and far below anything
-    that matters to the fit. `seen` may be `None`: then V depends on the time alone. No gradient
+    that matters to the fit. `inputs` may be `None`: then V depends on the time alone. No gradient
     flows.
     """
     time = jnp.broadcast_to(jnp.arange(returns.shape[1]) / 100.0, returns.shape)
     columns = jnp.stack([time, time**2, time**3], -1)
-    if seen is not None:
-        bounded = jnp.clip(seen, -10.0, 10.0)
+    if inputs is not None:
+        bounded = jnp.clip(inputs, -10.0, 10.0)
         columns = jnp.concatenate([bounded, bounded**2, columns], -1)
     columns, returns = jax.lax.stop_gradient((columns, returns))
     x = columns.reshape(-1, columns.shape[-1])
@@ -49,13 +49,13 @@ def linear_baseline(
 
 
 def episode_advantages(
-    seen: Float[Array, "episodes time size"] | None,
+    inputs: Float[Array, "episodes time size"] | None,
     reward: Float[Array, "episodes time"],
     valid: Bool[Array, "episodes time"],
     discount: float | Array,
-    trace: float | Array,
+    gae_lambda: float | Array,
 ) -> Float[Array, "episodes time"]:
-    """Generalised advantages of whole episodes of one task over its linear baseline, standardised
+    """Generalized advantages of whole episodes of one task over its linear baseline, standardized
     over all their steps; 0 on padding.
 
     The horizon counts as the end: the baseline knows the time and the objective is the return
@@ -63,10 +63,10 @@ def episode_advantages(
     et al. 1712.00378), and nothing is bootstrapped.
     """
     returns = jax.vmap(lambda r: discounted_returns(r, discount))(reward)
-    value = linear_baseline(seen, returns, valid)
+    value = linear_baseline(inputs, returns, valid)
     follows = jnp.concatenate([valid[:, 1:], jnp.zeros_like(valid[:, :1])], 1)
     next_value = jnp.concatenate([value[:, 1:], jnp.zeros_like(value[:, :1])], 1)
-    raw = jax.vmap(generalised_advantages, in_axes=(0, 0, 0, 0, 0, None, None))(
-        reward, value, next_value, follows, follows, discount, trace
+    raw = jax.vmap(generalized_advantages, in_axes=(0, 0, 0, 0, 0, None, None))(
+        reward, value, next_value, follows, follows, discount, gae_lambda
     )
-    return standardise(raw, valid.astype(raw.dtype))
+    return standardize(raw, valid.astype(raw.dtype))

@@ -1,6 +1,6 @@
 """One run on several devices: its tasks are shared out, its agent is on all of them.
 
-Inside `sharing(mesh_of(n))` the players and the learners that go task by task give each of `n` devices its
+Inside `sharing(mesh_of(n))` the rollouts and the learners that go task by task give each of `n` devices its
 share of the tasks (or lanes), through `share`: one `shard_map`, so that a callback to a simulator
 is each device's own. What learns from minibatches keeps one program, whose batches `spread` divides
 and whose sums the compiler completes across devices. Every task and minibatch has the random keys

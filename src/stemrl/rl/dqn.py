@@ -99,7 +99,7 @@ class QAgent(AbstractAgent):
     exploration: Float[Array, ""]
     space: Space = eqx.field(static=True)
     """The observation space."""
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Memory:

@@ -1,4 +1,4 @@
-"""Minibatch optimisation of a batch that was collected once: what PPO-like methods share."""
+"""Minibatch optimization of a batch that was collected once: what PPO-like methods share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ def weighted_mean(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[
     return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
-def standardise(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[Array, "..."]:
+def standardize(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[Array, "..."]:
     """(x − mean) / std over the rows that count; 0 on the others."""
     centred = (x - weighted_mean(x, weight)) * weight
     return centred / (jnp.sqrt(weighted_mean(centred**2, weight)) + 1e-8)
@@ -35,7 +35,7 @@ def explained_variance(
     return 1.0 - variance(target - value) / jnp.maximum(variance(target), 1e-8)
 
 
-def optimiser(max_gradient_norm: float | Array) -> optax.GradientTransformation:
+def optimizer(max_gradient_norm: float | Array) -> optax.GradientTransformation:
     """Adam behind a bound on the gradient's *global* norm, without a step size (see `descend`).
 
     Build it where it is used: as a field, every new object would be compiled anew.
@@ -50,14 +50,14 @@ def optimiser(max_gradient_norm: float | Array) -> optax.GradientTransformation:
 def descend(
     transform: optax.GradientTransformation,
     gradient: PyTree[Array],
-    optimiser_state: optax.OptState,
+    optimizer_state: optax.OptState,
     parameters: PyTree[Array],
     learning_rate: float | Array,
 ) -> tuple[Any, optax.OptState]:
     """One step of size `learning_rate` against the transformed gradient."""
-    direction, optimiser_state = transform.update(gradient, optimiser_state)  # pyright: ignore
+    direction, optimizer_state = transform.update(gradient, optimizer_state)  # pyright: ignore
     stepped = jax.tree.map(lambda p, d: p - learning_rate * d, parameters, direction)
-    return stepped, optimiser_state
+    return stepped, optimizer_state
 
 
 def shuffled(
@@ -73,7 +73,7 @@ def shuffled(
 def fit(
     loss: Callable[[Any, Any], tuple[Array, dict[str, Array]]],
     parameters: PyTree[Array],
-    optimiser_state: optax.OptState,
+    optimizer_state: optax.OptState,
     rows: PyTree[Array],
     key: PRNGKeyArray,
     *,
@@ -97,25 +97,25 @@ def fit(
     """
     count = jax.tree.leaves(rows)[0].shape[0]
     minibatches = min(minibatches, count)
-    transform = optimiser(max_gradient_norm)
+    transform = optimizer(max_gradient_norm)
 
     def step(carry: tuple, index: Array):
-        parameters, optimiser_state, going = carry
+        parameters, optimizer_state, going = carry
         minibatch = spread(jax.tree.map(lambda x: x[index], rows))
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, minibatch)
-        stepped = descend(transform, gradient, optimiser_state, parameters, learning_rate)
+        stepped = descend(transform, gradient, optimizer_state, parameters, learning_rate)
         if target_kl is None:
             return (*stepped, going), (metrics, going)
         # The minibatch that finds out is measured but not learned from.
         going = going & (metrics["kl"] <= 1.5 * target_kl)
         kept = jax.tree.map(
-            lambda new, old: jnp.where(going, new, old), stepped, (parameters, optimiser_state)
+            lambda new, old: jnp.where(going, new, old), stepped, (parameters, optimizer_state)
         )
         return (*kept, going), (metrics, going)
 
-    (parameters, optimiser_state, _), (metrics, going) = lax.scan(
+    (parameters, optimizer_state, _), (metrics, going) = lax.scan(
         step,
-        (parameters, optimiser_state, jnp.asarray(True)),
+        (parameters, optimizer_state, jnp.asarray(True)),
         shuffled(key, count, epochs, minibatches),
     )
     taken = going.astype(jnp.float32)
@@ -123,7 +123,7 @@ def fit(
     means = jax.tree.map(lambda x: weighted_mean(x, taken.at[0].set(1.0)), metrics)
     return (
         parameters,
-        optimiser_state,
+        optimizer_state,
         means | ({} if target_kl is None else {"steps": taken.mean()}),
     )
 

@@ -1,8 +1,8 @@
-"""Playing in worlds that are Python objects: `play`, `enter` and `stream` for host families.
+"""Playing in worlds that are Python objects: `play`, `begin_rollout` and `rollout` for host families.
 
 The agent's part (`start`, `begin`, `act`, `observe`, `adapt`) is compiled once and batched over all
 episodes, as everywhere; the stepping is Python, one `gymnasium.Env` an episode. Keys are split as
-in the compiled players, so the same world written both ways gives the same experience.
+in the compiled rollouts, so the same world written both ways gives the same experience.
 
 A world cannot be saved (see `worlds.py`). Where a state meets a process that does not know its
 world, or knows it at another step (a run was resumed, or an old state was gone back to), that lane
@@ -28,10 +28,10 @@ from ..core import (
     Problem,
     Transition,
     count,
-    to_world,
+    unscale_action,
 )
 from .play import Trials, like, over, select, strong
-from .stream import Live, Stream
+from .rollout import Rollout, RolloutState
 from .worlds import World, WorldState, drop, lost, open_worlds
 
 # ---- the compiled part: every function takes the agent as an argument and is compiled once -----
@@ -59,11 +59,11 @@ def _act(
     renewing: bool,
 ):
     """Actions of the agent and of the world, the carries after acting and what `act` noted. Leaves
-    of carry and observation are `[tasks, width, …]`; `keys` are the steps'."""
+    of carry and observation are `[tasks, episodes, …]`; `keys` are the steps'."""
     key = jax.random.split(keys[time])[0] if renewing else keys[time]
     keys = jax.random.split(key, (2, *jax.tree.leaves(obs)[0].shape[:2]))[0]
     action, acted, info = over(agent.act, "teee", memory, carry, obs, keys)
-    return action, to_world(family.action_space, action), acted, info
+    return action, unscale_action(family.action_space, action), acted, info
 
 
 @eqx.filter_jit
@@ -103,8 +103,8 @@ def play_on_host(
     *,
     adapt_last: bool = False,
 ) -> Trials:
-    """`play` for a host family; it opens `tasks × width` worlds at once, and closes them."""
-    tasks, width = count(params), agent.width
+    """`play` for a host family; it opens `tasks × episodes_per_round` worlds at once, and closes them."""
+    tasks, episodes_per_round = count(params), agent.episodes_per_round
     start_key, rounds_key = jax.random.split(key)
     memory = _start(agent, context, jax.random.split(start_key, tasks))
     tables = jax.device_get(params)
@@ -113,7 +113,7 @@ def play_on_host(
     try:
         for task in range(tasks):
             one = jax.tree.map(lambda x, task=task: x[task], tables)
-            worlds += [World(family, one) for _ in range(width)]
+            worlds += [World(family, one) for _ in range(episodes_per_round)]
         for index, round_key in enumerate(jax.random.split(rounds_key, rounds)):
             episodes_key, adapt_key = jax.random.split(round_key)
             carries, episodes = _play_episodes(agent, family, memory, worlds, episodes_key)
@@ -136,8 +136,8 @@ def _play_episodes(
     key: PRNGKeyArray,
 ) -> tuple[Carry, Transition]:
     """One round of every task, shapes as in `play_episodes`."""
-    horizon, width = family.horizon, agent.width
-    batch = (len(worlds) // width, width)
+    horizon, episodes_per_round = family.horizon, agent.episodes_per_round
+    batch = (len(worlds) // episodes_per_round, episodes_per_round)
     begin_key, reset_key, steps_key = jax.random.split(key, 3)
     carry = _begin(agent, memory, jax.random.split(begin_key, batch))
     seeds = np.asarray(_seeds_of(jax.random.split(reset_key, batch))).ravel()
@@ -169,7 +169,7 @@ def _play_episodes(
 
 
 def _padded(rows: tuple[np.ndarray, ...], horizon: int) -> Array:
-    """Rows `[tasks, width, …]` as `[tasks, width, horizon, …]`, zero after the last."""
+    """Rows `[tasks, episodes, …]` as `[tasks, episodes, horizon, …]`, zero after the last."""
     stacked = np.stack(rows, axis=2)
     missing = [(0, 0)] * stacked.ndim
     missing[2] = (0, horizon - len(rows))
@@ -191,8 +191,8 @@ def _step(worlds: list[World], actions: np.ndarray, obs: np.ndarray, alive: np.n
     success = bool(worlds[0].family.success_key)
     idle = (0.0, False, False, {"success": False} if success else {})
     answers = [
-        world.step(action) if on else (seen, *idle)
-        for world, action, seen, on in zip(worlds, actions, obs, alive, strict=True)
+        world.step(action) if on else (last, *idle)
+        for world, action, last, on in zip(worlds, actions, obs, alive, strict=True)
     ]
     next_obs, reward, terminated, truncated, events = zip(*answers, strict=True)
     return _Stepped(
@@ -223,33 +223,33 @@ def _transition(obs: Any, stepped: _Stepped, alive: Any, late: Any) -> Transitio
 # ---- packed lanes ------------------------------------------------------------------------------
 
 
-def enter_on_host(
+def begin_rollout_on_host(
     agent: AbstractAgent,
     problem: Problem,
     family: AbstractFamily,
     key: PRNGKeyArray,
     lanes: int,
-) -> Live:
-    """`enter` for a host family. It makes no world yet (`stream_on_host` does), so it may be
-    traced; until then `Live.obs` is zero."""
+) -> RolloutState:
+    """`begin_rollout` for a host family. It makes no world yet (`rollout_on_host` does), so it may be
+    traced; until then `RolloutState.obs` is zero."""
     return _new_trials(agent, problem, family, jax.random.split(key, lanes))
 
 
 @eqx.filter_jit
 def _new_trials(
     agent: AbstractAgent, problem: Problem, family: AbstractFamily, keys: PRNGKeyArray
-) -> Live:
+) -> RolloutState:
     """New tasks for as many lanes as there are keys, in worlds yet to be made."""
     space = family.observation_space
 
-    def one(key: PRNGKeyArray) -> Live:
+    def one(key: PRNGKeyArray) -> RolloutState:
         task_key, start_key, begin_key, reset_key = jax.random.split(key, 4)
         params = strong(family.sample(task_key, "train"))
         context = problem.context(family, params)
         memory = agent.start(context, start_key)
         zero = jnp.zeros((), jnp.int32)
         return strong(
-            Live(
+            RolloutState(
                 params=params,
                 context=context,
                 memory=memory,
@@ -268,17 +268,17 @@ def _new_trials(
 
 @eqx.filter_jit
 def _new_episodes(
-    agent: AbstractAgent, live: Live, keys: PRNGKeyArray
+    agent: AbstractAgent, rollout_state: RolloutState, keys: PRNGKeyArray
 ) -> tuple[Memory, Carry, Int[Array, " lanes"]]:
     """Memory and carry of the same tasks' next episodes, and seeds to reset with."""
 
-    def one(lane: Live, key: PRNGKeyArray):
+    def one(lane: RolloutState, key: PRNGKeyArray):
         adapt_key, begin_key, reset_key = jax.random.split(key, 3)
         carries = jax.tree.map(lambda x: x[None], lane.carry)
         memory = like(agent.adapt(lane.memory, carries, None, adapt_key), lane.memory)
         return memory, like(agent.begin(memory, begin_key), lane.carry), _seeds(reset_key)
 
-    return jax.vmap(one)(live, keys)
+    return jax.vmap(one)(rollout_state, keys)
 
 
 _select = jax.jit(select)
@@ -297,38 +297,40 @@ def _renewed(
     agent: AbstractAgent,
     problem: Problem,
     family: AbstractFamily,
-    live: Live,
+    rollout_state: RolloutState,
     mask: Any,
     keys: PRNGKeyArray,
-) -> Live:
+) -> RolloutState:
     """A new trial in the lanes of `mask`, in worlds yet to be made."""
-    return _select(jnp.asarray(mask), _new_trials(agent, problem, family, keys), live)
+    return _select(jnp.asarray(mask), _new_trials(agent, problem, family, keys), rollout_state)
 
 
-def stream_on_host(
+def rollout_on_host(
     agent: AbstractAgent,
     problem: Problem,
     family: AbstractFamily,
-    live: Live,
+    rollout_state: RolloutState,
     key: PRNGKeyArray,
     steps: int,
     episodes: int = 1,
-) -> tuple[Live, Stream]:
-    """`stream` for a host family."""
-    lanes = live.elapsed.shape[0]
-    gone = lost(live)
+) -> tuple[RolloutState, Rollout]:
+    """`rollout` for a host family."""
+    lanes = rollout_state.elapsed.shape[0]
+    gone = lost(rollout_state)
     if gone.any():
         gone_key, key = jax.random.split(key)
-        live = _renewed(agent, problem, family, live, gone, jax.random.split(gone_key, lanes))
-    worlds, live = open_worlds(family, live)
-    host = live._replace(
-        elapsed=np.array(live.elapsed),
-        episode=np.array(live.episode),
-        score=np.array(live.score),
-        fresh=np.array(live.fresh),
+        rollout_state = _renewed(
+            agent, problem, family, rollout_state, gone, jax.random.split(gone_key, lanes)
+        )
+    worlds, rollout_state = open_worlds(family, rollout_state)
+    host = rollout_state._replace(
+        elapsed=np.array(rollout_state.elapsed),
+        episode=np.array(rollout_state.episode),
+        score=np.array(rollout_state.score),
+        fresh=np.array(rollout_state.fresh),
     )
     everyone = np.ones(lanes, bool)
-    rows: list[Stream] = []
+    rows: list[Rollout] = []
     keys = jax.random.split(key, steps)
     for time in range(steps):
         host, row = _step_lanes(agent, family, host, worlds, keys, time, everyone, episodes)
@@ -342,9 +344,9 @@ def stream_on_host(
             if trial_end.any():
                 for number in host.state.number[trial_end]:
                     drop(int(number))
-                live = _renewed(agent, problem, family, host, trial_end, trial_keys)
-                worlds, live = open_worlds(family, live)
-                host = jax.tree.map(np.array, live)
+                rollout_state = _renewed(agent, problem, family, host, trial_end, trial_keys)
+                worlds, rollout_state = open_worlds(family, rollout_state)
+                host = jax.tree.map(np.array, rollout_state)
         rows.append(row)
     experience = jax.tree.map(lambda *r: jnp.asarray(np.stack(r)), *rows)
     return strong(host), experience
@@ -353,51 +355,66 @@ def stream_on_host(
 def _step_lanes(
     agent: AbstractAgent,
     family: AbstractFamily,
-    live: Live,
+    rollout_state: RolloutState,
     worlds: list[World],
     keys: PRNGKeyArray,
     time: int,
     everyone: np.ndarray,
     episodes: int,
-) -> tuple[Live, Stream]:
+) -> tuple[RolloutState, Rollout]:
     """One step in every lane, before anything that ended is renewed. NumPy leaves."""
-    carry = jax.tree.map(lambda x: x[:, None], live.carry)
+    carry = jax.tree.map(lambda x: x[:, None], rollout_state.carry)
     action, taken, acted, info = _act(
-        agent, family, live.memory, carry, live.obs[:, None], keys, np.int32(time), True
+        agent,
+        family,
+        rollout_state.memory,
+        carry,
+        rollout_state.obs[:, None],
+        keys,
+        np.int32(time),
+        True,
     )
     action, info, taken = jax.tree.map(lambda x: x[:, 0], jax.device_get((action, info, taken)))
-    stepped = _step(worlds, taken, live.obs, everyone)
-    transition = _transition(live.obs, stepped, everyone, live.elapsed + 1 >= family.horizon)
+    stepped = _step(worlds, taken, rollout_state.obs, everyone)
+    transition = _transition(
+        rollout_state.obs, stepped, everyone, rollout_state.elapsed + 1 >= family.horizon
+    )
     transition = transition._replace(action=action, info=info)
     one = jax.tree.map(lambda x: x[:, None], transition)
-    observed = _observe(agent, live.memory, acted, carry, one)
-    score = live.score + transition.reward
-    trial_end = transition.ended & (live.episode + 1 >= episodes)
-    row = Stream(transition, live.fresh, trial_end, live.episode, score)
-    return live._replace(
+    observed = _observe(agent, rollout_state.memory, acted, carry, one)
+    score = rollout_state.score + transition.reward
+    trial_end = transition.ended & (rollout_state.episode + 1 >= episodes)
+    row = Rollout(transition, rollout_state.fresh, trial_end, rollout_state.episode, score)
+    return rollout_state._replace(
         carry=jax.tree.map(lambda x: x[:, 0], observed),
         obs=stepped.next_obs,
-        state=live.state._replace(steps=live.state.steps + 1),
-        elapsed=live.elapsed + 1,
+        state=rollout_state.state._replace(steps=rollout_state.state.steps + 1),
+        elapsed=rollout_state.elapsed + 1,
         score=score,
-        fresh=np.zeros_like(live.fresh),
+        fresh=np.zeros_like(rollout_state.fresh),
     ), row
 
 
 def _next_episodes(
-    agent: AbstractAgent, live: Live, worlds: list[World], mask: Any, keys: PRNGKeyArray
-) -> Live:
+    agent: AbstractAgent,
+    rollout_state: RolloutState,
+    worlds: list[World],
+    mask: Any,
+    keys: PRNGKeyArray,
+) -> RolloutState:
     """The same task's next episode in the lanes of `mask`."""
-    memory, carry, seeds = _new_episodes(agent, live, keys)
-    memory, carry = _select(jnp.asarray(mask), (memory, carry), (live.memory, live.carry))
-    obs, seeds = live.obs.copy(), np.asarray(seeds)
+    memory, carry, seeds = _new_episodes(agent, rollout_state, keys)
+    memory, carry = _select(
+        jnp.asarray(mask), (memory, carry), (rollout_state.memory, rollout_state.carry)
+    )
+    obs, seeds = rollout_state.obs.copy(), np.asarray(seeds)
     for lane in np.flatnonzero(mask):
         obs[lane] = worlds[lane].reset(int(seeds[lane]))
-    return live._replace(
+    return rollout_state._replace(
         memory=memory,
         carry=carry,
         obs=obs,
-        elapsed=np.where(mask, np.int32(0), live.elapsed),
-        episode=np.where(mask, live.episode + 1, live.episode),
-        score=np.where(mask, np.float32(0), live.score),
+        elapsed=np.where(mask, np.int32(0), rollout_state.elapsed),
+        episode=np.where(mask, rollout_state.episode + 1, rollout_state.episode),
+        score=np.where(mask, np.float32(0), rollout_state.score),
     )

@@ -1,6 +1,6 @@
 """Playing whole rounds of episodes: the evaluator, and on-policy collection in trials.
 
-`play` lets an agent meet tasks: per task, `rounds` rounds of `agent.width` episodes, with an
+`play` lets an agent meet tasks: per task, `rounds` rounds of `agent.episodes_per_round` episodes, with an
 adaptation after each. Everything is padded to the family's horizon, and everything of an episode
 that has ended (state, carry, reward) stands still until its round is over.
 """
@@ -22,7 +22,7 @@ from ..core import (
     Params,
     Transition,
     count,
-    to_world,
+    unscale_action,
 )
 from .devices import share, split
 
@@ -31,19 +31,19 @@ class Trials(NamedTuple):
     """What `play` leaves behind."""
 
     transitions: Transition
-    """`[tasks, rounds, width, time, …]`, padded; see `valid`."""
+    """`[tasks, rounds, episodes, time, …]`, padded; see `valid`."""
     carries: Carry
-    """The last carry of every episode, `[tasks, rounds, width, …]`."""
+    """The last carry of every episode, `[tasks, rounds, episodes, …]`."""
     memory: Memory
     """What each task's agent has become, `[tasks, …]`."""
 
     @property
-    def returns(self) -> Float[Array, "tasks rounds width"]:
+    def returns(self) -> Float[Array, "tasks rounds episodes"]:
         """Undiscounted return of every episode."""
         return jnp.sum(self.transitions.reward, axis=-1)
 
     @property
-    def lengths(self) -> Int[Array, "tasks rounds width"]:
+    def lengths(self) -> Int[Array, "tasks rounds episodes"]:
         """Steps of every episode."""
         return jnp.sum(self.transitions.valid, axis=-1)
 
@@ -64,7 +64,7 @@ def play(
     **Arguments:**
 
     - `params`, `context`: the tasks, every leaf `[tasks, …]` (`context` may be `None`).
-    - `rounds`: rounds of `agent.width` episodes each; at least 1.
+    - `rounds`: rounds of `agent.episodes_per_round` episodes each; at least 1.
     - `adapt_last`: also adapt after the last round; needed only where `Trials.memory` is.
     - `task_batch`: adapt this many tasks at once (all of them by default). On few cores a small
       number is faster for agents whose adaptation takes gradients.
@@ -142,10 +142,10 @@ def play_episodes(
     params: Params,
     key: PRNGKeyArray,
 ) -> tuple[Carry, Transition]:
-    """One round of every task: last carries `[tasks, width, …]`, transitions
-    `[tasks, width, time, …]`."""
+    """One round of every task: last carries `[tasks, episodes, …]`, transitions
+    `[tasks, episodes, time, …]`."""
     env, horizon = family.env, family.horizon
-    batch = (count(params), agent.width)
+    batch = (count(params), agent.episodes_per_round)
     begin_key, reset_key, steps_key = jax.random.split(key, 3)
     carry = strong(over(agent.begin, "t-", memory, split(begin_key, batch)))
     obs, state = strong(over(env.reset, "-t", split(reset_key, batch), params))
@@ -196,12 +196,12 @@ def batched_step(
     params: Params,
     keys: PRNGKeyArray,
 ) -> tuple[Carry, Transition, PyTree[Array]]:
-    """Act and step, `[tasks, width]` at once: the carry after acting, the transition (all of it
+    """Act and step, `[tasks, episodes]` at once: the carry after acting, the transition (all of it
     valid, with the environment's own truncation) and the next state. `keys` is
-    `[2, tasks, width]`."""
+    `[2, tasks, episodes]`."""
     action, acted, info = over(agent.act, "teee", memory, carry, obs, keys[0])
     next_obs, stepped, reward, terminated, truncated, events = over(
-        env.step, "eeet", keys[1], state, to_world(env.action_space(), action), params
+        env.step, "eeet", keys[1], state, unscale_action(env.action_space(), action), params
     )
     reward = jnp.asarray(reward, float)
     terminated = jnp.asarray(terminated, bool)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import AbstractFamily, Box, Context, Discrete, Problem, Space
 from ..networks import MLP, Activation, ConvEncoder
 from .distributions import Categorical, DiagonalGaussian, outputs_for
-from .normalise import Normaliser
+from .normalize import Normalizer
 
 
 def is_image(space: Space) -> bool:
@@ -33,12 +33,12 @@ def flatten(space: Space, obs: Array) -> Array:
     return obs.reshape(*obs.shape[: obs.ndim - len(space.shape)], -1).astype(jnp.float32)
 
 
-def perceive(space: Space, normaliser: Normaliser | None, obs: Array) -> Array:
-    """What a network is given: flattened and, where that makes sense, normalised."""
+def perceive(space: Space, normalizer: Normalizer | None, obs: Array) -> Array:
+    """What a network is given: flattened and, where that makes sense, normalized."""
     x = flatten(space, obs)
-    if normaliser is None or isinstance(space, Discrete) or is_image(space):
+    if normalizer is None or isinstance(space, Discrete) or is_image(space):
         return x
-    return normaliser(x)
+    return normalizer(x)
 
 
 def context_size(problem: Problem) -> int:
@@ -82,9 +82,9 @@ class Network(eqx.Module):
             inputs + context, outputs, hidden, activation, final_scale=final_scale, key=body_key
         )
 
-    def __call__(self, seen: Array, context: Context = None) -> Float[Array, "... outputs"]:
-        """`seen` is what `perceive` gave; `context` has the same leading dimensions, or none."""
-        x = seen if self.encoder is None else self.encoder(seen)
+    def __call__(self, inputs: Array, context: Context = None) -> Float[Array, "... outputs"]:
+        """`inputs` is what `perceive` gave; `context` has the same leading dimensions, or none."""
+        x = inputs if self.encoder is None else self.encoder(inputs)
         if context is not None:
             x = jnp.concatenate(
                 [x, jnp.broadcast_to(context, (*x.shape[:-1], context.shape[-1]))], -1
@@ -127,9 +127,9 @@ class Policy(eqx.Module):
         self.log_std = jnp.full(outputs, jnp.log(initial_std)) if continuous else None
         self.min_log_std = math.log(min_std)
 
-    def __call__(self, seen: Array, context: Context = None) -> Categorical | DiagonalGaussian:
+    def __call__(self, inputs: Array, context: Context = None) -> Categorical | DiagonalGaussian:
         """The distribution over actions."""
-        out = self.network(seen, context)
+        out = self.network(inputs, context)
         if self.log_std is None:
             return Categorical(out)
         return DiagonalGaussian(out, jnp.maximum(self.log_std, self.min_log_std))

@@ -1,8 +1,8 @@
-"""Proximal policy optimisation (Schulman et al. 2017, 1707.06347), and its pieces.
+"""Proximal policy optimization (Schulman et al. 2017, 1707.06347), and its pieces.
 
 The problem: a policy gradient is only true where its data was drawn, so a batch is good for one
 small step. The idea: take many steps on the same batch, but stop paying for a probability ratio
-that has already moved by ε. With ρ = π(a|s) / π_old(a|s) and advantages A by GAE, minimise
+that has already moved by ε. With ρ = π(a|s) / π_old(a|s) and advantages A by GAE, minimize
 
     −E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] + c₁ ½ E[(V(s) − V̂)²] − c₂ E[H(π(·|s))]
 
@@ -26,15 +26,15 @@ from .fitting import (
     annealed,
     explained_variance,
     fit,
-    optimiser,
+    optimizer,
     require_positive,
-    standardise,
+    standardize,
     weighted_mean,
 )
-from .normalise import Normaliser, RewardScaler
+from .normalize import Normalizer, RewardScaler
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
-from .returns import generalised_advantages
-from .stream import Live, Stream, enter, stream
+from .returns import generalized_advantages
+from .rollout import Rollout, RolloutState, begin_rollout, rollout
 
 
 class ActorCritic(eqx.Module):
@@ -70,15 +70,15 @@ class ActorCritic(eqx.Module):
             Network(observations, context, 1, hidden, activation, key=value_key),
         )
 
-    def values(self, seen: Array, context: Context) -> Float[Array, "..."]:
+    def values(self, inputs: Array, context: Context) -> Float[Array, "..."]:
         """V of what `perceive` gave."""
-        return self.value(seen, context)[..., 0]
+        return self.value(inputs, context)[..., 0]
 
 
 class Rows(NamedTuple):
     """Steps to learn from, every leaf `[rows, …]`."""
 
-    seen: Array
+    inputs: Array
     """What the networks are given."""
     context: Context
     action: Array
@@ -122,32 +122,38 @@ def value_loss(
 
 def rows_of(
     networks: ActorCritic,
-    normaliser: Normaliser,
+    normalizer: Normalizer,
     space: Space,
     steps: Transition,
     reward: Float[Array, "batch time"],
     discount: float | Array,
-    trace: float | Array,
+    gae_lambda: float | Array,
 ) -> tuple[Rows, Float[Array, " rows"]]:
-    """Sequences of steps, every leaf `[batch, time, …]`, as rows with advantages (standardised)
+    """Sequences of steps, every leaf `[batch, time, …]`, as rows with advantages (standardized)
     and value targets; and their values as they were. `reward` is the scaled one.
 
     Both values of a step are the network's own, that of the true next observation too: what a time
     limit cuts off counts, what follows a termination does not.
     """
-    seen, next_seen = (perceive(space, normaliser, x) for x in (steps.obs, steps.next_obs))
+    inputs, next_inputs = (perceive(space, normalizer, x) for x in (steps.obs, steps.next_obs))
     context = steps.info["context"]
-    value, next_value = networks.values(seen, context), networks.values(next_seen, context)
+    value, next_value = networks.values(inputs, context), networks.values(next_inputs, context)
     weight = steps.valid.astype(jnp.float32)
-    advantage = jax.vmap(generalised_advantages, in_axes=(0, 0, 0, 0, 0, None, None))(
-        reward, value, next_value, ~steps.terminated, ~steps.ended & steps.valid, discount, trace
+    advantage = jax.vmap(generalized_advantages, in_axes=(0, 0, 0, 0, 0, None, None))(
+        reward,
+        value,
+        next_value,
+        ~steps.terminated,
+        ~steps.ended & steps.valid,
+        discount,
+        gae_lambda,
     )
     rows = Rows(
-        seen=seen,
+        inputs=inputs,
         context=context,
         action=steps.action,
         log_prob=steps.info["log_prob"],
-        advantage=standardise(advantage, weight),
+        advantage=standardize(advantage, weight),
         target=advantage + value,
         weight=weight,
     )
@@ -163,36 +169,36 @@ def ppo_loss(
     entropy_weight: float | Array,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The whole objective (eq. 9, negated) on some rows, and its parts."""
-    distribution = networks.policy(rows.seen, rows.context)
+    distribution = networks.policy(rows.inputs, rows.context)
     policy, moved = clipped_policy_loss(
         distribution.log_prob(rows.action), rows.log_prob, rows.advantage, rows.weight, clip
     )
-    value = value_loss(networks.values(rows.seen, rows.context), rows.target, rows.weight)
+    value = value_loss(networks.values(rows.inputs, rows.context), rows.target, rows.weight)
     entropy = weighted_mean(distribution.entropy(), rows.weight)
     loss = policy + value_weight * value - entropy_weight * entropy
     return loss, {"loss/policy": policy, "loss/value": value, "entropy": entropy, **moved}
 
 
-class PpoState(eqx.Module):
+class PPOState(eqx.Module):
     """Everything that PPO knows."""
 
     networks: ActorCritic
-    optimiser: optax.OptState
-    normaliser: Normaliser
+    optimizer: optax.OptState
+    normalizer: Normalizer
     scaler: RewardScaler
-    live: Live
+    rollout_state: RolloutState
     updates: Int[Array, ""]
     key: PRNGKeyArray
 
 
-class Ppo(AbstractLearner):
+class PPO(AbstractLearner):
     """PPO with packed lanes, one policy for all tasks; contextual where the context is revealed."""
 
     name: ClassVar[str] = "ppo"
 
-    lanes: int = eqx.field(static=True, default=32)
+    num_envs: int = eqx.field(static=True, default=32)
     """Worlds played side by side."""
-    steps_per_update: int = eqx.field(static=True, default=128)
+    rollout_length: int = eqx.field(static=True, default=128)
     """Steps in each lane between two updates."""
     epochs: int = eqx.field(static=True, default=8)
     """Passes over the steps of an update."""
@@ -204,8 +210,8 @@ class Ppo(AbstractLearner):
     """Updates over which the step size falls linearly to zero; constant if none."""
     discount: float = 0.99
     """Discount factor γ."""
-    trace: float = 0.95
-    """λ of generalised advantage estimation."""
+    gae_lambda: float = 0.95
+    """λ of generalized advantage estimation."""
     clip: float = 0.2
     """How far a probability ratio may move before it stops counting, ε."""
     value_weight: float = 0.5
@@ -222,69 +228,71 @@ class Ppo(AbstractLearner):
     """Their activation: tanh, relu, elu, silu or gelu."""
     initial_std: float = 1.0
     """First standard deviation of continuous actions, whose range is [−1, 1]."""
-    normalise_observations: bool = eqx.field(static=True, default=True)
+    normalize_observations: bool = eqx.field(static=True, default=True)
     """Whether networks see observations by their running mean and deviation."""
-    normalise_rewards: bool = eqx.field(static=True, default=True)
+    normalize_rewards: bool = eqx.field(static=True, default=True)
     """Whether rewards are divided by the deviation of the running discounted return."""
 
     def __check_init__(self):
-        require_positive(self, "lanes", "steps_per_update", "epochs", "minibatches")
-        if self.minibatches > self.lanes * self.steps_per_update:
+        require_positive(self, "num_envs", "rollout_length", "epochs", "minibatches")
+        if self.minibatches > self.num_envs * self.rollout_length:
             raise UserError(
-                f"minibatches must be at most lanes × steps_per_update"
-                f" = {self.lanes * self.steps_per_update}, not {self.minibatches}"
+                f"minibatches must be at most num_envs × rollout_length"
+                f" = {self.num_envs * self.rollout_length}, not {self.minibatches}"
             )
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> PpoState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> PPOState:
         network_key, live_key, key = jax.random.split(key, 3)
         networks = ActorCritic.of(
             problem, self.hidden, self.activation, initial_std=self.initial_std, key=network_key
         )
-        normaliser = Normaliser.of(observation_size(problem.source.observation_space))
+        normalizer = Normalizer.of(observation_size(problem.source.observation_space))
         agent = PolicyAgent(
             policy=networks.policy,
-            normaliser=normaliser,
+            normalizer=normalizer,
             space=problem.source.observation_space,
         )
-        return PpoState(
+        return PPOState(
             networks=networks,
-            optimiser=optimiser(self.max_gradient_norm).init(networks),  # pyright: ignore
-            normaliser=normaliser,
-            scaler=RewardScaler.of(self.lanes),
-            live=enter(agent, problem, problem.source, live_key, self.lanes),
+            optimizer=optimizer(self.max_gradient_norm).init(networks),  # pyright: ignore
+            normalizer=normalizer,
+            scaler=RewardScaler.of(self.num_envs),
+            rollout_state=begin_rollout(agent, problem, problem.source, live_key, self.num_envs),
             updates=jnp.zeros((), jnp.int32),
             key=key,
         )
 
-    def collect(self, problem: Problem, state: PpoState) -> tuple[PpoState, Stream]:
+    def collect(self, problem: Problem, state: PPOState) -> tuple[PPOState, Rollout]:
         key, stream_key = jax.random.split(state.key)
         agent = self.agent(problem, state)
-        live, experience = stream(
-            agent, problem, problem.source, state.live, stream_key, self.steps_per_update
+        rollout_state, experience = rollout(
+            agent, problem, problem.source, state.rollout_state, stream_key, self.rollout_length
         )
-        return eqx.tree_at(lambda s: (s.live, s.key), state, (live, key)), experience
+        return eqx.tree_at(
+            lambda s: (s.rollout_state, s.key), state, (rollout_state, key)
+        ), experience
 
     def learn(
-        self, problem: Problem, state: PpoState, experience: Stream
-    ) -> tuple[PpoState, dict[str, Array]]:
+        self, problem: Problem, state: PPOState, experience: Rollout
+    ) -> tuple[PPOState, dict[str, Array]]:
         key, fit_key = jax.random.split(state.key)
         space = problem.source.observation_space
         steps = experience.transitions
         reward, scaler = steps.reward, state.scaler
-        if self.normalise_rewards:
+        if self.normalize_rewards:
             scaler = scaler.update(reward, steps.ended, self.discount)
             reward = scaler(reward)
         # [time, lanes, …] to [lanes, time, …]
         by_lane, reward = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, reward))
         rows, value = rows_of(
-            state.networks, state.normaliser, space, by_lane, reward, self.discount, self.trace
+            state.networks, state.normalizer, space, by_lane, reward, self.discount, self.gae_lambda
         )
-        networks, optimiser_state, metrics = fit(
+        networks, optimizer_state, metrics = fit(
             lambda networks, rows: ppo_loss(
                 networks, rows, self.clip, self.value_weight, self.entropy_weight
             ),
             state.networks,
-            state.optimiser,
+            state.optimizer,
             rows,
             fit_key,
             epochs=self.epochs,
@@ -294,33 +302,33 @@ class Ppo(AbstractLearner):
             target_kl=self.target_kl,
         )
         # What acted is what was learned from: the new statistics serve from the next step on.
-        normaliser = state.normaliser
-        if self.normalise_observations and not is_image(space):
-            normaliser = normaliser.update(flatten(space, steps.obs))
+        normalizer = state.normalizer
+        if self.normalize_observations and not is_image(space):
+            normalizer = normalizer.update(flatten(space, steps.obs))
         metrics = {
             "return": experience.mean_return(),
             **metrics,
             "explained_variance": explained_variance(value, rows.target, rows.weight),
         }
         return (
-            PpoState(
+            PPOState(
                 networks=networks,
-                optimiser=optimiser_state,
-                normaliser=normaliser,
+                optimizer=optimizer_state,
+                normalizer=normalizer,
                 scaler=scaler,
-                live=state.live,
+                rollout_state=state.rollout_state,
                 updates=state.updates + 1,
                 key=key,
             ),
             metrics,
         )
 
-    def agent(self, problem: Problem, state: PpoState) -> PolicyAgent:
+    def agent(self, problem: Problem, state: PPOState) -> PolicyAgent:
         return PolicyAgent(
             policy=state.networks.policy,
-            normaliser=state.normaliser,
+            normalizer=state.normalizer,
             space=problem.source.observation_space,
         )
 
-    def steps(self, problem: Problem) -> int:
-        return self.lanes * self.steps_per_update
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.num_envs * self.rollout_length

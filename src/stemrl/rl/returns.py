@@ -17,16 +17,16 @@ def discounted_returns(
     return jax.lax.scan(step, jnp.zeros_like(reward[0]), reward, reverse=True)[1]
 
 
-def generalised_advantages(
+def generalized_advantages(
     reward: Float[Array, " time"],
     value: Float[Array, " time"],
     next_value: Float[Array, " time"],
     bootstrap: Bool[Array, " time"],
     carry_on: Bool[Array, " time"],
     discount: float | Array,
-    trace: float | Array,
+    gae_lambda: float | Array,
 ) -> Float[Array, " time"]:
-    """Generalised advantage estimates (Schulman 1506.02438, eq. 16).
+    """Generalized advantage estimates (Schulman 1506.02438, eq. 16).
 
     δₜ = rₜ + γ·bootstrapₜ·V(s′ₜ) − V(sₜ);  Aₜ = δₜ + γλ·carry_onₜ·Aₜ₊₁
 
@@ -35,13 +35,13 @@ def generalised_advantages(
     - `next_value`: the value of the true next observation, also where an episode was cut.
     - `bootstrap`: False where what follows is worth nothing: at termination, not at truncation.
     - `carry_on`: False where the next row belongs to another episode, and on a padded row.
-    - `discount`, `trace`: γ and λ.
+    - `discount`, `gae_lambda`: γ and λ.
     """
     delta = reward + discount * bootstrap * next_value - value
 
     def step(advantage: Array, row: tuple[Array, Array]):
         d, on = row
-        advantage = d + discount * trace * on * advantage
+        advantage = d + discount * gae_lambda * on * advantage
         return advantage, advantage
 
     return jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, carry_on), reverse=True)[1]

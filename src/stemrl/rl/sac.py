@@ -1,6 +1,6 @@
 """Soft actor-critic (Haarnoja et al. 2018, 1812.05905), for continuous and discrete actions.
 
-The problem: learn from old experience, and keep exploring. The idea: maximise E[Σ γᵗ (rₜ + α H)],
+The problem: learn from old experience, and keep exploring. The idea: maximize E[Σ γᵗ (rₜ + α H)],
 reward plus entropy, off-policy. Two critics learn the soft Bellman target with the smaller of
 their slow copies, the policy follows the smaller of the two, and the temperature α is moved so
 that the entropy stays at a target:
@@ -42,23 +42,23 @@ from ..core import (
 from .agent import PolicyAgent
 from .distributions import Categorical, TanhGaussian
 from .fitting import descend, require_positive
-from .normalise import Normaliser
+from .normalize import Normalizer
 from .policy import flatten, is_image, observation_size, perceive
 from .replay import Replay, Row
+from .rollout import Rollout, RolloutState, begin_rollout, rollout
 from .soft_networks import Critics, Networks, SoftPolicy
-from .stream import Live, Stream, enter, stream
 
 
-class SacState(eqx.Module):
+class SACState(eqx.Module):
     """Everything that SAC knows."""
 
     networks: Networks
     target: Critics
     """Slow copies of the critics, Q̄."""
-    optimiser: optax.OptState
+    optimizer: optax.OptState
     replay: Replay
-    normaliser: Normaliser
-    live: Live
+    normalizer: Normalizer
+    rollout_state: RolloutState
     collected: Int[Array, ""]
     """Environment steps so far."""
     key: PRNGKeyArray
@@ -70,7 +70,7 @@ class Explorer(AbstractAgent):
     policy: PolicyAgent
     warming: Bool[Array, ""]
     actions: Space = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Memory:
@@ -91,14 +91,14 @@ class Explorer(AbstractAgent):
         return jnp.where(self.warming, uniform, chosen), carry, {"context": info["context"]}
 
 
-class Sac(AbstractLearner):
+class SAC(AbstractLearner):
     """SAC with packed lanes, one policy for all tasks; contextual where the context is revealed."""
 
     name: ClassVar[str] = "sac"
 
-    lanes: int = eqx.field(static=True, default=4)
+    num_envs: int = eqx.field(static=True, default=4)
     """Worlds played side by side; a few cost a simulator hardly more than one."""
-    steps_per_update: int = eqx.field(static=True, default=16)
+    rollout_length: int = eqx.field(static=True, default=16)
     """Steps in each lane between two bouts of learning."""
     update_to_data: float = eqx.field(static=True, default=1.0)
     """Gradient steps for each environment step."""
@@ -123,64 +123,68 @@ class Sac(AbstractLearner):
     number of discrete actions."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(256, 256))
     """Hidden layers of policy and critics (ReLU)."""
-    normalise_observations: bool = eqx.field(static=True, default=False)
+    normalize_observations: bool = eqx.field(static=True, default=False)
     """Whether networks see observations by their running mean and deviation."""
 
     def __check_init__(self):
-        require_positive(self, "lanes", "steps_per_update", "batch_size", "capacity")
+        require_positive(self, "num_envs", "rollout_length", "batch_size", "capacity")
         if not self.hidden:
             raise UserError("hidden must name at least one layer, such as (256, 256)")
         if self._gradient_steps < 1:
             raise UserError(
-                "update_to_data × lanes × steps_per_update must make at least one gradient step,"
-                f" not {self.update_to_data * self.lanes * self.steps_per_update:g}"
+                "update_to_data × num_envs × rollout_length must make at least one gradient step,"
+                f" not {self.update_to_data * self.num_envs * self.rollout_length:g}"
             )
 
     @property
     def _gradient_steps(self) -> int:
-        return round(self.update_to_data * self.lanes * self.steps_per_update)
+        return round(self.update_to_data * self.num_envs * self.rollout_length)
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> SacState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> SACState:
         policy_key, critic_key, live_key, key = jax.random.split(key, 4)
         networks = Networks(
             SoftPolicy(problem, self.hidden, key=policy_key),
             Critics(problem, self.hidden, key=critic_key),
             jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)),
         )
-        normaliser = Normaliser.of(observation_size(problem.source.observation_space))
-        agent = self._agent(problem, networks, normaliser)
-        live = enter(agent, problem, problem.source, live_key, self.lanes)
-        chunk = self.lanes * self.steps_per_update
-        return SacState(
+        normalizer = Normalizer.of(observation_size(problem.source.observation_space))
+        agent = self._agent(problem, networks, normalizer)
+        rollout_state = begin_rollout(agent, problem, problem.source, live_key, self.num_envs)
+        chunk = self.num_envs * self.rollout_length
+        return SACState(
             networks=networks,
             target=networks.critics,
-            optimiser=optax.scale_by_adam().init(networks),  # pyright: ignore[reportArgumentType]
-            replay=Replay.of(_empty_row(problem, live), -(-self.capacity // chunk) * chunk),
-            normaliser=normaliser,
-            live=live,
+            optimizer=optax.scale_by_adam().init(networks),  # pyright: ignore[reportArgumentType]
+            replay=Replay.of(
+                _empty_row(problem, rollout_state), -(-self.capacity // chunk) * chunk
+            ),
+            normalizer=normalizer,
+            rollout_state=rollout_state,
             collected=jnp.zeros((), jnp.int32),
             key=key,
         )
 
-    def collect(self, problem: Problem, state: SacState) -> tuple[SacState, Stream]:
+    def collect(self, problem: Problem, state: SACState) -> tuple[SACState, Rollout]:
         key, stream_key = jax.random.split(state.key)
         agent = Explorer(
             policy=self.agent(problem, state),
             warming=state.collected < self.warm_up_steps,
             actions=problem.source.action_space,
         )
-        live, experience = stream(
-            agent, problem, problem.source, state.live, stream_key, self.steps_per_update
+        rollout_state, experience = rollout(
+            agent, problem, problem.source, state.rollout_state, stream_key, self.rollout_length
         )
-        return eqx.tree_at(lambda s: (s.live, s.key), state, (live, key)), experience
+        return eqx.tree_at(
+            lambda s: (s.rollout_state, s.key), state, (rollout_state, key)
+        ), experience
 
     def learn(
         self,
         problem: Problem,
-        state: SacState,
-        experience: Stream,
+        state: SACState,
+        experience: Rollout,
         reward: Callable[[Row], Array] | None = None,
-    ) -> tuple[SacState, dict[str, Array]]:
+    ) -> tuple[SACState, dict[str, Array]]:
         """`reward`, if any, says what rows drawn from the replay earn, in place of what they did:
         for rewards that are themselves being learned, and would be out of date if stored."""
         key, sample_key, noise_key = jax.random.split(state.key, 3)
@@ -195,10 +199,10 @@ class Sac(AbstractLearner):
             steps.next_obs,
         )
         replay = state.replay.add(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), chunk))
-        normaliser = state.normaliser
-        if self.normalise_observations and not is_image(space):
-            normaliser = normaliser.update(flatten(space, steps.obs))
-        collected = state.collected + self.steps(problem)
+        normalizer = state.normalizer
+        if self.normalize_observations and not is_image(space):
+            normalizer = normalizer.update(flatten(space, steps.obs))
+        collected = state.collected + self.steps_per_update(problem)
 
         # All that the loop needs is drawn at once.
         shape = (self._gradient_steps, self.batch_size)
@@ -206,8 +210,8 @@ class Sac(AbstractLearner):
         if reward is not None:
             batches = batches._replace(reward=reward(batches))
         batches = batches._replace(
-            obs=perceive(space, normaliser, batches.obs),
-            next_obs=perceive(space, normaliser, batches.next_obs),
+            obs=perceive(space, normalizer, batches.obs),
+            next_obs=perceive(space, normalizer, batches.next_obs),
         )
         noise = None
         if not isinstance(actions, Discrete):
@@ -221,19 +225,19 @@ class Sac(AbstractLearner):
             shapes = jax.eval_shape(train, carry)[1]
             return carry, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        (networks, target, optimiser_state), metrics = lax.cond(
+        (networks, target, optimizer_state), metrics = lax.cond(
             collected >= self.warm_up_steps,
             train,
             wait,
-            (state.networks, state.target, state.optimiser),
+            (state.networks, state.target, state.optimizer),
         )
-        state = SacState(
+        state = SACState(
             networks=networks,
             target=target,
-            optimiser=optimiser_state,
+            optimizer=optimizer_state,
             replay=replay,
-            normaliser=normaliser,
-            live=state.live,
+            normalizer=normalizer,
+            rollout_state=state.rollout_state,
             collected=collected,
             key=key,
         )
@@ -248,35 +252,35 @@ class Sac(AbstractLearner):
         losses = discrete_losses if isinstance(actions, Discrete) else continuous_losses
 
         def step(carry: tuple, drawn: tuple):
-            networks, target, optimiser_state = carry
+            networks, target, optimizer_state = carry
             batch, noise = drawn
             gradient, metrics = jax.grad(losses, has_aux=True)(
                 networks, target, batch, noise, self.discount, target_entropy
             )
             if not self.learn_temperature:
                 gradient = eqx.tree_at(lambda g: g.log_temperature, gradient, jnp.zeros(()))
-            networks, optimiser_state = descend(
-                optax.scale_by_adam(), gradient, optimiser_state, networks, self.learning_rate
+            networks, optimizer_state = descend(
+                optax.scale_by_adam(), gradient, optimizer_state, networks, self.learning_rate
             )
             target = jax.tree.map(
                 lambda slow, now: slow + self.target_rate * (now - slow), target, networks.critics
             )
-            return (networks, target, optimiser_state), metrics
+            return (networks, target, optimizer_state), metrics
 
         return step
 
-    def agent(self, problem: Problem, state: SacState) -> PolicyAgent:
-        return self._agent(problem, state.networks, state.normaliser)
+    def agent(self, problem: Problem, state: SACState) -> PolicyAgent:
+        return self._agent(problem, state.networks, state.normalizer)
 
-    def _agent(self, problem: Problem, networks: Networks, normaliser: Normaliser) -> PolicyAgent:
+    def _agent(self, problem: Problem, networks: Networks, normalizer: Normalizer) -> PolicyAgent:
         return PolicyAgent(
             policy=networks.policy,
-            normaliser=normaliser,
+            normalizer=normalizer,
             space=problem.source.observation_space,
         )
 
-    def steps(self, problem: Problem) -> int:
-        return self.lanes * self.steps_per_update
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.num_envs * self.rollout_length
 
 
 def continuous_losses(
@@ -354,9 +358,11 @@ def _total(
     }
 
 
-def _empty_row(problem: Problem, live: Live) -> Row:
+def _empty_row(problem: Problem, rollout_state: RolloutState) -> Row:
     """One row of zeros."""
-    obs, context = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), (live.obs, live.context))
+    obs, context = jax.tree.map(
+        lambda x: jnp.zeros(x.shape[1:], x.dtype), (rollout_state.obs, rollout_state.context)
+    )
     space = problem.source.action_space
     action = jnp.zeros(space.shape, jnp.int32 if isinstance(space, Discrete) else jnp.float32)
     return Row(obs, context, action, jnp.zeros(()), jnp.zeros(()), obs)

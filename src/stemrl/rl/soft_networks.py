@@ -35,9 +35,9 @@ class SoftPolicy(eqx.Module):
             key=key,
         )
 
-    def __call__(self, seen: Array, context: Context = None) -> TanhGaussian | Categorical:
+    def __call__(self, inputs: Array, context: Context = None) -> TanhGaussian | Categorical:
         """The distribution over actions."""
-        out = self.network(seen, context)
+        out = self.network(inputs, context)
         if not self.continuous:
             return Categorical(out)
         mean, log_std = jnp.split(out, 2, axis=-1)
@@ -62,12 +62,12 @@ def _affine_forward(x: Array, weight: Array, bias: Array, learning: int):
 
 def _affine_backward(learning: int, saved: tuple[Array, Array], g: Array):
     x, weight = saved
-    taught, seen = g[:, :learning], x[..., :learning, :]
-    seen = jnp.broadcast_to(seen, (weight.shape[0], *seen.shape[-2:]))
+    taught, inputs = g[:, :learning], x[..., :learning, :]
+    inputs = jnp.broadcast_to(inputs, (weight.shape[0], *inputs.shape[-2:]))
     dx = g @ jnp.swapaxes(weight, -1, -2)
     return (
         dx if x.ndim == 3 else jnp.sum(dx, axis=0),
-        jnp.swapaxes(seen, -1, -2) @ taught,
+        jnp.swapaxes(inputs, -1, -2) @ taught,
         jnp.sum(taught, axis=1, keepdims=True),
     )
 
@@ -120,14 +120,14 @@ class Critics(eqx.Module):
         )
 
     def __call__(
-        self, seen: Array, context: Context, *actions: Float[Array, "batch actions"]
+        self, inputs: Array, context: Context, *actions: Float[Array, "batch actions"]
     ) -> Float[Array, "2 rows outputs"]:
         """Q of each of `actions` in turn (`rows` = batch × how many; outputs 1), or without any, Q
         of every discrete action (rows = batch).
 
         The critics' parameters learn from the first of the actions only.
         """
-        features = seen if self.encoder is None else self.encoder(seen)
+        features = inputs if self.encoder is None else self.encoder(inputs)
         if context is not None:
             features = jnp.concatenate([features, context], axis=-1)
         batch = features.shape[0]

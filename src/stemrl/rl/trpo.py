@@ -1,6 +1,6 @@
-"""Trust region policy optimisation (Schulman et al. 1502.05477), on any surrogate and divergence.
+"""Trust region policy optimization (Schulman et al. 1502.05477), on any surrogate and divergence.
 
-Maximise a surrogate S(θ) subject to D(θ_old, θ) ≤ δ, where D is the mean KL divergence between the
+Maximize a surrogate S(θ) subject to D(θ_old, θ) ≤ δ, where D is the mean KL divergence between the
 old and the new distributions over actions. To second order D is ½ Δᵀ F Δ with the Fisher matrix F,
 so the step is
 
@@ -11,7 +11,7 @@ S and D.
 
 A product is taken through the distributions over actions, z(θ): F v = Jᵀ M J v, where J = ∂z/∂θ
 and M is the Fisher matrix of the distribution with respect to its own parameters, which is cheap
-and the same as ∂²D/∂z² at the old ones. J is linearised once, and both J and Jᵀ are then reused by
+and the same as ∂²D/∂z² at the old ones. J is linearized once, and both J and Jᵀ are then reused by
 every product: what θ goes through before it becomes z, an inner gradient step say, is paid for once.
 """
 

@@ -1,6 +1,6 @@
 """Python environments as worlds: what they answer, and which lane is in which.
 
-A world cannot be saved. `Live.state` holds the number of the world that a lane is in and how often
+A world cannot be saved. `RolloutState.state` holds the number of the world that a lane is in and how often
 it has been stepped; the worlds themselves are kept here, for the life of the process.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 
 from ..core import AbstractFamily, AbstractHostFamily, Params
 from ..errors import SimulatorError
-from .stream import Live
+from .rollout import RolloutState
 
 
 class WorldState(NamedTuple):
@@ -106,23 +106,25 @@ def _drop_all() -> None:
         drop(number)
 
 
-def lost(live: Live) -> np.ndarray:
+def lost(rollout_state: RolloutState) -> np.ndarray:
     """Which lanes are in a world that this process does not have, at that very step: `[lanes]`."""
-    numbers, steps = np.asarray(live.state.number), np.asarray(live.state.steps)
+    numbers, steps = np.asarray(rollout_state.state.number), np.asarray(rollout_state.state.steps)
     found = [_worlds.get(int(number)) for number in numbers]
     here = [w is not None and w.steps == at for w, at in zip(found, steps, strict=True)]
     return (numbers > 0) & ~np.array(here)
 
 
-def open_worlds(family: AbstractFamily, live: Live) -> tuple[list[World], Live]:
+def open_worlds(
+    family: AbstractFamily, rollout_state: RolloutState
+) -> tuple[list[World], RolloutState]:
     """Every lane's world; those yet to be made are made and reset."""
-    state = jax.tree.map(np.array, live.state)
-    obs = np.array(live.obs)
+    state = jax.tree.map(np.array, rollout_state.state)
+    obs = np.array(rollout_state.obs)
     new = np.flatnonzero(state.number == 0)
-    params = jax.device_get(live.params) if len(new) else None
+    params = jax.device_get(rollout_state.params) if len(new) else None
     for lane in new:
         world = World(family, jax.tree.map(lambda x, lane=lane: x[lane], params))
         obs[lane] = world.reset(int(state.seed[lane]))
         state.number[lane], state.steps[lane] = keep(world), 0
     worlds = [_worlds[int(number)] for number in state.number]
-    return worlds, live._replace(obs=obs, state=state)
+    return worlds, rollout_state._replace(obs=obs, state=state)

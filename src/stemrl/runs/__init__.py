@@ -1,12 +1,12 @@
 """Runs: the training loop, checkpoints, configuration and metrics."""
 
-from .compilation import enable_compilation_cache
+from .compilation_cache import enable_compilation_cache
 from .config import RunConfig
 from .export import export
+from .launch import resume, train
 from .loop import Interrupted, NonFinite
 from .run import Run
 from .supervised import SupervisedRun, train_supervised
-from .training import resume, train
 
 __all__ = [
     "Interrupted",

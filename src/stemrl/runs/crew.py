@@ -20,13 +20,13 @@ from typing import IO, Self
 from ..errors import UserError
 from ..machine import CORES, XLA_THREADS
 from . import checkpoint
-from .compilation import enable_compilation_cache
+from .compilation_cache import enable_compilation_cache
 from .config import RunConfig
+from .launch import train
 from .loop import Interrupted
 from .metrics import last_row
 from .progress import ProgressDisplay
 from .run import CHECKPOINTS, CONFIG, METRICS, Run
-from .training import train
 
 POLL_SECONDS = 1.0
 """Between two looks at how far the others are."""

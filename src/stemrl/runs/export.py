@@ -21,7 +21,7 @@ def export(run: Run, out: str | Path, which: Which = "last") -> Run:
 
     It is opened, adapted, evaluated and reported like any other: its folder holds `config.json`,
     `metrics.jsonl` (all evaluations, and about a hundred of the updates) and, instead of the
-    checkpoints, `agents/`: what each seed's agent is made of, without the optimiser's state, the
+    checkpoints, `agents/`: what each seed's agent is made of, without the optimizer's state, the
     replay or the episodes under way. It cannot be resumed. Files are written and checked as those
     of a checkpoint are.
     """

@@ -22,7 +22,7 @@ from jaxtyping import Array
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate
 from ..rl import devices
-from . import checkpoint, compiled, hosts
+from . import checkpoint, hosts, programs
 from .config import RunConfig
 from .files import write_whole, writing
 from .metrics import MetricsFile, read_rows
@@ -69,12 +69,12 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
         if config.seeds > 1:
             raise UserError("several seeds at once need one device; set devices or seeds to 1")
     # The learner's own refusals, which know more than ours: its first state, without computing it.
-    keys = jax.eval_shape(lambda: compiled.seed_keys(config.seed, config.seeds))
-    compiled.shape_of_state(learner, problem, keys)
-    updates = -(-config.steps // learner.steps(problem))
+    keys = jax.eval_shape(lambda: programs.seed_keys(config.seed, config.seeds))
+    programs.shape_of_state(learner, problem, keys)
+    updates = -(-config.steps // learner.steps_per_update(problem))
     per_update = learner.target_steps(problem)
     if per_update * updates > problem.budget:
-        possible = problem.budget // per_update * learner.steps(problem)
+        possible = problem.budget // per_update * learner.steps_per_update(problem)
         raise UserError(
             f"{updates} updates would take {per_update * updates} steps in the target, the budget"
             f" is {problem.budget}; raise the budget"
@@ -93,7 +93,7 @@ class Training:
         together = config.devices > 1 or jax.process_count() > 1
         self.mesh = devices.mesh_of(config.devices) if together else None
         self.writes = hosts.first()
-        self.per_update = self.learner.steps(self.problem)
+        self.per_update = self.learner.steps_per_update(self.problem)
         self.seeded = config.seeds > 1
         self.run = Run(out, config)
         self.written = config.text()
@@ -106,7 +106,7 @@ class Training:
         """The state, begun or restored, and the files."""
         config, out = self.config, self.out
         self.saved_at = time.monotonic()
-        keys = compiled.seed_keys(config.seed, config.seeds)
+        keys = programs.seed_keys(config.seed, config.seeds)
         damaged: list[str] = []
         begun = resume and bool(checkpoint.saved(out / CHECKPOINTS))
         if begun:
@@ -118,8 +118,8 @@ class Training:
         if self.writes:
             write_whole(out / CONFIG, self.written)
         if not begun:
-            self.state = compiled.begin(self.learner, self.problem, keys)
-        exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
+            self.state = programs.begin(self.learner, self.problem, keys)
+        exempt = jnp.asarray(programs.exempt(self.state, self.seeded))
         self.state, self.exempt = devices.placed((self.state, exempt), self.mesh)
         self.metrics = (
             MetricsFile(out / METRICS, self.update, self.score is not None) if self.writes else None
@@ -268,7 +268,7 @@ class Training:
         run_chunk = self._advance if jax_only else self._step_by_step
         length, compiling = 1, True
         while True:
-            wanted = min(hosts.agreed(length), compiled.CHUNK, self._next_due() - self.update)
+            wanted = min(hosts.agreed(length), programs.CHUNK, self._next_due() - self.update)
             began = time.monotonic()
             with devices.sharing(self.mesh):
                 rows, fine = run_chunk(wanted)
@@ -286,7 +286,7 @@ class Training:
         """A chunk as one compiled loop."""
         count = devices.placed(jnp.int32(updates), self.mesh)
         fixed = (self.learner, self.problem, self.exempt, count, self.seeded)
-        self.state, done, rows, fine = compiled.advance(fixed, self.state)
+        self.state, done, rows, fine = programs.advance(fixed, self.state)
         rows = jax.device_get(rows)
         return [{k: v[i] for k, v in rows.items()} for i in range(int(done))], np.asarray(fine)
 
@@ -312,10 +312,10 @@ class Training:
         """An update in two steps: its metrics, and which quantities are finite."""
         if host:
             state, experience = self.learner.collect(self.problem, self.state)
-            learn = compiled.learn_keeping
+            learn = programs.learn_keeping
         else:
-            state, experience = compiled.collect((self.learner, self.problem), self.state)
-            learn = compiled.learn
+            state, experience = programs.collect((self.learner, self.problem), self.state)
+            learn = programs.learn
         fixed = (self.learner, self.problem, experience, self.exempt)
         self.state, metrics, finite = learn(fixed, state)
         return jax.device_get(metrics), finite
@@ -361,7 +361,7 @@ class Training:
 
     def _refuse(self, metrics: dict[str, np.ndarray], fine: np.ndarray) -> None:
         """Say what is not finite."""
-        names = compiled.quantities(self.state, metrics, self.seeded)
+        names = programs.quantities(self.state, metrics, self.seeded)
         seed, quantity = np.argwhere(~fine.reshape(self.config.seeds, -1))[0]
         which = f" of seed {self.config.seed + seed}" if self.seeded else ""
         raise NonFinite(

@@ -12,9 +12,9 @@ from jaxtyping import PyTree
 from ..core import AbstractAgent, AbstractLearner, Problem, State
 from ..errors import UserError
 from . import checkpoint
-from .compiled import seed_keys, shape_of_state
 from .config import RunConfig
 from .metrics import read_rows
+from .programs import seed_keys, shape_of_state
 
 CONFIG, METRICS, CHECKPOINTS = "config.json", "metrics.jsonl", "checkpoints"
 AGENTS = "agents"

@@ -23,7 +23,7 @@ from jaxtyping import PRNGKeyArray
 from ..core import AbstractSupervisedFamily, AbstractSupervisedLearner, State
 from ..errors import UserError
 from ..reading import read_configuration
-from . import checkpoint, compiled
+from . import checkpoint, programs
 from .files import locked, write_whole, writing
 from .loop import SAVE_SECONDS, Interrupted, NonFinite
 from .metrics import MetricsFile
@@ -122,11 +122,11 @@ class _Training:
         self.learner, self.family, self.out, self.total = learner, family, out, updates
         self.seed, self.seeds, self.seeded = seed, seeds, seeds > 1
         self.update, self.seconds = 0, 0.0
-        damaged = self._restore(compiled.seed_keys(seed, seeds))
+        damaged = self._restore(programs.seed_keys(seed, seeds))
         if self.update > updates:
             raise UserError(f"{out} has {self.update} updates already, more than {updates}")
         self.saved, self.saved_at = self.update, time.monotonic()
-        self.exempt = jnp.asarray(compiled.exempt(self.state, self.seeded))
+        self.exempt = jnp.asarray(programs.exempt(self.state, self.seeded))
         self.metrics = MetricsFile(out / METRICS, self.update, evaluated=False)
         self.display = ProgressDisplay(updates, self.update, shown, unit="updates")
         for line in damaged:
@@ -135,7 +135,7 @@ class _Training:
     def _restore(self, keys: PRNGKeyArray) -> list[str]:
         """The newest checkpoint that is whole, or the first state; a line for each damaged one."""
         damaged = []
-        template = compiled.shape_of_state(self.learner, self.family, keys)
+        template = programs.shape_of_state(self.learner, self.family, keys)
         for path in checkpoint.saved(self.out / CHECKPOINTS)[::-1]:
             try:
                 self.state, manifest = checkpoint.load(path, template)
@@ -144,7 +144,7 @@ class _Training:
                 continue
             self.update, self.seconds = manifest.update, manifest.seconds
             return damaged
-        self.state = compiled.begin(self.learner, self.family, keys)
+        self.state = programs.begin(self.learner, self.family, keys)
         return damaged
 
     def run_to_end(self) -> SupervisedRun:
@@ -171,11 +171,11 @@ class _Training:
 
     def _chunk(self, compiling: bool) -> None:
         """Updates to the next multiple of `CHUNK`, as one compiled loop, and a row of metrics."""
-        until = min(self.total, (self.update // compiled.CHUNK + 1) * compiled.CHUNK)
+        until = min(self.total, (self.update // programs.CHUNK + 1) * programs.CHUNK)
         wanted = jnp.int32(until - self.update)
         fixed = (self.learner, self.family, self.exempt, wanted, self.seeded)
         began = time.monotonic()
-        self.state, done, rows, fine = compiled.advance(fixed, self.state)
+        self.state, done, rows, fine = programs.advance(fixed, self.state)
         rows, done, fine = jax.device_get(rows), int(done), np.asarray(fine)
         took = time.monotonic() - began
         self.update, self.seconds = self.update + done, self.seconds + took
@@ -195,7 +195,7 @@ class _Training:
         )
         if not fine.all():
             last = {k: v[done - 1] for k, v in rows.items()}
-            names = compiled.quantities(self.state, last, self.seeded)
+            names = programs.quantities(self.state, last, self.seeded)
             seed, quantity = np.argwhere(~fine.reshape(self.seeds, -1))[0]
             raise NonFinite(
                 f"stopped in update {self.update}: '{names[quantity]}' of seed {self.seed + seed}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .point import Point2D, PointEnv, PointSparse
     from .random_mdp import RandomMDP, RandomMDPEnv
     from .sinusoid import Sinusoid
-    from .transforms import Randomised, RandomisedEnv
+    from .transforms import RandomisedEnv, Randomized
 
 _find = importer(
     __name__,
@@ -32,7 +32,7 @@ _find = importer(
         "point": ("Point2D", "PointEnv", "PointSparse"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
         "sinusoid": ("Sinusoid",),
-        "transforms": ("Randomised", "RandomisedEnv"),
+        "transforms": ("Randomized", "RandomisedEnv"),
     },
 )
 
@@ -54,8 +54,8 @@ __all__ = [
     "PointSparse",
     "RandomMDP",
     "RandomMDPEnv",
-    "Randomised",
     "RandomisedEnv",
+    "Randomized",
     "Sinusoid",
     "log_ratio",
 ]

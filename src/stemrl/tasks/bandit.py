@@ -36,7 +36,7 @@ class BanditEnv(eqx.Module):
         """Pull the arm `action` (int32 scalar): reward 1 with the arm's probability, else 0. Never
         terminal; there are no events."""
         reward = jax.random.bernoulli(key, params["probability"][action]).astype(jnp.float32)
-        # Not terminal: the next pull follows, and only the player's horizon of one step ends it.
+        # Not terminal: the next pull follows, and only the rollout's horizon of one step ends it.
         no = jnp.asarray(False)
         return jnp.zeros((), jnp.int32), BanditState(state.pulled + 1), reward, no, no, {}
 

@@ -38,10 +38,10 @@ class HostEnv(eqx.Module):
     actions: Space = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> Any:
-        raise TypeError("this environment is stepped on the host; use `play` or `stream`")
+        raise TypeError("this environment is stepped on the host; use `play` or `rollout`")
 
     def step(self, key: PRNGKeyArray, state: Any, action: Array, params: Params) -> Any:
-        raise TypeError("this environment is stepped on the host; use `play` or `stream`")
+        raise TypeError("this environment is stepped on the host; use `play` or `rollout`")
 
     def observation_space(self, params: Params | None = None) -> Space:
         return self.observations

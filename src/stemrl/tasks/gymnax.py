@@ -138,7 +138,7 @@ class GymnaxFamily(AbstractFamily):
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Steps after which the player truncates an episode."""
+        """Steps after which the rollout truncates an episode."""
         _, defaults = _make(self.environment)
         return self.steps or int(defaults.max_steps_in_episode)
 

@@ -1,9 +1,9 @@
-"""Randomisation per episode, as a transform of any family.
+"""Randomization per episode, as a transform of any family.
 
-In domain randomisation (Tobin et al., 1703.06907; Peng et al., 1710.06537) the environment's
+In domain randomization (Tobin et al., 1703.06907; Peng et al., 1710.06537) the environment's
 parameters are drawn afresh for every episode, and the policy is told nothing of them. Here that is
 an environment whose own parameters name a *distribution*: its `reset` draws the parameters of the
-inner environment, and the state carries them until the episode ends. To transfer from randomised
+inner environment, and the state carries them until the episode ends. To transfer from randomized
 tasks to one that stays, give a problem the transformed family as its source and the plain one as
 its target.
 """
@@ -72,32 +72,32 @@ class RandomisedEnv(eqx.Module):
 
     def _draw(self, key: PRNGKeyArray, split: Int[Array, ""]) -> Params:
         def draw(name: Any) -> Any:
-            # A split that the family lacks is never asked for: `Randomised.sample` refuses it.
+            # A split that the family lacks is never asked for: `Randomized.sample` refuses it.
             chosen = name if _has(self.family, name) else "train"
             return lambda key: jax.tree.map(_strong, self.family.sample(key, chosen))
 
         return jax.lax.switch(split, [draw(name) for name in SPLITS], key)
 
 
-class Randomised(AbstractFamily):
-    """Domain randomisation (1703.06907, 1710.06537) of any family: every episode is another task of
+class Randomized(AbstractFamily):
+    """Domain randomization (1703.06907, 1710.06537) of any family: every episode is another task of
     `family`, drawn anew. There is nothing that lasts from one episode to the next, and nothing to
     reveal."""
 
-    name: ClassVar[str] = "randomised"
+    name: ClassVar[str] = "randomized"
 
     family: str | AbstractFamily = eqx.field(static=True, default="hopper-params")
-    """What is randomised: a family's name or, in Python, a family. Not one stepped on the host."""
+    """What is randomized: a family's name or, in Python, a family. Not one stepped on the host."""
 
     def __check_init__(self):
         if self.inner.stepping == "host":
             raise UserError(
-                f"'{self.inner.name}' is stepped on the host and cannot be randomised per episode"
+                f"'{self.inner.name}' is stepped on the host and cannot be randomized per episode"
             )
 
     @property
     def inner(self) -> AbstractFamily:
-        """What is randomised."""
+        """What is randomized."""
         return _made(self.family) if isinstance(self.family, str) else self.family
 
     @property

@@ -1,14 +1,14 @@
 """Transfer: what was learned in one place, used in another."""
 
 from .classifiers import Classifiers, Step, visits
-from .darc import Both, Darc, DarcState, correction_table
+from .darc import DARC, Both, DARCState, correction_table
 from .finetune import FineTune, FineTuner, Learning
 
 __all__ = [
+    "DARC",
     "Both",
     "Classifiers",
-    "Darc",
-    "DarcState",
+    "DARCState",
     "FineTune",
     "FineTuner",
     "Learning",

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import Action, Box, Obs, Problem, Space
 from ..networks import MLP
-from ..rl.normalise import Normaliser
+from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, observation_size, perceive
 from ..rl.replay import Replay
 
@@ -44,17 +44,17 @@ class Classifiers(eqx.Module):
     def of(cls, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray) -> "Classifiers":
         """Fresh ones (ReLU), which cannot tell."""
         first_key, second_key = jax.random.split(key)
-        seen = observation_size(problem.source.observation_space)
-        pair = seen + observation_size(problem.source.action_space)
+        inputs = observation_size(problem.source.observation_space)
+        pair = inputs + observation_size(problem.source.action_space)
         return cls(
             MLP(pair, 1, hidden, "relu", final_scale=0.01, key=first_key),
-            MLP(pair + seen, 1, hidden, "relu", final_scale=0.01, key=second_key),
+            MLP(pair + inputs, 1, hidden, "relu", final_scale=0.01, key=second_key),
         )
 
     def __call__(
         self,
         pair: Float[Array, "... pair"],
-        next_seen: Float[Array, "... seen"],
+        next_inputs: Float[Array, "... seen"],
         noise: tuple[Array, Array] | None = None,
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """log q(target|·) − log q(source|·) of (s, a) and of (s, a, s′).
@@ -62,7 +62,7 @@ class Classifiers(eqx.Module):
         **Arguments:** `pair` is (s, a) in one vector; `noise`, in training, is added to the input
         of each network.
         """
-        whole = jnp.concatenate([pair, next_seen], axis=-1)
+        whole = jnp.concatenate([pair, next_inputs], axis=-1)
         if noise is not None:
             pair, whole = pair + noise[0], whole + noise[1]
         state_action = self.state_action(pair)[..., 0]
@@ -70,21 +70,21 @@ class Classifiers(eqx.Module):
 
 
 def classifier_inputs(
-    space: Space, actions: Space, normaliser: Normaliser, obs: Obs, action: Action, next_obs: Obs
+    space: Space, actions: Space, normalizer: Normalizer, obs: Obs, action: Action, next_obs: Obs
 ) -> tuple[Float[Array, "... pair"], Float[Array, "... seen"]]:
     """(s, a) and s′ as the classifiers see them."""
-    seen, next_seen = (perceive(space, normaliser, x) for x in (obs, next_obs))
+    inputs, next_inputs = (perceive(space, normalizer, x) for x in (obs, next_obs))
     taken = flatten(actions, action)
     if isinstance(actions, Box):
         # What the world was given: beyond the bounds there is no difference to learn.
         taken = jnp.clip(taken, -1.0, 1.0)
-    return jnp.concatenate([seen, taken], axis=-1), next_seen
+    return jnp.concatenate([inputs, taken], axis=-1), next_inputs
 
 
 def classifier_loss(
     classifiers: Classifiers,
     pair: Float[Array, "batch pair"],
-    next_seen: Float[Array, "batch seen"],
+    next_inputs: Float[Array, "batch seen"],
     is_target: Bool[Array, " batch"],
     noise: float | Array,
     key: PRNGKeyArray,
@@ -94,9 +94,10 @@ def classifier_loss(
     first, second = jax.random.split(key)
     noises = (
         noise * jax.random.normal(first, pair.shape),
-        noise * jax.random.normal(second, (*pair.shape[:-1], pair.shape[-1] + next_seen.shape[-1])),
+        noise
+        * jax.random.normal(second, (*pair.shape[:-1], pair.shape[-1] + next_inputs.shape[-1])),
     )
-    state_action, whole = classifiers(pair, next_seen, noises)
+    state_action, whole = classifiers(pair, next_inputs, noises)
     sign = jnp.where(is_target, 1.0, -1.0)
     loss = -jnp.mean(jax.nn.log_sigmoid(sign * state_action) + jax.nn.log_sigmoid(sign * whole))
     return loss, {"loss/classifiers": loss, "accuracy": jnp.mean(((whole > 0) == is_target) * 1.0)}

@@ -41,11 +41,11 @@ from ..core import (
     UserError,
 )
 from ..rl.fitting import descend, require_positive
-from ..rl.normalise import Normaliser
+from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.replay import Replay, Row
-from ..rl.sac import Sac
-from ..rl.stream import Live, Stream, enter
+from ..rl.rollout import Rollout, RolloutState, begin_rollout
+from ..rl.sac import SAC
 from ..settings import read, settings_of
 from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss
 
@@ -57,21 +57,21 @@ class Both(NamedTuple):
 
     source: Any
     """What the learner collected."""
-    target: Stream
+    target: Rollout
     within: Bool[Array, ""]
     """Whether the budget allowed for the steps in the target; otherwise none were taken."""
 
 
-class DarcState(eqx.Module):
+class DARCState(eqx.Module):
     """Everything that DARC knows."""
 
     learner: State
     """Of the learner in the source."""
-    target_live: Live
+    target_rollout: RolloutState
     """Worlds under way in the target."""
     classifiers: Classifiers
-    optimiser: optax.OptState
-    normaliser: Normaliser
+    optimizer: optax.OptState
+    normalizer: Normalizer
     """Of what the classifiers see."""
     source_steps: Replay
     target_steps: Replay
@@ -82,7 +82,7 @@ class DarcState(eqx.Module):
     key: PRNGKeyArray
 
 
-class Darc(AbstractLearner):
+class DARC(AbstractLearner):
     """Learn in the source, paid for what the target could do too; needs a target and a budget."""
 
     name: ClassVar[str] = "darc"
@@ -90,7 +90,7 @@ class Darc(AbstractLearner):
     learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
     """The method that learns in the source, ppo or (as in the paper) sac; in Python, a learner."""
     learner_settings: str = eqx.field(static=True, default="")
-    """Its hyper-parameters other than their defaults, such as 'lanes=8 hidden=64,64'."""
+    """Its hyper-parameters other than their defaults, such as 'num_envs=8 hidden=64,64'."""
     correction: Correction = eqx.field(static=True, default="dynamics")
     """Δr by both classifiers (dynamics), or as an ablation by the one on (s, a) alone
     (state-action)."""
@@ -121,11 +121,11 @@ class Darc(AbstractLearner):
         if self.correction not in get_args(Correction):
             known = ", ".join(get_args(Correction))
             raise UserError(f"correction must be one of {known}, not {self.correction!r}")
-        if self.inner.steps_per_update < self.source_to_target:
+        if self.inner.rollout_length < self.source_to_target:
             raise UserError(
-                f"with {self.inner.steps_per_update} steps a lane in an update there is less than"
+                f"with {self.inner.rollout_length} steps an environment in an update there is less than"
                 f" one in the target at source_to_target {self.source_to_target};"
-                " raise steps_per_update in learner_settings"
+                " raise rollout_length in learner_settings"
             )
 
     @property
@@ -138,12 +138,12 @@ class Darc(AbstractLearner):
     @property
     def in_target(self) -> Any:
         """The same learner as it collects in the target: as many lanes, fewer steps."""
-        steps = self.inner.steps_per_update // self.source_to_target
+        steps = self.inner.rollout_length // self.source_to_target
         learns = {f.name for f in dataclasses.fields(self.inner)} & {"minibatches"}
         # It does not learn there, so there need be nothing to divide.
-        return dataclasses.replace(self.inner, steps_per_update=steps, **dict.fromkeys(learns, 1))
+        return dataclasses.replace(self.inner, rollout_length=steps, **dict.fromkeys(learns, 1))
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> DarcState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> DARCState:
         space = problem.source.observation_space
         if is_image(space):
             raise UserError(f"'darc' cannot look at images, and '{problem.source.name}' shows them")
@@ -158,15 +158,17 @@ class Darc(AbstractLearner):
         classifiers = Classifiers.of(problem, self.classifier_hidden, key=classifier_key)
         actions = problem.source.action_space
         row = Step(*(_zero(s) for s in (space, actions, space)))
-        source, target = self.steps(problem), self.target_steps(problem)
+        source, target = self.steps_per_update(problem), self.target_steps(problem)
         learner = self.inner.init(problem, learner_key)
         agent = self.inner.agent(problem, learner)
-        return DarcState(
+        return DARCState(
             learner=learner,
-            target_live=enter(agent, problem, problem.target, target_key, self.inner.lanes),
+            target_rollout=begin_rollout(
+                agent, problem, problem.target, target_key, self.inner.num_envs
+            ),
             classifiers=classifiers,
-            optimiser=optax.scale_by_adam().init(classifiers),  # pyright: ignore
-            normaliser=Normaliser.of(observation_size(space)),
+            optimizer=optax.scale_by_adam().init(classifiers),  # pyright: ignore
+            normalizer=Normalizer.of(observation_size(space)),
             source_steps=Replay.of(row, -(-self.capacity // source) * source),
             target_steps=Replay.of(row, -(-self.capacity // target) * target),
             collected=jnp.zeros((), jnp.int32),
@@ -174,33 +176,41 @@ class Darc(AbstractLearner):
             key=key,
         )
 
-    def collect(self, problem: Problem, state: DarcState) -> tuple[DarcState, Both]:
+    def collect(self, problem: Problem, state: DARCState) -> tuple[DARCState, Both]:
         learner, source = self.inner.collect(problem, state.learner)
 
         # The target is where the same learner would collect if that were its source.
-        def visit(live: Live, key: PRNGKeyArray) -> tuple[Live, PRNGKeyArray, Stream]:
-            there = eqx.tree_at(lambda s: (s.live, s.key), learner, (live, key))
+        def visit(
+            rollout_state: RolloutState, key: PRNGKeyArray
+        ) -> tuple[RolloutState, PRNGKeyArray, Rollout]:
+            there = eqx.tree_at(lambda s: (s.rollout_state, s.key), learner, (rollout_state, key))
             there, experience = self.in_target.collect(_swapped(problem), there)
-            return there.live, there.key, experience
+            return there.rollout_state, there.key, experience
 
-        def stay(live: Live, key: PRNGKeyArray) -> tuple[Live, PRNGKeyArray, Stream]:
-            shapes = jax.eval_shape(visit, live, key)[2]
-            return live, key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        def stay(
+            rollout_state: RolloutState, key: PRNGKeyArray
+        ) -> tuple[RolloutState, PRNGKeyArray, Rollout]:
+            shapes = jax.eval_shape(visit, rollout_state, key)[2]
+            return rollout_state, key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
         within = state.spent + self.target_steps(problem) <= problem.budget
         if problem.target.stepping == "host":
             if not within:
                 raise UserError(f"the budget of {problem.budget} steps in the target is spent")
-            live, key, target = visit(state.target_live, learner.key)
+            rollout_state, key, target = visit(state.target_rollout, learner.key)
         else:
-            live, key, target = lax.cond(within, visit, stay, state.target_live, learner.key)
+            rollout_state, key, target = lax.cond(
+                within, visit, stay, state.target_rollout, learner.key
+            )
         learner = eqx.tree_at(lambda s: s.key, learner, key)
-        state = eqx.tree_at(lambda s: (s.learner, s.target_live), state, (learner, live))
+        state = eqx.tree_at(
+            lambda s: (s.learner, s.target_rollout), state, (learner, rollout_state)
+        )
         return state, Both(source, target, within)
 
     def learn(
-        self, problem: Problem, state: DarcState, experience: Both
-    ) -> tuple[DarcState, dict[str, Array]]:
+        self, problem: Problem, state: DARCState, experience: Both
+    ) -> tuple[DARCState, dict[str, Array]]:
         key, fit_key = jax.random.split(state.key)
         space = problem.source.observation_space
         source, target = (_steps(e.transitions) for e in (experience.source, experience.target))
@@ -212,18 +222,18 @@ class Darc(AbstractLearner):
             state.target_steps,
         )
         weight = jnp.broadcast_to(experience.within, (_count(target),))
-        normaliser = state.normaliser.update(flatten(space, source.obs))
-        normaliser = normaliser.update(flatten(space, target.obs), weight)
+        normalizer = state.normalizer.update(flatten(space, source.obs))
+        normalizer = normalizer.update(flatten(space, target.obs), weight)
         state = dataclasses.replace(
             state,
-            normaliser=normaliser,
+            normalizer=normalizer,
             source_steps=source_steps,
             target_steps=target_steps,
-            collected=state.collected + self.steps(problem),
+            collected=state.collected + self.steps_per_update(problem),
             spent=state.spent + jnp.where(experience.within, self.target_steps(problem), 0),
             key=key,
         )
-        state, told = self._classify(problem, state, fit_key)
+        state, classified = self._classify(problem, state, fit_key)
 
         correct = jnp.where(state.collected > self.warm_up_steps, 1.0, 0.0)
 
@@ -232,7 +242,7 @@ class Darc(AbstractLearner):
             correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
             return steps.reward + correct * correction
 
-        if isinstance(self.inner, Sac):
+        if isinstance(self.inner, SAC):
             # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
             learner, metrics = self.inner.learn(problem, state.learner, experience.source, reward)
         else:
@@ -246,13 +256,13 @@ class Darc(AbstractLearner):
             "correction": jnp.mean(correction),
             "correction/lowest": jnp.min(correction),
             "target_steps": state.spent,
-            **told,
+            **classified,
         }
         return eqx.tree_at(lambda s: s.learner, state, learner), metrics
 
     def _classify(
-        self, problem: Problem, state: DarcState, key: PRNGKeyArray
-    ) -> tuple[DarcState, dict[str, Array]]:
+        self, problem: Problem, state: DARCState, key: PRNGKeyArray
+    ) -> tuple[DARCState, dict[str, Array]]:
         """Gradient steps of the classifiers on steps of both domains, as many of each."""
         source_key, target_key, noise_key = jax.random.split(key, 3)
         shape = (self.classifier_gradient_steps, self.classifier_batch_size // 2)
@@ -260,68 +270,68 @@ class Darc(AbstractLearner):
             state.source_steps.sample(source_key, shape),
             state.target_steps.sample(target_key, shape),
         )
-        pair, next_seen = classifier_inputs(
+        pair, next_inputs = classifier_inputs(
             problem.source.observation_space,
             problem.source.action_space,
-            state.normaliser,
+            state.normalizer,
             *jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *drawn),
         )
         is_target = jnp.arange(2 * shape[1]) >= shape[1]
 
         def step(carry: tuple, batch: tuple[Array, Array, PRNGKeyArray]):
-            classifiers, optimiser_state = carry
+            classifiers, optimizer_state = carry
             *inputs, key = batch
-            (_, told), gradient = jax.value_and_grad(classifier_loss, has_aux=True)(
+            (_, classified), gradient = jax.value_and_grad(classifier_loss, has_aux=True)(
                 classifiers, *inputs, is_target, self.classifier_noise, key
             )
             stepped = descend(
                 optax.scale_by_adam(),
                 gradient,
-                optimiser_state,
+                optimizer_state,
                 classifiers,
                 self.classifier_learning_rate,
             )
-            return stepped, told
+            return stepped, classified
 
-        (classifiers, optimiser_state), told = lax.scan(
+        (classifiers, optimizer_state), classified = lax.scan(
             step,
-            (state.classifiers, state.optimiser),
-            (pair, next_seen, jax.random.split(noise_key, shape[0])),
+            (state.classifiers, state.optimizer),
+            (pair, next_inputs, jax.random.split(noise_key, shape[0])),
         )
-        state = dataclasses.replace(state, classifiers=classifiers, optimiser=optimiser_state)
-        return state, jax.tree.map(jnp.mean, told)
+        state = dataclasses.replace(state, classifiers=classifiers, optimizer=optimizer_state)
+        return state, jax.tree.map(jnp.mean, classified)
 
     def correct(
-        self, problem: Problem, state: DarcState, obs: Obs, action: Action, next_obs: Obs
+        self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
     ) -> Float[Array, "..."]:
         """Δr of steps, with any leading dimensions; the action is in an agent's units.
 
         Not bounded: where the target can do nothing of the kind, it falls as long as one learns.
         """
-        pair, next_seen = classifier_inputs(
+        pair, next_inputs = classifier_inputs(
             problem.source.observation_space,
             problem.source.action_space,
-            state.normaliser,
+            state.normalizer,
             obs,
             action,
             next_obs,
         )
         # log q(target|·) − log q(source|·) is the log-odds itself.
-        state_action, whole = state.classifiers(pair, next_seen)
+        state_action, whole = state.classifiers(pair, next_inputs)
         return whole - state_action if self.correction == "dynamics" else state_action
 
-    def agent(self, problem: Problem, state: DarcState) -> AbstractAgent:
+    def agent(self, problem: Problem, state: DARCState) -> AbstractAgent:
         return self.inner.agent(problem, state.learner)
 
-    def steps(self, problem: Problem) -> int:
-        return self.inner.steps(problem)
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.inner.steps_per_update(problem)
 
     def target_steps(self, problem: Problem) -> int:
-        return self.in_target.steps(_swapped(problem))
+        return self.in_target.steps_per_update(_swapped(problem))
 
 
 def correction_table(
-    learner: Darc, problem: Problem, state: DarcState
+    learner: DARC, problem: Problem, state: DARCState
 ) -> Float[Array, "states actions states"]:
     """Δr of every (s, a, s′) of a problem with discrete observations and actions."""
     states, actions = problem.source.observation_space, problem.source.action_space
@@ -371,7 +381,7 @@ def _made(name: str, settings: str) -> Any:
 def _with_lanes(learner: AbstractLearner) -> Any:
     """The learner, if it is one whose experience is packed lanes."""
     fields = {field.name for field in dataclasses.fields(learner)}
-    if not {"lanes", "steps_per_update"} <= fields or isinstance(learner, Darc):
+    if not {"num_envs", "rollout_length"} <= fields or isinstance(learner, DARC):
         raise UserError(
             f"'{learner.name}' cannot learn in the source of 'darc'; 'ppo' and 'sac' can"
         )

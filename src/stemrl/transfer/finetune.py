@@ -1,8 +1,8 @@
 """Fine-tuning: the plainest transfer there is, and what every meta-learner must beat.
 
 The problem: a new task, a few episodes. The idea: carry over everything that was learned on the
-training tasks (policy, value function, optimiser, normalisers) and simply go on learning by PPO
-(Schulman et al. 2017, 1707.06347) on the episodes of the task at hand. Nothing was optimised to be
+training tasks (policy, value function, optimizer, normalizers) and simply go on learning by PPO
+(Schulman et al. 2017, 1707.06347) on the episodes of the task at hand. Nothing was optimized to be
 adapted from, which is what sets it apart from MAML. The same agent with fresh networks is training
 from scratch on the same budget.
 """
@@ -28,19 +28,19 @@ from ..core import (
 )
 from ..networks import Activation
 from ..rl.agent import PolicyAgent
-from ..rl.fitting import fit, optimiser, require_positive
-from ..rl.normalise import Normaliser, RewardScaler
+from ..rl.fitting import fit, optimizer, require_positive
+from ..rl.normalize import Normalizer, RewardScaler
 from ..rl.policy import flatten, is_image, observation_size
-from ..rl.ppo import ActorCritic, Ppo, PpoState, ppo_loss, rows_of
-from ..rl.stream import Stream
+from ..rl.ppo import PPO, ActorCritic, PPOState, ppo_loss, rows_of
+from ..rl.rollout import Rollout
 
 
 class Learning(eqx.Module):
     """The fine-tuner's memory: everything that its learning has moved."""
 
     networks: ActorCritic
-    optimiser: optax.OptState
-    normaliser: Normaliser
+    optimizer: optax.OptState
+    normalizer: Normalizer
     scaler: RewardScaler
     context: Context
 
@@ -49,28 +49,28 @@ class FineTuner(AbstractAgent):
     """Goes on learning on the task at hand: each adaptation is PPO on a round of episodes."""
 
     networks: ActorCritic
-    optimiser: optax.OptState
-    normaliser: Normaliser
+    optimizer: optax.OptState
+    normalizer: Normalizer
     scaler: RewardScaler
     """Of one lane for each of the round's episodes."""
     learning_rate: Float[Array, ""]
     discount: Float[Array, ""]
-    trace: Float[Array, ""]
+    gae_lambda: Float[Array, ""]
     clip: Float[Array, ""]
     value_weight: Float[Array, ""]
     entropy_weight: Float[Array, ""]
     max_gradient_norm: Float[Array, ""]
     epochs: int = eqx.field(static=True)
     minibatches: int = eqx.field(static=True)
-    normalise: tuple[bool, bool] = eqx.field(static=True)
+    normalize: tuple[bool, bool] = eqx.field(static=True)
     """Whether observations' and rewards' statistics move."""
     space: Space = eqx.field(static=True)
     """The observation space."""
-    width: int = eqx.field(static=True)
+    episodes_per_round: int = eqx.field(static=True)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Learning:
-        return Learning(self.networks, self.optimiser, self.normaliser, self.scaler, context)
+        return Learning(self.networks, self.optimizer, self.normalizer, self.scaler, context)
 
     def begin(self, memory: Learning, key: PRNGKeyArray) -> Carry:
         return ()
@@ -80,7 +80,7 @@ class FineTuner(AbstractAgent):
     ) -> tuple[Action, Carry, Info]:
         policy = PolicyAgent(
             policy=memory.networks.policy,
-            normaliser=memory.normaliser,
+            normalizer=memory.normalizer,
             space=self.space,
             greedy=self.greedy,
         )
@@ -90,29 +90,29 @@ class FineTuner(AbstractAgent):
     def adapt(
         self, memory: Learning, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
     ) -> Learning:
-        """A few epochs of PPO on `episodes`, `[width, time, …]`."""
+        """A few epochs of PPO on `episodes`, `[episodes, time, …]`."""
         if episodes is None:
             raise ValueError("fine-tuning learns from whole episodes; play it with `play`")
-        normalise_observations, normalise_rewards = self.normalise
+        normalize_observations, normalize_rewards = self.normalize
         reward, scaler = episodes.reward, memory.scaler
-        if normalise_rewards:
+        if normalize_rewards:
             scaler = scaler.update(reward.T, episodes.ended.T, self.discount, episodes.valid.T)
             reward = scaler(reward)
         rows, _ = rows_of(
             memory.networks,
-            memory.normaliser,
+            memory.normalizer,
             self.space,
             episodes,
             reward,
             self.discount,
-            self.trace,
+            self.gae_lambda,
         )
-        networks, optimiser_state, _ = fit(
+        networks, optimizer_state, _ = fit(
             lambda networks, rows: ppo_loss(
                 networks, rows, self.clip, self.value_weight, self.entropy_weight
             ),
             memory.networks,
-            memory.optimiser,
+            memory.optimizer,
             rows,
             key,
             epochs=self.epochs,
@@ -120,10 +120,10 @@ class FineTuner(AbstractAgent):
             learning_rate=self.learning_rate,
             max_gradient_norm=self.max_gradient_norm,
         )
-        normaliser = memory.normaliser
-        if normalise_observations and not is_image(self.space):
-            normaliser = normaliser.update(flatten(self.space, episodes.obs), episodes.valid)
-        return Learning(networks, optimiser_state, normaliser, scaler, memory.context)
+        normalizer = memory.normalizer
+        if normalize_observations and not is_image(self.space):
+            normalizer = normalizer.update(flatten(self.space, episodes.obs), episodes.valid)
+        return Learning(networks, optimizer_state, normalizer, scaler, memory.context)
 
 
 class FineTune(AbstractLearner):
@@ -131,7 +131,7 @@ class FineTune(AbstractLearner):
 
     name: ClassVar[str] = "finetune"
 
-    width: int = eqx.field(static=True, default=20)
+    episodes_per_round: int = eqx.field(static=True, default=20)
     """Episodes of the new task between two adaptations."""
     adapt_epochs: int = eqx.field(static=True, default=8)
     """Passes over a round's steps in an adaptation."""
@@ -139,11 +139,11 @@ class FineTune(AbstractLearner):
     """Gradient steps a pass in an adaptation."""
     adapt_learning_rate: float = 1e-3
     """Adam's step size in an adaptation."""
-    reset_optimiser: bool = eqx.field(static=True, default=True)
+    reset_optimizer: bool = eqx.field(static=True, default=True)
     """Whether Adam starts afresh on a new task instead of with the moments of pretraining."""
-    lanes: int = eqx.field(static=True, default=32)
+    num_envs: int = eqx.field(static=True, default=32)
     """Pretraining: worlds played side by side."""
-    steps_per_update: int = eqx.field(static=True, default=128)
+    rollout_length: int = eqx.field(static=True, default=128)
     """Pretraining: steps in each lane between two updates."""
     epochs: int = eqx.field(static=True, default=8)
     """Pretraining: passes over the steps of an update."""
@@ -153,8 +153,8 @@ class FineTune(AbstractLearner):
     """Pretraining: Adam's step size."""
     discount: float = 0.99
     """Discount factor γ."""
-    trace: float = 0.95
-    """λ of generalised advantage estimation."""
+    gae_lambda: float = 0.95
+    """λ of generalized advantage estimation."""
     clip: float = 0.2
     """How far a probability ratio may move before it stops counting, ε."""
     value_weight: float = 0.5
@@ -169,26 +169,26 @@ class FineTune(AbstractLearner):
     """Their activation: tanh, relu, elu, silu or gelu."""
     initial_std: float = 1.0
     """First standard deviation of continuous actions, whose range is [−1, 1]."""
-    normalise_observations: bool = eqx.field(static=True, default=True)
+    normalize_observations: bool = eqx.field(static=True, default=True)
     """Whether networks see observations by their running mean and deviation."""
-    normalise_rewards: bool = eqx.field(static=True, default=True)
+    normalize_rewards: bool = eqx.field(static=True, default=True)
     """Whether rewards are divided by the deviation of the running discounted return."""
 
     def __check_init__(self):
-        require_positive(self, "width", "adapt_epochs", "adapt_minibatches")
+        require_positive(self, "episodes_per_round", "adapt_epochs", "adapt_minibatches")
         _ = self.pretraining
 
     @property
-    def pretraining(self) -> Ppo:
+    def pretraining(self) -> PPO:
         """The learner of the training tasks."""
-        return Ppo(
-            lanes=self.lanes,
-            steps_per_update=self.steps_per_update,
+        return PPO(
+            num_envs=self.num_envs,
+            rollout_length=self.rollout_length,
             epochs=self.epochs,
             minibatches=self.minibatches,
             learning_rate=self.learning_rate,
             discount=self.discount,
-            trace=self.trace,
+            gae_lambda=self.gae_lambda,
             clip=self.clip,
             value_weight=self.value_weight,
             entropy_weight=self.entropy_weight,
@@ -196,30 +196,30 @@ class FineTune(AbstractLearner):
             hidden=self.hidden,
             activation=self.activation,
             initial_std=self.initial_std,
-            normalise_observations=self.normalise_observations,
-            normalise_rewards=self.normalise_rewards,
+            normalize_observations=self.normalize_observations,
+            normalize_rewards=self.normalize_rewards,
         )
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> PpoState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> PPOState:
         return self.pretraining.init(problem, key)
 
-    def collect(self, problem: Problem, state: PpoState) -> tuple[PpoState, Stream]:
+    def collect(self, problem: Problem, state: PPOState) -> tuple[PPOState, Rollout]:
         return self.pretraining.collect(problem, state)
 
     def learn(
-        self, problem: Problem, state: PpoState, experience: Stream
-    ) -> tuple[PpoState, dict[str, Array]]:
+        self, problem: Problem, state: PPOState, experience: Rollout
+    ) -> tuple[PPOState, dict[str, Array]]:
         return self.pretraining.learn(problem, state, experience)
 
-    def steps(self, problem: Problem) -> int:
-        return self.pretraining.steps(problem)
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.pretraining.steps_per_update(problem)
 
-    def agent(self, problem: Problem, state: PpoState) -> FineTuner:
-        moments = state.optimiser
-        if self.reset_optimiser:
-            moments = optimiser(self.max_gradient_norm).init(state.networks)  # pyright: ignore
-        scaler = RewardScaler(jnp.zeros(self.width), state.scaler.statistics)
-        return self._agent(problem, state.networks, moments, state.normaliser, scaler)
+    def agent(self, problem: Problem, state: PPOState) -> FineTuner:
+        moments = state.optimizer
+        if self.reset_optimizer:
+            moments = optimizer(self.max_gradient_norm).init(state.networks)  # pyright: ignore
+        scaler = RewardScaler(jnp.zeros(self.episodes_per_round), state.scaler.statistics)
+        return self._agent(problem, state.networks, moments, state.normalizer, scaler)
 
     def from_scratch(self, problem: Problem, key: PRNGKeyArray) -> FineTuner:
         """The same agent before any pretraining: training from scratch on the target alone, the
@@ -230,9 +230,9 @@ class FineTune(AbstractLearner):
         return self._agent(
             problem,
             networks,
-            optimiser(self.max_gradient_norm).init(networks),  # pyright: ignore
-            Normaliser.of(observation_size(problem.source.observation_space)),
-            RewardScaler.of(self.width),
+            optimizer(self.max_gradient_norm).init(networks),  # pyright: ignore
+            Normalizer.of(observation_size(problem.source.observation_space)),
+            RewardScaler.of(self.episodes_per_round),
         )
 
     def _agent(
@@ -240,24 +240,24 @@ class FineTune(AbstractLearner):
         problem: Problem,
         networks: ActorCritic,
         moments: optax.OptState,
-        normaliser: Normaliser,
+        normalizer: Normalizer,
         scaler: RewardScaler,
     ) -> FineTuner:
         return FineTuner(
             networks=networks,
-            optimiser=moments,
-            normaliser=normaliser,
+            optimizer=moments,
+            normalizer=normalizer,
             scaler=scaler,
             learning_rate=jnp.asarray(self.adapt_learning_rate),
             discount=jnp.asarray(self.discount),
-            trace=jnp.asarray(self.trace),
+            gae_lambda=jnp.asarray(self.gae_lambda),
             clip=jnp.asarray(self.clip),
             value_weight=jnp.asarray(self.value_weight),
             entropy_weight=jnp.asarray(self.entropy_weight),
             max_gradient_norm=jnp.asarray(self.max_gradient_norm),
             epochs=self.adapt_epochs,
             minibatches=self.adapt_minibatches,
-            normalise=(self.normalise_observations, self.normalise_rewards),
+            normalize=(self.normalize_observations, self.normalize_rewards),
             space=problem.source.observation_space,
-            width=self.width,
+            episodes_per_round=self.episodes_per_round,
         )

@@ -1,12 +1,12 @@
-"""What players of a known task are told."""
+"""What agents of a known task are told."""
 
 from jaxtyping import Array
 
 from ..core import Context, UserError
 
 
-def told(context: Context) -> Array:
+def task_in(context: Context) -> Array:
     """The context. Raises `UserError` where the problem reveals none."""
     if context is None:
-        raise UserError("this player must be told its task: give it Problem.of(family, 'context')")
+        raise UserError("this agent must be told its task: give it Problem.of(family, 'context')")
     return context

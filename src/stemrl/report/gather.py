@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 """Whose folders, of trained agents, are not written to."""
 
 SCRATCH = (
-    "PPO from newly initialised networks, on each task alone: on the same episodes, as many at a"
+    "PPO from newly initialized networks, on each task alone: on the same episodes, as many at a"
     " time"
 )
 
@@ -140,7 +140,7 @@ def gather(
 def from_scratch(run: Run) -> AbstractAgent:
     """What knows nothing of the run's tasks, and learns by PPO on as many episodes at a time as the
     run's own agent adapts on."""
-    learner = FineTune(width=run.agent().width)
+    learner = FineTune(episodes_per_round=run.agent().episodes_per_round)
     return learner.from_scratch(run.problem, jax.random.key(run.config.seed))
 
 

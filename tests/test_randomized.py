@@ -1,4 +1,4 @@
-"""Families whose tasks change the model, randomisation per episode, and ranges written as text."""
+"""Families whose tasks change the model, randomization per episode, and ranges written as text."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ import pytest
 from stemrl import registry
 from stemrl.core import UserError, count
 from stemrl.physics.mujoco_env import HopperEnv
-from stemrl.physics.randomised import HopperParams, HumanoidParams, WalkerParams
+from stemrl.physics.randomized import HopperParams, HumanoidParams, WalkerParams
 from stemrl.tasks.point import Point2D
 from stemrl.tasks.ranges import as_text, draw, parse
-from stemrl.tasks.transforms import Randomised
+from stemrl.tasks.transforms import Randomized
 
 FAMILIES = {"hopper-params": 24, "walker-params": 42, "humanoid-params": 87}
 
@@ -98,11 +98,11 @@ def test_limbs_are_a_setting():
     assert np.all(np.isfinite(obs))
 
 
-def test_every_episode_of_a_randomised_family_is_another_task():
+def test_every_episode_of_a_randomized_family_is_another_task():
     inner = Point2D()
-    family = Randomised(inner)
+    family = Randomized(inner)
     assert family.horizon == inner.horizon and family.stepping == "jax"
-    assert family.identity == f"randomised@1({inner.identity})"
+    assert family.identity == f"randomized@1({inner.identity})"
     params = family.sample(jax.random.key(0), "train")
     keys = jax.random.split(jax.random.key(1), 300)
     resets = jax.jit(jax.vmap(family.env.reset, in_axes=(0, None)))
@@ -117,9 +117,9 @@ def test_every_episode_of_a_randomised_family_is_another_task():
     far = family.sample(jax.random.key(0), "ood")
     _, state = resets(keys, far)
     assert np.all(np.max(np.abs(state.params["goal"]), axis=1) >= 0.4999)
-    assert registry.make("families", "randomised", family="point-2d").identity == family.identity
+    assert registry.make("families", "randomized", family="point-2d").identity == family.identity
     with pytest.raises(UserError, match="did you mean 'point-2d'"):
-        Randomised("point-d2")
+        Randomized("point-d2")
     with pytest.raises(UserError, match="no context"):
         family.context(params)
 
@@ -128,14 +128,14 @@ def test_a_model_for_every_episode():
     """A zero width is the inner family's one task, exactly; a width is not."""
     key = jax.random.key(3)
     inner = HopperParams(width=0.0)
-    family = Randomised(inner)
+    family = Randomized(inner)
     params = family.sample(key, "train")
     ours = play(family.env, params, reset_key=key)
     _, reset_key = jax.random.split(key)
     theirs = play(inner.env, inner.sample(key, "train"), reset_key=reset_key)
     for one, other in zip(ours, theirs, strict=True):
         assert one.tobytes() == other.tobytes()
-    wide = play(Randomised(HopperParams()).env, params, reset_key=key)
+    wide = play(Randomized(HopperParams()).env, params, reset_key=key)
     assert not np.allclose(wide[0], ours[0], atol=1e-2)
 
 

@@ -27,7 +27,7 @@ from .devices import AXIS, DIVIDED, share, split
 from .play import batched_step, like, select, strong
 
 
-class Live(NamedTuple):
+class RolloutState(NamedTuple):
     """Worlds under way, every leaf `[lanes, …]`."""
 
     params: Params
@@ -46,7 +46,7 @@ class Live(NamedTuple):
     """Whether the next step is a trial's first."""
 
 
-class Stream(NamedTuple):
+class Rollout(NamedTuple):
     """A chunk of experience, every leaf `[time, lanes, …]`."""
 
     transitions: Transition
@@ -67,108 +67,120 @@ class Stream(NamedTuple):
         return jnp.where(jnp.any(ended), finished, jnp.mean(self.score[-1]))
 
 
-def enter(
+def begin_rollout(
     agent: AbstractAgent,
     problem: Problem,
     family: AbstractFamily,
     key: PRNGKeyArray,
     lanes: int,
-) -> Live:
+) -> RolloutState:
     """Lanes at the start of their first trial, on tasks of the `train` split."""
     if family.stepping == "host":
-        from .host import enter_on_host
+        from .host import begin_rollout_on_host
 
-        return enter_on_host(agent, problem, family, key, lanes)
+        return begin_rollout_on_host(agent, problem, family, key, lanes)
     return jax.vmap(lambda k: _new_trial(agent, problem, family, k))(jax.random.split(key, lanes))
 
 
-def stream(
+def rollout(
     agent: AbstractAgent,
     problem: Problem,
     family: AbstractFamily,
-    live: Live,
+    rollout_state: RolloutState,
     key: PRNGKeyArray,
     steps: int,
     episodes: int = 1,
-) -> tuple[Live, Stream]:
-    """`steps` steps in every lane, going on from `live`.
+) -> tuple[RolloutState, Rollout]:
+    """`steps` steps in every lane, going on from `rollout_state`.
 
-    The agent's `width` must be 1; after each of a trial's `episodes` episodes it adapts on its
-    carry alone (`adapt` is handed `None` for the episodes). The memory in `live` was made by the
+    The agent's `episodes_per_round` must be 1; after each of a trial's `episodes` episodes it adapts on its
+    carry alone (`adapt` is handed `None` for the episodes). The memory in `rollout_state` was made by the
     agent of an earlier update: only what the agent itself holds is always up to date. Inside
     `sharing` every device plays its share of the lanes.
     """
-    if agent.width != 1:
-        raise ValueError(f"stream plays episode by episode; this agent's width is {agent.width}")
+    if agent.episodes_per_round != 1:
+        raise ValueError(
+            f"rollout plays episode by episode; this agent's episodes_per_round is {agent.episodes_per_round}"
+        )
     if family.stepping == "host":
-        from .host import stream_on_host
+        from .host import rollout_on_host
 
-        return stream_on_host(agent, problem, family, live, key, steps, episodes)
+        return rollout_on_host(agent, problem, family, rollout_state, key, steps, episodes)
 
-    def mine(everyone, live):
+    def mine(everyone, rollout_state):
         agent, key = everyone
-        return _stream(agent, problem, family, live, key, steps, episodes)
+        return _rollout(agent, problem, family, rollout_state, key, steps, episodes)
 
     by_lane = PartitionSpec(None, AXIS)
-    return share(mine, (agent, key), strong(live), out=(DIVIDED, by_lane))
+    return share(mine, (agent, key), strong(rollout_state), out=(DIVIDED, by_lane))
 
 
-def _stream(
+def _rollout(
     agent: AbstractAgent,
     problem: Problem,
     family: AbstractFamily,
-    live: Live,
+    rollout_state: RolloutState,
     key: PRNGKeyArray,
     steps: int,
     episodes: int,
-) -> tuple[Live, Stream]:
-    """`stream` on one device."""
+) -> tuple[RolloutState, Rollout]:
+    """`rollout` on one device."""
     env, horizon = family.env, family.horizon
-    lanes = live.elapsed.shape[0]
+    lanes = rollout_state.elapsed.shape[0]
 
-    def step(live: Live, key: PRNGKeyArray):
+    def step(rollout_state: RolloutState, key: PRNGKeyArray):
         step_key, renew_key = jax.random.split(key)
         keys = split(step_key, (2, lanes, 1), axis=1)
         # A lane is a task with a width of one.
-        carry, obs, state = jax.tree.map(lambda x: x[:, None], (live.carry, live.obs, live.state))
+        carry, obs, state = jax.tree.map(
+            lambda x: x[:, None], (rollout_state.carry, rollout_state.obs, rollout_state.state)
+        )
         acted, transition, stepped = batched_step(
-            agent, env, live.memory, carry, obs, state, live.params, keys
+            agent, env, rollout_state.memory, carry, obs, state, rollout_state.params, keys
         )
         acted, transition, stepped = jax.tree.map(lambda x: x[:, 0], (acted, transition, stepped))
-        late = live.elapsed + 1 >= horizon
+        late = rollout_state.elapsed + 1 >= horizon
         transition = transition._replace(
             truncated=~transition.terminated & (transition.truncated | late)
         )
-        observed = jax.vmap(agent.observe)(live.memory, acted, transition)
+        observed = jax.vmap(agent.observe)(rollout_state.memory, acted, transition)
         ended = transition.ended
-        trial_end = ended & (live.episode + 1 >= episodes)
-        score = live.score + transition.reward
-        row = Stream(transition, live.fresh, trial_end, live.episode, score)
-        live = live._replace(
-            carry=like(observed, live.carry),
-            obs=like(transition.next_obs, live.obs),
-            state=like(stepped, live.state),
-            elapsed=live.elapsed + 1,
+        trial_end = ended & (rollout_state.episode + 1 >= episodes)
+        score = rollout_state.score + transition.reward
+        row = Rollout(transition, rollout_state.fresh, trial_end, rollout_state.episode, score)
+        rollout_state = rollout_state._replace(
+            carry=like(observed, rollout_state.carry),
+            obs=like(transition.next_obs, rollout_state.obs),
+            state=like(stepped, rollout_state.state),
+            elapsed=rollout_state.elapsed + 1,
             score=score,
             fresh=jnp.zeros(lanes, bool),
         )
 
-        def renew(live: Live) -> Live:
+        def renew(rollout_state: RolloutState) -> RolloutState:
             episode_keys, trial_keys = split(renew_key, (2, lanes), axis=1)
             episode = jax.vmap(lambda lane, k: _new_episode(agent, family, lane, k))
             trial = jax.vmap(lambda k: _new_trial(agent, problem, family, k))
-            live = select(ended & ~trial_end, like(episode(live, episode_keys), live), live)
+            rollout_state = select(
+                ended & ~trial_end,
+                like(episode(rollout_state, episode_keys), rollout_state),
+                rollout_state,
+            )
             # Most episodes end no trial, and to draw a task can cost far more than to begin again.
             return lax.cond(
                 _any_anywhere(trial_end),
-                lambda live: select(trial_end, like(trial(trial_keys), live), live),
-                lambda live: live,
-                live,
+                lambda rollout_state: select(
+                    trial_end, like(trial(trial_keys), rollout_state), rollout_state
+                ),
+                lambda rollout_state: rollout_state,
+                rollout_state,
             )
 
-        return lax.cond(_any_anywhere(ended), renew, lambda live: live, live), row
+        return lax.cond(
+            _any_anywhere(ended), renew, lambda rollout_state: rollout_state, rollout_state
+        ), row
 
-    return lax.scan(step, live, jax.random.split(key, steps))
+    return lax.scan(step, rollout_state, jax.random.split(key, steps))
 
 
 @jax.custom_batching.custom_vmap
@@ -185,8 +197,8 @@ def _(size: int, batched: list[bool], flags: Bool[Array, "seeds lanes"]) -> tupl
 
 
 def _new_episode(
-    agent: AbstractAgent, family: AbstractFamily, lane: Live, key: PRNGKeyArray
-) -> Live:
+    agent: AbstractAgent, family: AbstractFamily, lane: RolloutState, key: PRNGKeyArray
+) -> RolloutState:
     """The same task's next episode, after an adaptation on the last carry."""
     adapt_key, begin_key, reset_key = jax.random.split(key, 3)
     carries = jax.tree.map(lambda x: x[None], lane.carry)
@@ -205,7 +217,7 @@ def _new_episode(
 
 def _new_trial(
     agent: AbstractAgent, problem: Problem, family: AbstractFamily, key: PRNGKeyArray
-) -> Live:
+) -> RolloutState:
     """A new task, and its first episode."""
     task_key, start_key, begin_key, reset_key = jax.random.split(key, 4)
     params = strong(family.sample(task_key, "train"))
@@ -214,7 +226,7 @@ def _new_trial(
     obs, state = family.env.reset(reset_key, params)
     zero = jnp.zeros((), jnp.int32)
     return strong(
-        Live(
+        RolloutState(
             params=params,
             context=context,
             memory=memory,

@@ -1,4 +1,4 @@
-"""The players by name, and the exact optima of the families that have them.
+"""The reference agents by name, and the exact optima of the families that have them.
 
 Both are looked up by the family's class. For a family of one's own, register what it has:
 `known_optima.register(MyFamily)` on a function of the same arguments.
@@ -27,8 +27,8 @@ from ..core import (
     Space,
     Split,
     UserError,
-    from_world,
     nearest,
+    scale_action,
 )
 from ..tasks.bandit import Bandit
 from ..tasks.gridnavi import GridNavi
@@ -51,19 +51,19 @@ from .gridnavi import (
     goal_known_returns,
     search_returns,
 )
-from .tabular import Average, Drawn, KnownProcess, TabularPlayer, optimal_action_values
+from .tabular import Average, Drawn, KnownProcess, TabularAgent, optimal_action_values
 
 KNOWN_TASK = "known-task"
 
 Makers = dict[str, Callable[..., AbstractAgent]]
 
 
-class RandomPlayer(AbstractAgent):
+class RandomAgent(AbstractAgent):
     """Any action, each as likely, on any family."""
 
     space: Space = eqx.field(static=True)
     """The action space."""
-    width: int = eqx.field(static=True, default=1)
+    episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Memory:
@@ -73,32 +73,32 @@ class RandomPlayer(AbstractAgent):
         return ()
 
     def act(self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray):
-        action: Action = from_world(self.space, self.space.sample(key))
+        action: Action = scale_action(self.space, self.space.sample(key))
         return action, carry, {}
 
 
-def players(family: AbstractFamily) -> list[str]:
-    """The names of the players of `family`."""
+def reference_agent_names(family: AbstractFamily) -> list[str]:
+    """The names of the reference agents of `family`."""
     return list(_makers(family))
 
 
-def player(
+def reference_agent(
     name: str, family: AbstractFamily, *, episodes: int | None = None, **settings: Any
 ) -> AbstractAgent:
-    """A player by name, an agent like any other; play it on `problem_of(name, family)`.
+    """A agent by name, an agent like any other; play it on `problem_of(name, family)`.
 
     **Arguments:**
 
-    - `name`: one of `players(family)`.
+    - `name`: one of `reference_agent_names(family)`.
     - `episodes`: of a trial, for those that must know; by default the family's own number.
-    - `settings`: of the player's rule, such as `constant` and `prior` of `ucb1`, `epsilon` of
+    - `settings`: of the agent's rule, such as `constant` and `prior` of `ucb1`, `epsilon` of
       `epsilon-greedy`, `discount` of `gittins` and `prior_mean` of `psrl`.
 
-    Raises `UserError` for a player that the family does not have or that is too large to solve.
+    Raises `UserError` for a agent that the family does not have or that is too large to solve.
     """
     makers = _makers(family)
     if name not in makers:
-        raise UserError(f"{family.name} has no player '{name}'{nearest(name, makers)}")
+        raise UserError(f"{family.name} has no reference agent '{name}'{nearest(name, makers)}")
     episodes = family.trial_episodes if episodes is None else episodes
     try:
         return makers[name](episodes, **settings)
@@ -109,12 +109,12 @@ def player(
 
 
 def problem_of(name: str, family: AbstractFamily) -> Problem:
-    """The problem that a player is to be played on: only `known-task` is told the task."""
+    """The problem that a agent is to be played on: only `known-task` is told the task."""
     return Problem.of(family, "context" if name == KNOWN_TASK else "nothing")
 
 
 def _makers(family: AbstractFamily) -> Makers:
-    anywhere: Makers = {"random": lambda episodes: RandomPlayer(space=family.action_space)}
+    anywhere: Makers = {"random": lambda episodes: RandomAgent(space=family.action_space)}
     return {**anywhere, **_own_makers(family)}
 
 
@@ -159,7 +159,7 @@ def _(family: RandomMDP) -> Makers:
     def of(belief: Any, **fixed: float) -> Callable[..., AbstractAgent]:
         def make(episodes: int, **settings: float) -> AbstractAgent:
             chosen: dict[str, Any] = {**fixed, **settings}
-            return TabularPlayer(belief=belief, **sizes, **chosen)
+            return TabularAgent(belief=belief, **sizes, **chosen)
 
         return make
 
@@ -175,9 +175,9 @@ class Optima(NamedTuple):
     """The best that can be expected of each episode on some tasks."""
 
     known_task: Float[np.ndarray, "tasks episodes"]
-    """Of a player that knows the task."""
+    """Of a agent that knows the task."""
     bayes_optimal: Float[np.ndarray, "tasks episodes"] | None
-    """Of the player that knows only how tasks are drawn and earns most over all the episodes
+    """Of the agent that knows only how tasks are drawn and earns most over all the episodes
     together; `None` where that is not solved."""
 
 
@@ -186,7 +186,7 @@ def known_optima(
     family: AbstractFamily, params: Params, split: Split, episodes: int
 ) -> Optima | None:
     """The exact optima of trials of `episodes` episodes on the tasks `params`, `[tasks, …]`, drawn
-    from `split`; `None` for a family without. The Bayes-optimal player is that of the training
+    from `split`; `None` for a family without. The Bayes-optimal agent is that of the training
     tasks, so there is none on others (`ood`)."""
     return None
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-class Normaliser(eqx.Module):
+class Normalizer(eqx.Module):
     """Mean and variance of all observations so far, entry by entry (Chan et al. 1979, parallel).
 
-    Held in a learner's state and copied into its agent; experience is stored raw and normalised
+    Held in a learner's state and copied into its agent; experience is stored raw and normalized
     where it is used.
     """
 
@@ -19,13 +19,13 @@ class Normaliser(eqx.Module):
     """Sum of squared deviations from the mean."""
 
     @classmethod
-    def of(cls, size: int) -> "Normaliser":
+    def of(cls, size: int) -> "Normalizer":
         """Before the first observation: the identity."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
     def update(
         self, x: Float[Array, "... size"], valid: Bool[Array, "..."] | None = None
-    ) -> "Normaliser":
+    ) -> "Normalizer":
         """With the observations in `x`, those that are not padding."""
         x = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1]))
         w = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(x.dtype)
@@ -35,7 +35,7 @@ class Normaliser(eqx.Module):
         total = self.count + n
         delta = mean - self.mean
         share = n / jnp.maximum(total, 1)
-        return Normaliser(
+        return Normalizer(
             total,
             self.mean + delta * share,
             self.m2 + m2 + delta**2 * self.count * share,
@@ -59,12 +59,12 @@ class RewardScaler(eqx.Module):
     """
 
     running: Float[Array, " lanes"]
-    statistics: Normaliser
+    statistics: Normalizer
 
     @classmethod
     def of(cls, lanes: int) -> "RewardScaler":
         """Before the first reward: scale 1."""
-        return cls(jnp.zeros(lanes), Normaliser.of(1))
+        return cls(jnp.zeros(lanes), Normalizer.of(1))
 
     def update(
         self,
