@@ -75,6 +75,14 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.tasks.grid_wall:GridWall",
         "A slippery grid, with or without a wall across the short way: source and target",
     ),
+    "point-maze": Entry(
+        "stemrl.tasks.point_maze:PointMaze",
+        "Three ways to a goal, of which one can be shut: source and target",
+    ),
+    "point-maze-goals": Entry(
+        "stemrl.tasks.point_maze:PointMazeGoals",
+        "Goals all over a maze in the plane, sparse or dense reward",
+    ),
     "point-2d": Entry(
         "stemrl.tasks.point:Point2D", "MAML's point: find a goal in a square, dense reward"
     ),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
     from .gymnax import GymnaxEnv, GymnaxFamily
     from .point import Point2D, PointEnv, PointSparse
+    from .point_maze import PointMaze, PointMazeEnv, PointMazeGoals
     from .random_mdp import RandomMDP, RandomMDPEnv
     from .sinusoid import Sinusoid
     from .transforms import RandomisedEnv, Randomized
@@ -30,6 +31,7 @@ _find = importer(
         "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
         "point": ("Point2D", "PointEnv", "PointSparse"),
+        "point_maze": ("PointMaze", "PointMazeEnv", "PointMazeGoals"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
         "sinusoid": ("Sinusoid",),
         "transforms": ("Randomized", "RandomisedEnv"),
@@ -51,6 +53,9 @@ __all__ = [
     "GymnaxFamily",
     "Point2D",
     "PointEnv",
+    "PointMaze",
+    "PointMazeEnv",
+    "PointMazeGoals",
     "PointSparse",
     "RandomMDP",
     "RandomMDPEnv",
