@@ -71,6 +71,32 @@ FAMILIES: dict[str, Entry] = {
     "gridnavi": Entry(
         "stemrl.tasks.gridnavi:GridNavi", "VariBAD's 5×5 grid with a hidden goal (finite)"
     ),
+    "dark-room": Entry(
+        "stemrl.tasks.dark_room:DarkRoom", "A room with a hidden goal, in the dark (DPT; finite)"
+    ),
+    "maze": Entry(
+        "stemrl.tasks.maze:Maze", "Random mazes, seen one block around, with a hidden goal"
+    ),
+    "dependent-bandit": Entry(
+        "stemrl.tasks.dependent_bandit:DependentBandit",
+        "Wang's bandits, whose arms tell of each other",
+    ),
+    "two-step": Entry(
+        "stemrl.tasks.two_step:TwoStep",
+        "Daw's two-step task: does an agent know what leads where? (finite)",
+    ),
+    "causal-graphs": Entry(
+        "stemrl.tasks.causal_graphs:CausalGraphs",
+        "Dasgupta's causal networks: look or intervene, then be asked; held-out graphs",
+    ),
+    "cart-pole": Entry(
+        "stemrl.tasks.cart_pole:CartPole",
+        "CartPole-v1 in JAX, with a force, a length and a mass of its own",
+    ),
+    "pendulum": Entry(
+        "stemrl.tasks.pendulum:Pendulum",
+        "Pendulum-v1 in JAX, with a length and a mass of its own",
+    ),
     "grid-wall": Entry(
         "stemrl.tasks.grid_wall:GridWall",
         "A slippery grid, with or without a wall across the short way: source and target",
@@ -135,6 +161,10 @@ FAMILIES: dict[str, Entry] = {
     "randomized": Entry(
         "stemrl.tasks.transforms:Randomized",
         "Another family's tasks, a new one for every episode (domain randomization)",
+    ),
+    "trial-pomdp": Entry(
+        "stemrl.tasks.trial_pomdp:TrialPOMDP",
+        "Another family's trials, each one episode of a process that hides its task",
     ),
     "gymnax": Entry(
         "stemrl.tasks.gymnax:GymnaxFamily",

@@ -6,6 +6,7 @@ which stands outside so that the command line can have it without JAX.
 
 from ..errors import UserError, nearest
 from .agent import AbstractAgent, Carry, Memory
+from .batching import any_anywhere
 from .environment import Action, Environment, EnvState, Info, Obs, Params, Transition
 from .family import (
     SPLITS,
@@ -19,7 +20,16 @@ from .family import (
     count,
 )
 from .learner import AbstractLearner, Problem, Reveal, State
-from .spaces import Box, Discrete, Space, scale_action, unscale_action
+from .spaces import (
+    Box,
+    Discrete,
+    Space,
+    flatten,
+    is_image,
+    observation_size,
+    scale_action,
+    unscale_action,
+)
 from .supervised import AbstractSupervisedFamily, AbstractSupervisedLearner, Examples, Predictor
 
 __all__ = [
@@ -53,8 +63,12 @@ __all__ = [
     "State",
     "Transition",
     "UserError",
+    "any_anywhere",
     "count",
+    "flatten",
+    "is_image",
     "nearest",
+    "observation_size",
     "scale_action",
     "unscale_action",
 ]

@@ -94,6 +94,25 @@ def scale_action(space: Space, action: Array) -> Array:
     return 2.0 * (action - low) / (high - low) - 1.0
 
 
+def is_image(space: Space) -> bool:
+    """Whether observations are `[height, width, channels]`."""
+    return isinstance(space, Box) and len(space.shape) == 3
+
+
+def observation_size(space: Space) -> int:
+    """Entries of what `flatten` gives."""
+    return space.n if isinstance(space, Discrete) else space.size
+
+
+def flatten(space: Space, obs: Array) -> Array:
+    """An observation as a float vector `[…, size]`: one-hot if discrete. Images stay as they are."""
+    if isinstance(space, Discrete):
+        return jax.nn.one_hot(obs, space.n)
+    if is_image(space):
+        return obs
+    return obs.reshape(*obs.shape[: obs.ndim - len(space.shape)], -1).astype(jnp.float32)
+
+
 def _entries(bound: float | tuple[float, ...]) -> tuple[float, ...]:
     return bound if isinstance(bound, tuple) else (bound,)
 

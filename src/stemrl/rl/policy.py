@@ -8,29 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractFamily, Box, Context, Discrete, Problem, Space
+from ..core import (
+    AbstractFamily,
+    Box,
+    Context,
+    Discrete,
+    Problem,
+    Space,
+    flatten,
+    is_image,
+    observation_size,
+)
 from ..networks import MLP, Activation, ConvEncoder
 from .distributions import Categorical, DiagonalGaussian, outputs_for
 from .normalize import Normalizer
-
-
-def is_image(space: Space) -> bool:
-    """Whether observations are `[height, width, channels]`."""
-    return isinstance(space, Box) and len(space.shape) == 3
-
-
-def observation_size(space: Space) -> int:
-    """Entries of what `flatten` gives."""
-    return space.n if isinstance(space, Discrete) else space.size
-
-
-def flatten(space: Space, obs: Array) -> Array:
-    """An observation as a float vector `[…, size]`: one-hot if discrete. Images stay as they are."""
-    if isinstance(space, Discrete):
-        return jax.nn.one_hot(obs, space.n)
-    if is_image(space):
-        return obs
-    return obs.reshape(*obs.shape[: obs.ndim - len(space.shape)], -1).astype(jnp.float32)
 
 
 def perceive(space: Space, normalizer: Normalizer | None, obs: Array) -> Array:

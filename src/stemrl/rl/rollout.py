@@ -22,6 +22,7 @@ from ..core import (
     Params,
     Problem,
     Transition,
+    any_anywhere,
 )
 from .devices import AXIS, DIVIDED, share, split
 from .play import batched_step, like, select, strong
@@ -168,7 +169,7 @@ def _rollout(
             )
             # Most episodes end no trial, and to draw a task can cost far more than to begin again.
             return lax.cond(
-                _any_anywhere(trial_end),
+                any_anywhere(trial_end),
                 lambda rollout_state: select(
                     trial_end, like(trial(trial_keys), rollout_state), rollout_state
                 ),
@@ -177,23 +178,10 @@ def _rollout(
             )
 
         return lax.cond(
-            _any_anywhere(ended), renew, lambda rollout_state: rollout_state, rollout_state
+            any_anywhere(ended), renew, lambda rollout_state: rollout_state, rollout_state
         ), row
 
     return lax.scan(step, rollout_state, jax.random.split(key, steps))
-
-
-@jax.custom_batching.custom_vmap
-def _any_anywhere(flags: Bool[Array, " lanes"]) -> Bool[Array, ""]:
-    """Whether any is True; under `vmap` (several seeds at once) any of all of them. One answer for
-    all keeps a `cond` a choice: on several it would compute both sides at every step. For what leaves
-    lanes alone whose flag is False."""
-    return jnp.any(flags)
-
-
-@_any_anywhere.def_vmap
-def _(size: int, batched: list[bool], flags: Bool[Array, "seeds lanes"]) -> tuple[Array, bool]:
-    return _any_anywhere(flags), False
 
 
 def _new_episode(

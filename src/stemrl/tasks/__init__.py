@@ -11,39 +11,62 @@ from ..lazy import importer
 if TYPE_CHECKING:
     from .bandit import Bandit, BanditEnv
     from .bit_flip import BitFlip, BitFlipEnv
+    from .cart_pole import CartPole, CartPoleEnv
+    from .causal_graphs import CausalEnv, CausalGraphs
+    from .dark_room import DarkRoom
+    from .dependent_bandit import DependentBandit, InformativeEnv
     from .grid_wall import GridWall, GridWallEnv, log_ratio
     from .gridnavi import GridEnv, GridNavi
     from .gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
     from .gymnax import GymnaxEnv, GymnaxFamily
+    from .maze import Maze, MazeEnv
+    from .pendulum import Pendulum, PendulumEnv
     from .point import Point2D, PointEnv, PointSparse
     from .point_maze import PointMaze, PointMazeEnv, PointMazeGoals
     from .random_mdp import RandomMDP, RandomMDPEnv
     from .sinusoid import Sinusoid
-    from .transforms import RandomisedEnv, Randomized
+    from .transforms import AbstractTransform, Randomized, RandomizedEnv
+    from .trial_pomdp import TrialEnv, TrialPOMDP, inner_returns
+    from .two_step import TwoStep, TwoStepEnv
 
 _find = importer(
     __name__,
     {
         "bandit": ("Bandit", "BanditEnv"),
         "bit_flip": ("BitFlip", "BitFlipEnv"),
+        "cart_pole": ("CartPole", "CartPoleEnv"),
+        "causal_graphs": ("CausalEnv", "CausalGraphs"),
+        "dark_room": ("DarkRoom",),
+        "dependent_bandit": ("DependentBandit", "InformativeEnv"),
         "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
         "gridnavi": ("GridEnv", "GridNavi"),
         "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
+        "maze": ("Maze", "MazeEnv"),
+        "pendulum": ("Pendulum", "PendulumEnv"),
         "point": ("Point2D", "PointEnv", "PointSparse"),
         "point_maze": ("PointMaze", "PointMazeEnv", "PointMazeGoals"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
         "sinusoid": ("Sinusoid",),
-        "transforms": ("Randomized", "RandomisedEnv"),
+        "transforms": ("AbstractTransform", "Randomized", "RandomizedEnv"),
+        "trial_pomdp": ("TrialEnv", "TrialPOMDP", "inner_returns"),
+        "two_step": ("TwoStep", "TwoStepEnv"),
     },
 )
 
 __all__ = [
     "AbstractGymnasiumFamily",
+    "AbstractTransform",
     "Bandit",
     "BanditEnv",
     "BitFlip",
     "BitFlipEnv",
+    "CartPole",
+    "CartPoleEnv",
+    "CausalEnv",
+    "CausalGraphs",
+    "DarkRoom",
+    "DependentBandit",
     "GridEnv",
     "GridNavi",
     "GridWall",
@@ -51,6 +74,11 @@ __all__ = [
     "GymnasiumFamily",
     "GymnaxEnv",
     "GymnaxFamily",
+    "InformativeEnv",
+    "Maze",
+    "MazeEnv",
+    "Pendulum",
+    "PendulumEnv",
     "Point2D",
     "PointEnv",
     "PointMaze",
@@ -59,9 +87,14 @@ __all__ = [
     "PointSparse",
     "RandomMDP",
     "RandomMDPEnv",
-    "RandomisedEnv",
     "Randomized",
+    "RandomizedEnv",
     "Sinusoid",
+    "TrialEnv",
+    "TrialPOMDP",
+    "TwoStep",
+    "TwoStepEnv",
+    "inner_returns",
     "log_ratio",
 ]
 

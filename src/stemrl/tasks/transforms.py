@@ -1,4 +1,4 @@
-"""Randomization per episode, as a transform of any family.
+"""Families made of other families, and randomization per episode as the first of them.
 
 In domain randomization (Tobin et al., 1703.06907; Peng et al., 1710.06537) the environment's
 parameters are drawn afresh for every episode, and the policy is told nothing of them. Here that is
@@ -27,17 +27,73 @@ from ..core import (
     Space,
     Split,
     UserError,
+    nearest,
 )
+from ..settings import read, settings_of
 
 
-class RandomisedState(eqx.Module):
+class AbstractTransform(AbstractFamily):
+    """A family made of another one, whose environment draws the inner family's task by itself.
+
+    A task of it is a distribution, `{"split": int32}`: the split of the inner family to draw from, in
+    the order of `SPLITS`. The state of its environment holds what was drawn as `params` and the inner
+    state as `inner`, so that reports can draw its episodes as the inner family's.
+    """
+
+    family: eqx.AbstractVar[str | AbstractFamily]
+
+    @property
+    def inner(self) -> AbstractFamily:
+        """The family that it is made of."""
+        return named_family(self.family) if isinstance(self.family, str) else self.family
+
+    @property
+    def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the inner family's."""
+        return self.inner.stepping
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the inner family's."""
+        return self.inner.finite
+
+    @property
+    def identity(self) -> str:
+        """This transform's name, version and settings around the inner family's identity."""
+        others = [f"{k}={v!r}" for k, v in sorted(self.settings().items()) if k != "family"]
+        return f"{self.name}@{self.version}({','.join([self.inner.identity, *others])})"
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """The one task that a split is: the distribution that its episodes draw from."""
+        jax.eval_shape(lambda k: self.inner.sample(k, split), key)
+        return {"split": jnp.asarray(SPLITS.index(split), jnp.int32)}
+
+
+def refuse_host(transform: AbstractTransform, what: str) -> None:
+    """Raise `UserError` if the inner family is stepped on the host, so that it cannot be `what`."""
+    if transform.inner.stepping == "host":
+        raise UserError(f"'{transform.inner.name}' is stepped on the host and cannot be {what}")
+
+
+def draw_hidden(family: AbstractFamily, key: PRNGKeyArray, split: Int[Array, ""]) -> Params:
+    """A task of `family`, drawn from the split with this number in `SPLITS`."""
+
+    def draw(name: Any) -> Any:
+        # A split that the family lacks is never asked for: `AbstractTransform.sample` refuses it.
+        chosen = name if _has(family, name) else "train"
+        return lambda key: jax.tree.map(_strong, family.sample(key, chosen))
+
+    return jax.lax.switch(split, [draw(name) for name in SPLITS], key)
+
+
+class RandomizedState(eqx.Module):
     """What this episode drew, and how it stands."""
 
     params: Params
     inner: EnvState
 
 
-class RandomisedEnv(eqx.Module):
+class RandomizedEnv(eqx.Module):
     """The family's environment with parameters of `reset`'s own drawing.
 
     Params: `{"split": int32}`, the split of the family to draw from, in the order of `SPLITS`.
@@ -45,22 +101,22 @@ class RandomisedEnv(eqx.Module):
 
     family: AbstractFamily = eqx.field(static=True)
 
-    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, RandomisedState]:
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, RandomizedState]:
         """Draw the episode's parameters, which stay in its state, and start the family's
         environment with them."""
         draw_key, reset_key = jax.random.split(key)
-        drawn = self._draw(draw_key, params["split"])
+        drawn = draw_hidden(self.family, draw_key, params["split"])
         obs, inner = self.family.env.reset(reset_key, drawn)
-        return obs, RandomisedState(drawn, inner)
+        return obs, RandomizedState(drawn, inner)
 
     def step(
-        self, key: PRNGKeyArray, state: RandomisedState, action: Array, params: Params
-    ) -> tuple[Obs, RandomisedState, Array, Array, Array, Info]:
+        self, key: PRNGKeyArray, state: RandomizedState, action: Array, params: Params
+    ) -> tuple[Obs, RandomizedState, Array, Array, Array, Info]:
         """The family's own step with the parameters of this episode; `params` are not looked at."""
         obs, inner, reward, terminated, truncated, events = self.family.env.step(
             key, state.inner, action, state.params
         )
-        return obs, RandomisedState(state.params, inner), reward, terminated, truncated, events
+        return obs, RandomizedState(state.params, inner), reward, terminated, truncated, events
 
     def observation_space(self, params: Params | None = None) -> Space:
         """The family's own."""
@@ -70,16 +126,8 @@ class RandomisedEnv(eqx.Module):
         """The family's own."""
         return self.family.action_space
 
-    def _draw(self, key: PRNGKeyArray, split: Int[Array, ""]) -> Params:
-        def draw(name: Any) -> Any:
-            # A split that the family lacks is never asked for: `Randomized.sample` refuses it.
-            chosen = name if _has(self.family, name) else "train"
-            return lambda key: jax.tree.map(_strong, self.family.sample(key, chosen))
 
-        return jax.lax.switch(split, [draw(name) for name in SPLITS], key)
-
-
-class Randomized(AbstractFamily):
+class Randomized(AbstractTransform):
     """Domain randomization (1703.06907, 1710.06537) of any family: every episode is another task of
     `family`, drawn anew. There is nothing that lasts from one episode to the next, and nothing to
     reveal."""
@@ -87,28 +135,11 @@ class Randomized(AbstractFamily):
     name: ClassVar[str] = "randomized"
 
     family: str | AbstractFamily = eqx.field(static=True, default="hopper-params")
-    """What is randomized: a family's name or, in Python, a family. Not one stepped on the host."""
+    """What is randomized: a family's name, with settings after it (`hopper-params width=1`), or, in
+    Python, a family. Not one stepped on the host."""
 
     def __check_init__(self):
-        if self.inner.stepping == "host":
-            raise UserError(
-                f"'{self.inner.name}' is stepped on the host and cannot be randomized per episode"
-            )
-
-    @property
-    def inner(self) -> AbstractFamily:
-        """What is randomized."""
-        return _made(self.family) if isinstance(self.family, str) else self.family
-
-    @property
-    def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the family's own."""
-        return self.inner.stepping
-
-    @property
-    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the family's own."""
-        return self.inner.finite
+        refuse_host(self, "randomized per episode")
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -116,23 +147,25 @@ class Randomized(AbstractFamily):
         return self.inner.horizon
 
     @property
-    def identity(self) -> str:
-        """This transform's name and version around the family's own identity."""
-        return f"{self.name}@{self.version}({self.inner.identity})"
-
-    @property
-    def env(self) -> RandomisedEnv:
-        return RandomisedEnv(self.inner)
-
-    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The one task that a split is: the distribution that its episodes draw from."""
-        jax.eval_shape(lambda k: self.inner.sample(k, split), key)
-        return {"split": jnp.asarray(SPLITS.index(split), jnp.int32)}
+    def env(self) -> RandomizedEnv:
+        return RandomizedEnv(self.inner)
 
 
 @functools.cache
-def _made(name: str) -> AbstractFamily:
-    family = registry.make("families", name)
+def named_family(text: str) -> AbstractFamily:
+    """The family of this name; settings may follow it: `point-2d size=1 horizon=50`. Raises
+    `UserError` for what is no family or no setting of it."""
+    words = text.split()
+    named = max((i for i, word in enumerate(words) if "=" not in word), default=-1) + 1
+    name, given = " ".join(words[:named]), words[named:]
+    path = registry.find("families", name).path
+    kinds = {setting.name: setting.kind for setting in settings_of(path)}
+    chosen = {}
+    for key, value in (part.split("=", 1) for part in given):
+        if key not in kinds:
+            raise UserError(f"'{name}' has no setting '{key}'{nearest(key, kinds)}")
+        chosen[key] = read(value, kinds[key])
+    family = registry.make("families", name, **chosen)
     if not isinstance(family, AbstractFamily):
         raise UserError(f"'{name}' is a {type(family).__name__}, not a family")
     return family

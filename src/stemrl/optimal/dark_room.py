@@ -1,0 +1,30 @@
+"""The exact Bayes-optimal search of a dark room, where a trial is one episode.
+
+Every cell is as likely to hold the goal and no step can look at more than one, so a walk that enters
+a new cell with every step is the best there is; whoever steps on the goal stays there.
+"""
+
+import numpy as np
+from jaxtyping import Int
+
+from ..tasks.dark_room import DarkRoom
+
+UP, RIGHT, DOWN, LEFT = 1, 2, 3, 4  # as in `MOVES`
+
+
+def walk(family: DarkRoom) -> Int[np.ndarray, " steps"]:
+    """Actions of a walk through all cells that enters each but once: a spiral from the middle, or
+    lane by lane from the corner. Afterwards it stays."""
+    size = family.size
+    if family.start == "corner":
+        lanes = [[UP if lane % 2 == 0 else DOWN] * (size - 1) for lane in range(size)]
+        actions = [action for lane in lanes for action in (*lane, RIGHT)][:-1]
+    else:
+        actions, length = [], 1
+        while len(actions) < size * size - 1:
+            turns = (LEFT, DOWN) if length % 2 else (RIGHT, UP)
+            actions += [turns[0]] * length + [turns[1]] * length
+            length += 1
+        actions = actions[: size * size - 1]
+    stay = [0] * max(0, family.horizon - len(actions))
+    return np.array([*actions, *stay], np.int32)[: family.horizon]
