@@ -1,13 +1,13 @@
-"""Minibatch optimization of a batch that was collected once: what PPO-like methods share."""
+"""Gradient descent, as all methods share it: one step, a loop of steps, epochs of minibatches."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractLearner, UserError
 from .devices import spread
@@ -53,11 +53,86 @@ def descend(
     optimizer_state: optax.OptState,
     parameters: PyTree[Array],
     learning_rate: float | Array,
+    factors: PyTree[Array] | None = None,
 ) -> tuple[Any, optax.OptState]:
-    """One step of size `learning_rate` against the transformed gradient."""
+    """One step of size `learning_rate` against the transformed gradient.
+
+    `factors`, a number for each leaf of `parameters`, multiply the step size there. Where one is 0,
+    the leaf stands still and its gradient is taken for 0 *before* the transform: what does not move
+    counts neither in a bound on the global norm nor in Adam's moments.
+    """
+    if factors is not None:
+        gradient = jax.tree.map(lambda g, f: jnp.where(f > 0, g, 0.0), gradient, factors)
     direction, optimizer_state = transform.update(gradient, optimizer_state)  # pyright: ignore
-    stepped = jax.tree.map(lambda p, d: p - learning_rate * d, parameters, direction)
+    if factors is None:
+        stepped = jax.tree.map(lambda p, d: p - learning_rate * d, parameters, direction)
+    else:
+        stepped = jax.tree.map(
+            lambda p, d, f: p - learning_rate * f * d, parameters, direction, factors
+        )
     return stepped, optimizer_state
+
+
+class Descent(NamedTuple):
+    """What a loop of gradient steps leaves behind."""
+
+    parameters: Any
+    optimizer_state: optax.OptState
+    slow: Any
+    """What `after` made of `slow`."""
+    metrics: dict[str, Float[Array, " steps"]]
+    """Of every step, measured before it."""
+    taken: Float[Array, " steps"]
+    """1 for the steps that were taken, 0 for those after a stop."""
+
+
+def gradient_steps(
+    gradient: Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]],
+    parameters: PyTree[Array],
+    optimizer_state: optax.OptState,
+    batches: PyTree[Array],
+    *,
+    learning_rate: float | Array,
+    transform: optax.GradientTransformation | None = None,
+    factors: PyTree[Array] | None = None,
+    slow: Any = None,
+    after: Callable[[Any, Any], Any] | None = None,
+    go_on: Callable[[dict[str, Array]], Bool[Array, ""]] | None = None,
+) -> Descent:
+    """One gradient step for each batch: the loop that every method with gradients runs.
+
+    **Arguments:**
+
+    - `gradient(parameters, slow, batch)`: the gradient to descend and the metrics of the step, such
+      as `jax.grad(loss, has_aux=True)` gives them. Methods that do something to gradients (a
+      projection, a sum over tasks) do it here.
+    - `batches`: every leaf `[steps, …]`.
+    - `transform`: from gradients to directions, Adam if none. Build it where it is used.
+    - `factors`: on the step size, for each leaf of `parameters` (see `descend`).
+    - `slow`, `after(parameters, slow)`: what follows the parameters slowly, such as target
+      networks, and how it does after each step.
+    - `go_on(metrics)`: whether the step may be taken; from the first False on, none is.
+    """
+    transform = optax.scale_by_adam() if transform is None else transform
+
+    def step(carry: tuple, batch: Any):
+        parameters, optimizer_state, slow, going = carry
+        direction, metrics = gradient(parameters, slow, batch)
+        stepped = descend(transform, direction, optimizer_state, parameters, learning_rate, factors)
+        stepped = (*stepped, slow if after is None else after(stepped[0], slow))
+        if go_on is not None:
+            # The batch that finds out is measured but not learned from.
+            going = going & go_on(metrics)
+            stepped = jax.tree.map(
+                lambda new, old: jnp.where(going, new, old),
+                stepped,
+                (parameters, optimizer_state, slow),
+            )
+        return (*stepped, going), (metrics, going)
+
+    start = (parameters, optimizer_state, slow, jnp.asarray(True))
+    (*moved, _), (metrics, going) = lax.scan(step, start, batches)
+    return Descent(*moved, metrics, going.astype(jnp.float32))
 
 
 def shuffled(
@@ -82,6 +157,8 @@ def fit(
     learning_rate: float | Array,
     max_gradient_norm: float | Array,
     target_kl: float | Array | None = None,
+    gradient: Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]] | None = None,
+    factors: PyTree[Array] | None = None,
 ) -> tuple[Any, optax.OptState, dict[str, Array]]:
     """Epochs of shuffled minibatches.
 
@@ -91,41 +168,39 @@ def fit(
     - `rows`: every leaf `[rows, …]`: steps, or whole sequences.
     - `target_kl`: stop for this update once a minibatch finds the policy further than 1.5 times
       this from where it began (nats).
+    - `gradient(loss, parameters, minibatch)`: the gradient and metrics of a step; those of `loss`
+      if none.
+    - `factors`: on the step size, for each leaf of `parameters` (see `descend`).
 
-    Returns the mean metrics of the steps that were taken, and with `target_kl` the `steps` taken,
-    as a fraction.
+    Returns the mean metrics of the steps that were taken, and with `target_kl` among them
+    `epochs_taken`, passes over the rows before the stop.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
     minibatches = min(minibatches, count)
-    transform = optimizer(max_gradient_norm)
 
-    def step(carry: tuple, index: Array):
-        parameters, optimizer_state, going = carry
+    def gradient_of(parameters: Any, slow: None, index: Array):
         minibatch = spread(jax.tree.map(lambda x: x[index], rows))
-        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, minibatch)
-        stepped = descend(transform, gradient, optimizer_state, parameters, learning_rate)
-        if target_kl is None:
-            return (*stepped, going), (metrics, going)
-        # The minibatch that finds out is measured but not learned from.
-        going = going & (metrics["kl"] <= 1.5 * target_kl)
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(going, new, old), stepped, (parameters, optimizer_state)
-        )
-        return (*kept, going), (metrics, going)
+        if gradient is not None:
+            return gradient(loss, parameters, minibatch)
+        (_, metrics), direction = jax.value_and_grad(loss, has_aux=True)(parameters, minibatch)
+        return direction, metrics
 
-    (parameters, optimizer_state, _), (metrics, going) = lax.scan(
-        step,
-        (parameters, optimizer_state, jnp.asarray(True)),
-        shuffled(key, count, epochs, minibatches),
-    )
-    taken = going.astype(jnp.float32)
-    # The first minibatch is always measured on the policy that acted.
-    means = jax.tree.map(lambda x: weighted_mean(x, taken.at[0].set(1.0)), metrics)
-    return (
+    descent = gradient_steps(
+        gradient_of,
         parameters,
         optimizer_state,
-        means | ({} if target_kl is None else {"steps": taken.mean()}),
+        shuffled(key, count, epochs, minibatches),
+        learning_rate=learning_rate,
+        transform=optimizer(max_gradient_norm),
+        factors=factors,
+        go_on=None if target_kl is None else lambda metrics: metrics["kl"] <= 1.5 * target_kl,
     )
+    # The first minibatch is always measured on the policy that acted.
+    measured = descent.taken.at[0].set(1.0)
+    metrics = jax.tree.map(lambda x: weighted_mean(x, measured), descent.metrics)
+    if target_kl is not None:
+        metrics["epochs_taken"] = jnp.sum(descent.taken) / minibatches
+    return descent.parameters, descent.optimizer_state, metrics
 
 
 def annealed(value: float | Array, updates: int | None, done: Int[Array, ""]) -> float | Array:
