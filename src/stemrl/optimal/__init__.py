@@ -16,6 +16,7 @@ from .bandits import (
     gittins_indices,
     posterior_mean,
 )
+from .goals import goal_policy_values, optimal_goal_values, policy_quality
 from .gridnavi import (
     BayesOptimalSearcher,
     GoalSampling,
@@ -68,8 +69,11 @@ __all__ = [
     "gittins_indices",
     "goal_known_return",
     "goal_known_returns",
+    "goal_policy_values",
     "known_optima",
     "optimal_action_values",
+    "optimal_goal_values",
+    "policy_quality",
     "posterior_mean",
     "problem_of",
     "reference_agent",
