@@ -54,6 +54,14 @@ METHODS: dict[str, Entry] = {
         "stemrl.multitask.her:HER",
         "Deep Q-learning with hindsight: every episode teaches the goals that it did reach",
     ),
+    "dg-learning": Entry(
+        "stemrl.multitask.dg_learning:DGLearning",
+        "Learning to achieve goals: a table in which every step teaches every goal",
+    ),
+    "uvfa": Entry(
+        "stemrl.multitask.uvfa:UVFA",
+        "Universal value functions: a product of an embedded state and an embedded goal",
+    ),
     "finetune": Entry(
         "stemrl.transfer.finetune:FineTune", "PPO on the training tasks, then PPO on the task met"
     ),
@@ -117,6 +125,10 @@ FAMILIES: dict[str, Entry] = {
     ),
     "bit-flip": Entry(
         "stemrl.tasks.bit_flip:BitFlip", "HER's bits: flip them until they spell a goal one sees"
+    ),
+    "goal-grid": Entry(
+        "stemrl.tasks.goal_grid:GoalGrid",
+        "A slippery grid, open or of rooms, whose every cell can be the goal",
     ),
     "half-cheetah-vel": Entry(
         "stemrl.physics.locomotion:HalfCheetahVel",
