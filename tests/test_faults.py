@@ -654,7 +654,7 @@ SMALL = {
         "episodes": 8, "gradient_steps": 2, "batch_size": 16, "capacity": 400, "hidden": [8],
     },
     "darc": {
-        "learner_settings": "num_envs=4 rollout_length=20 epochs=1 minibatches=1 hidden=8",
+        "learner": "ppo num_envs=4 rollout_length=20 epochs=1 minibatches=1 hidden=8",
         "warm_up_steps": 0, "classifier_gradient_steps": 2, "classifier_batch_size": 16,
         "classifier_hidden": [8], "capacity": 400,
     },

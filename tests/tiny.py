@@ -88,8 +88,8 @@ class Tiny(AbstractLearner):
     def steps_per_update(self, problem: Problem) -> int:
         return self.tasks * self.episodes_per_round * problem.source.horizon
 
-    def target_steps(self, problem: Problem) -> int:
-        return self.target_steps_taken
+    def target_steps(self, problem: Problem, updates: int = 1) -> int:
+        return updates * self.target_steps_taken
 
     def collect(self, problem: Problem, state: TinyState):
         task_key, play_key, key = jax.random.split(state.key, 3)

@@ -128,10 +128,10 @@ def _transfer(workshop: Workshop) -> Callable[[], list[Measure]]:
     what it returns gives the rows."""
     updates, tasks = workshop.pick(UPDATES, 12), workshop.pick(500, 20)
     steps = updates * LEARNER["num_envs"] * LEARNER["rollout_length"]
-    few = updates * LEARNER["num_envs"] * (LEARNER["rollout_length"] // 10)
     into: dict[str, Any] = {"target": "grid-wall", "target_settings": {"wall": True}}
     words = " ".join(f"{k}={v[0] if isinstance(v, tuple) else v}" for k, v in LEARNER.items())
-    darc = {"learner": "ppo", "learner_settings": words, **CLASSIFIERS}
+    darc = {"learner": f"ppo {words}", **CLASSIFIERS}
+    few = DARC(**darc).target_steps(Problem(SOURCE, TARGET), updates)
     walled: dict[str, Any] = {"family_settings": {"wall": True}}
 
     def train(label: str, method: str, settings: dict[str, Any], **options: Any) -> Trained:

@@ -19,7 +19,7 @@ from .family import (
     Split,
     count,
 )
-from .learner import AbstractLearner, Problem, Reveal, State
+from .learner import AbstractLearner, Problem, Reveal, State, Unit
 from .spaces import (
     Box,
     Discrete,
@@ -62,6 +62,7 @@ __all__ = [
     "Split",
     "State",
     "Transition",
+    "Unit",
     "UserError",
     "any_anywhere",
     "count",

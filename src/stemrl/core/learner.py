@@ -15,6 +15,8 @@ State = PyTree[Array]
 """Everything that a learner knows."""
 Reveal = Literal["nothing", "context"]
 """What an agent is told of a task: `nothing`, or the family's `context`."""
+Unit = Literal["steps", "updates"]
+"""What the length of a training is given in."""
 
 
 class Problem(eqx.Module):
@@ -61,6 +63,8 @@ class AbstractLearner(eqx.Module):
 
     name: ClassVar[str]
     """As on the command line: `maml`."""
+    unit: ClassVar[Unit] = "steps"
+    """What a run of it counts: environment steps, or, for a learner that takes none, updates."""
 
     @abc.abstractmethod
     def init(self, problem: Problem, key: PRNGKeyArray) -> State:
@@ -86,10 +90,17 @@ class AbstractLearner(eqx.Module):
 
     @abc.abstractmethod
     def steps_per_update(self, problem: Problem) -> int:
-        """Environment steps that one update takes in the source (static)."""
+        """Environment steps that one update takes in the source (static). A learner that takes none
+        (`unit` is `updates`) returns 0."""
 
-    def target_steps(self, problem: Problem) -> int:
-        """Upper bound on the steps that one update takes in the target (static)."""
+    def explorer(self, problem: Problem, state: State) -> AbstractAgent:
+        """The agent that gathers experience: `agent`, where a method explores no other way than it
+        acts. With an `episodes_per_round` of 1, others can send it anywhere: into the target
+        (`rl.visits`), or out to record."""
+        return self.agent(problem, state)
+
+    def target_steps(self, problem: Problem, updates: int = 1) -> int:
+        """How much of the problem's budget so many updates take at most (static)."""
         return 0
 
     def update(self, problem: Problem, state: State) -> tuple[State, dict[str, Array]]:

@@ -20,6 +20,7 @@ from .rollout import Rollout, RolloutState, begin_rollout, rollout
 from .sac import SAC, SACState
 from .soft_networks import Critics, SoftPolicy
 from .trpo import FisherMatrix, TrustRegionStep, conjugate_gradient, trust_region_update
+from .visits import Schedule, Visit, Visits, begin_visits, visit
 
 __all__ = [
     "PPO",
@@ -40,11 +41,15 @@ __all__ = [
     "Rollout",
     "RolloutState",
     "SACState",
+    "Schedule",
     "SoftPolicy",
     "TanhGaussian",
     "Trials",
     "TrustRegionStep",
+    "Visit",
+    "Visits",
     "begin_rollout",
+    "begin_visits",
     "clipped_policy_loss",
     "conjugate_gradient",
     "context_size",
@@ -62,4 +67,5 @@ __all__ = [
     "rollout",
     "trust_region_update",
     "value_loss",
+    "visit",
 ]

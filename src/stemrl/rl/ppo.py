@@ -11,6 +11,7 @@ of `fitting.py`) serve every method that has a batch of rows: steps here and in 
 trials in RL².
 """
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -273,19 +274,24 @@ class PPO(AbstractLearner):
         ), experience
 
     def learn(
-        self, problem: Problem, state: PPOState, experience: Rollout
+        self,
+        problem: Problem,
+        state: PPOState,
+        experience: Rollout,
+        reward: Callable[[Transition], Array] | None = None,
     ) -> tuple[PPOState, dict[str, Array]]:
+        """`reward`, if any, says what steps earn, in place of what they did."""
         key, fit_key = jax.random.split(state.key)
         space = problem.source.observation_space
         steps = experience.transitions
-        reward, scaler = steps.reward, state.scaler
+        earned, scaler = steps.reward if reward is None else reward(steps), state.scaler
         if self.normalize_rewards:
-            scaler = scaler.update(reward, steps.ended, self.discount)
-            reward = scaler(reward)
+            scaler = scaler.update(earned, steps.ended, self.discount)
+            earned = scaler(earned)
         # [time, lanes, …] to [lanes, time, …]
-        by_lane, reward = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, reward))
+        by_lane, earned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, earned))
         rows, value = rows_of(
-            state.networks, state.normalizer, space, by_lane, reward, self.discount, self.gae_lambda
+            state.networks, state.normalizer, space, by_lane, earned, self.discount, self.gae_lambda
         )
         networks, optimizer_state, metrics = fit(
             lambda networks, rows: ppo_loss(

@@ -166,11 +166,7 @@ class SAC(AbstractLearner):
 
     def collect(self, problem: Problem, state: SACState) -> tuple[SACState, Rollout]:
         key, stream_key = jax.random.split(state.key)
-        agent = Explorer(
-            policy=self.agent(problem, state),
-            warming=state.collected < self.warm_up_steps,
-            actions=problem.source.action_space,
-        )
+        agent = self.explorer(problem, state)
         rollout_state, experience = rollout(
             agent, problem, problem.source, state.rollout_state, stream_key, self.rollout_length
         )
@@ -271,6 +267,14 @@ class SAC(AbstractLearner):
 
     def agent(self, problem: Problem, state: SACState) -> PolicyAgent:
         return self._agent(problem, state.networks, state.normalizer)
+
+    def explorer(self, problem: Problem, state: SACState) -> Explorer:
+        """The policy, or any action, each as likely, while warming up."""
+        return Explorer(
+            policy=self.agent(problem, state),
+            warming=state.collected < self.warm_up_steps,
+            actions=problem.source.action_space,
+        )
 
     def _agent(self, problem: Problem, networks: Networks, normalizer: Normalizer) -> PolicyAgent:
         return PolicyAgent(

@@ -5,6 +5,7 @@ where that is due, save where that is due, run a chunk of updates and write down
 Neither evaluating nor saving, stopping or resuming changes a bit of what is learned.
 """
 
+import bisect
 import contextlib
 import functools
 import shlex
@@ -71,16 +72,33 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
     # The learner's own refusals, which know more than ours: its first state, without computing it.
     keys = jax.eval_shape(lambda: programs.seed_keys(config.seed, config.seeds))
     programs.shape_of_state(learner, problem, keys)
-    updates = -(-config.steps // learner.steps_per_update(problem))
-    per_update = learner.target_steps(problem)
-    if per_update * updates > problem.budget:
-        possible = problem.budget // per_update * learner.steps_per_update(problem)
+    per_update = units_per_update(learner, problem)
+    updates = -(-config.steps // per_update)
+    wanted = learner.target_steps(problem, updates)
+    if wanted > problem.budget:
+        # Not one update more than the budget allows for.
+        within = lambda n: learner.target_steps(problem, n) > problem.budget  # noqa: E731
+        possible = (bisect.bisect_left(range(updates + 1), True, key=within) - 1) * per_update
         raise UserError(
-            f"{updates} updates would take {per_update * updates} steps in the target, the budget"
+            f"{updates} updates would take {wanted} steps in the target, the budget"
             f" is {problem.budget}; raise the budget"
             + (f" or lower steps to {possible}" if possible else "")
         )
     return updates
+
+
+def units_per_update(learner: Any, problem: Any) -> int:
+    """By how much an update moves a run on: environment steps, or 1 for a learner whose unit is the
+    update. Raises `UserError` for a learner that takes no steps and does not say so."""
+    if learner.unit == "updates":
+        return 1
+    steps = learner.steps_per_update(problem)
+    if steps < 1:
+        raise UserError(
+            f"an update of '{learner.name}' takes {steps} environment steps; a learner that takes"
+            " none must have the unit 'updates'"
+        )
+    return steps
 
 
 class Training:
@@ -93,7 +111,7 @@ class Training:
         together = config.devices > 1 or jax.process_count() > 1
         self.mesh = devices.mesh_of(config.devices) if together else None
         self.writes = hosts.first()
-        self.per_update = self.learner.steps_per_update(self.problem)
+        self.per_update = units_per_update(self.learner, self.problem)
         self.seeded = config.seeds > 1
         self.run = Run(out, config)
         self.written = config.text()
@@ -125,7 +143,10 @@ class Training:
             MetricsFile(out / METRICS, self.update, self.score is not None) if self.writes else None
         )
         self.display = ProgressDisplay(
-            self.total * self.per_update, self.update * self.per_update, self.shown
+            self.total * self.per_update,
+            self.update * self.per_update,
+            self.shown,
+            unit=self.learner.unit,
         )
         for line in damaged:
             self.display.warn(f"warning: {line}; going on from step {self.steps}")
@@ -135,7 +156,7 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Environment steps done."""
+        """Environment steps done, or updates where the learner takes no steps."""
         return self.update * self.per_update
 
     def run_to_end(self, resume: bool) -> Run:
@@ -171,7 +192,7 @@ class Training:
         if received and not finished:
             received = signal.Signals(received)
             message = (
-                f"stopped by {received.name} after {self.steps} steps, saved; go on with:"
+                f"stopped by {received.name} after {self.steps} {self.learner.unit}, saved; go on with:"
                 f" stemrl train --resume --out {shlex.quote(str(self.out))}"
             )
             self.display.warn(message)
@@ -230,7 +251,7 @@ class Training:
             )
         self._write_down(rows)
         self.score = sum(row["score"] for row in rows) / len(rows)
-        self.display.say(f"{self.steps} steps: {self.score:.4g} on held-out tasks")
+        self.display.say(f"{self.steps} {self.learner.unit}: {self.score:.4g} on held-out tasks")
 
     def _save(self) -> None:
         """A checkpoint of the state as it is, unless there is one that knows as much."""

@@ -8,7 +8,6 @@ tasks to one that stays, give a problem the transformed family as its source and
 its target.
 """
 
-import functools
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -16,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from .. import registry
 from ..core import (
     SPLITS,
     AbstractFamily,
@@ -27,9 +25,8 @@ from ..core import (
     Space,
     Split,
     UserError,
-    nearest,
 )
-from ..settings import read, settings_of
+from ..naming import make_named
 
 
 class AbstractTransform(AbstractFamily):
@@ -151,23 +148,12 @@ class Randomized(AbstractTransform):
         return RandomizedEnv(self.inner)
 
 
-@functools.cache
 def named_family(text: str) -> AbstractFamily:
     """The family of this name; settings may follow it: `point-2d size=1 horizon=50`. Raises
     `UserError` for what is no family or no setting of it."""
-    words = text.split()
-    named = max((i for i, word in enumerate(words) if "=" not in word), default=-1) + 1
-    name, given = " ".join(words[:named]), words[named:]
-    path = registry.find("families", name).path
-    kinds = {setting.name: setting.kind for setting in settings_of(path)}
-    chosen = {}
-    for key, value in (part.split("=", 1) for part in given):
-        if key not in kinds:
-            raise UserError(f"'{name}' has no setting '{key}'{nearest(key, kinds)}")
-        chosen[key] = read(value, kinds[key])
-    family = registry.make("families", name, **chosen)
+    family = make_named("families", text)
     if not isinstance(family, AbstractFamily):
-        raise UserError(f"'{name}' is a {type(family).__name__}, not a family")
+        raise UserError(f"'{text}' is a {type(family).__name__}, not a family")
     return family
 
 

@@ -17,7 +17,7 @@ of any method that packs its lanes (`ppo`, `sac`): its experience of the source,
 """
 
 import dataclasses
-import functools
+import inspect
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
@@ -25,9 +25,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .. import registry
 from ..core import (
     AbstractAgent,
     AbstractLearner,
@@ -40,13 +39,12 @@ from ..core import (
     Transition,
     UserError,
 )
+from ..naming import make_named
 from ..rl.fitting import descend, require_positive
 from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.replay import Replay, Row
-from ..rl.rollout import Rollout, RolloutState, begin_rollout
-from ..rl.sac import SAC
-from ..settings import read, settings_of
+from ..rl.visits import Schedule, Visit, Visits, begin_visits, visit
 from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss
 
 Correction = Literal["dynamics", "state-action"]
@@ -57,9 +55,7 @@ class Both(NamedTuple):
 
     source: Any
     """What the learner collected."""
-    target: Rollout
-    within: Bool[Array, ""]
-    """Whether the budget allowed for the steps in the target; otherwise none were taken."""
+    target: Visit
 
 
 class DARCState(eqx.Module):
@@ -67,8 +63,8 @@ class DARCState(eqx.Module):
 
     learner: State
     """Of the learner in the source."""
-    target_rollout: RolloutState
-    """Worlds under way in the target."""
+    visits: Visits
+    """Worlds under way in the target, and what was spent there."""
     classifiers: Classifiers
     optimizer: optax.OptState
     normalizer: Normalizer
@@ -77,8 +73,6 @@ class DARCState(eqx.Module):
     target_steps: Replay
     collected: Int[Array, ""]
     """Steps taken in the source."""
-    spent: Int[Array, ""]
-    """Steps taken in the target, of the problem's budget."""
     key: PRNGKeyArray
 
 
@@ -88,14 +82,13 @@ class DARC(AbstractLearner):
     name: ClassVar[str] = "darc"
 
     learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
-    """The method that learns in the source, ppo or (as in the paper) sac; in Python, a learner."""
-    learner_settings: str = eqx.field(static=True, default="")
-    """Its hyper-parameters other than their defaults, such as 'num_envs=8 hidden=64,64'."""
+    """The method that learns in the source, ppo or (as in the paper) sac, with hyper-parameters
+    other than their defaults after it (`sac num_envs=8 hidden=64,64`); in Python, a learner."""
     correction: Correction = eqx.field(static=True, default="dynamics")
     """Δr by both classifiers (dynamics), or as an ablation by the one on (s, a) alone
     (state-action)."""
     source_to_target: int = eqx.field(static=True, default=10)
-    """Steps in the source for each in the target, at least."""
+    """Steps in the source for each in the target."""
     warm_up_steps: int = eqx.field(static=True, default=10_000)
     """Steps in the source before rewards are corrected; the classifiers already learn."""
     classifier_hidden: tuple[int, ...] = eqx.field(static=True, default=(32,))
@@ -121,92 +114,57 @@ class DARC(AbstractLearner):
         if self.correction not in get_args(Correction):
             known = ", ".join(get_args(Correction))
             raise UserError(f"correction must be one of {known}, not {self.correction!r}")
-        if self.inner.rollout_length < self.source_to_target:
-            raise UserError(
-                f"with {self.inner.rollout_length} steps an environment in an update there is less than"
-                f" one in the target at source_to_target {self.source_to_target};"
-                " raise rollout_length in learner_settings"
-            )
+        _ = self.inner
 
     @property
     def inner(self) -> Any:
         """The learner in the source."""
-        if isinstance(self.learner, str):
-            return _made(self.learner, self.learner_settings)
-        return _with_lanes(self.learner)
+        named = isinstance(self.learner, str)
+        return _in_lanes(make_named("methods", self.learner) if named else self.learner)
 
-    @property
-    def in_target(self) -> Any:
-        """The same learner as it collects in the target: as many lanes, fewer steps."""
-        steps = self.inner.rollout_length // self.source_to_target
-        learns = {f.name for f in dataclasses.fields(self.inner)} & {"minibatches"}
-        # It does not learn there, so there need be nothing to divide.
-        return dataclasses.replace(self.inner, rollout_length=steps, **dict.fromkeys(learns, 1))
+    def schedule(self, problem: Problem) -> Schedule:
+        """When the target is visited, and for how long."""
+        inner = self.inner
+        return Schedule.of(
+            self.steps_per_update(problem),
+            self.source_to_target,
+            inner.num_envs,
+            inner.rollout_length,
+        )
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> DARCState:
         space = problem.source.observation_space
         if is_image(space):
             raise UserError(f"'darc' cannot look at images, and '{problem.source.name}' shows them")
-        if problem.budget < self.target_steps(problem):
-            named = problem.source.identity != problem.target.identity
-            raise UserError(
-                f"'darc' takes {self.target_steps(problem)} steps in the target each update and the"
-                f" budget is {problem.budget}; {'' if named else 'name a target and '}give --budget"
-                f" (about steps / {self.source_to_target})"
-            )
         learner_key, target_key, classifier_key, key = jax.random.split(key, 4)
         classifiers = Classifiers.of(problem, self.classifier_hidden, key=classifier_key)
         actions = problem.source.action_space
         row = Step(*(_zero(s) for s in (space, actions, space)))
-        source, target = self.steps_per_update(problem), self.target_steps(problem)
+        schedule = self.schedule(problem)
+        source, target = self.steps_per_update(problem), schedule.steps
         learner = self.inner.init(problem, learner_key)
-        agent = self.inner.agent(problem, learner)
+        explorer = self.inner.explorer(problem, learner)
         return DARCState(
             learner=learner,
-            target_rollout=begin_rollout(
-                agent, problem, problem.target, target_key, self.inner.num_envs
-            ),
+            visits=begin_visits(explorer, problem, schedule, target_key),
             classifiers=classifiers,
             optimizer=optax.scale_by_adam().init(classifiers),  # pyright: ignore
             normalizer=Normalizer.of(observation_size(space)),
             source_steps=Replay.of(row, -(-self.capacity // source) * source),
             target_steps=Replay.of(row, -(-self.capacity // target) * target),
             collected=jnp.zeros((), jnp.int32),
-            spent=jnp.zeros((), jnp.int32),
             key=key,
         )
 
     def collect(self, problem: Problem, state: DARCState) -> tuple[DARCState, Both]:
-        learner, source = self.inner.collect(problem, state.learner)
-
-        # The target is where the same learner would collect if that were its source.
-        def visit(
-            rollout_state: RolloutState, key: PRNGKeyArray
-        ) -> tuple[RolloutState, PRNGKeyArray, Rollout]:
-            there = eqx.tree_at(lambda s: (s.rollout_state, s.key), learner, (rollout_state, key))
-            there, experience = self.in_target.collect(_swapped(problem), there)
-            return there.rollout_state, there.key, experience
-
-        def stay(
-            rollout_state: RolloutState, key: PRNGKeyArray
-        ) -> tuple[RolloutState, PRNGKeyArray, Rollout]:
-            shapes = jax.eval_shape(visit, rollout_state, key)[2]
-            return rollout_state, key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        within = state.spent + self.target_steps(problem) <= problem.budget
-        if problem.target.stepping == "host":
-            if not within:
-                raise UserError(f"the budget of {problem.budget} steps in the target is spent")
-            rollout_state, key, target = visit(state.target_rollout, learner.key)
-        else:
-            rollout_state, key, target = lax.cond(
-                within, visit, stay, state.target_rollout, learner.key
-            )
-        learner = eqx.tree_at(lambda s: s.key, learner, key)
-        state = eqx.tree_at(
-            lambda s: (s.learner, s.target_rollout), state, (learner, rollout_state)
+        key, visit_key = jax.random.split(state.key)
+        explorer = self.inner.explorer(problem, state.learner)
+        visits, target = visit(
+            explorer, problem, state.visits, self.schedule(problem), state.collected, visit_key
         )
-        return state, Both(source, target, within)
+        learner, source = self.inner.collect(problem, state.learner)
+        state = dataclasses.replace(state, learner=learner, visits=visits, key=key)
+        return state, Both(source, target)
 
     def learn(
         self, problem: Problem, state: DARCState, experience: Both
@@ -214,23 +172,20 @@ class DARC(AbstractLearner):
         key, fit_key = jax.random.split(state.key)
         space = problem.source.observation_space
         source, target = (_steps(e.transitions) for e in (experience.source, experience.target))
-        source_steps = state.source_steps.add(source)
-        target_steps = lax.cond(
-            experience.within,
-            lambda replay: replay.add(target),
-            lambda replay: replay,
-            state.target_steps,
-        )
-        weight = jnp.broadcast_to(experience.within, (_count(target),))
+        taken = experience.target.taken
         normalizer = state.normalizer.update(flatten(space, source.obs))
-        normalizer = normalizer.update(flatten(space, target.obs), weight)
+        weight = jnp.broadcast_to(taken, target.obs.shape[:1])
         state = dataclasses.replace(
             state,
-            normalizer=normalizer,
-            source_steps=source_steps,
-            target_steps=target_steps,
+            normalizer=normalizer.update(flatten(space, target.obs), weight),
+            source_steps=state.source_steps.add(source),
+            target_steps=lax.cond(
+                taken,
+                lambda replay: replay.add(target),
+                lambda replay: replay,
+                state.target_steps,
+            ),
             collected=state.collected + self.steps_per_update(problem),
-            spent=state.spent + jnp.where(experience.within, self.target_steps(problem), 0),
             key=key,
         )
         state, classified = self._classify(problem, state, fit_key)
@@ -242,20 +197,15 @@ class DARC(AbstractLearner):
             correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
             return steps.reward + correct * correction
 
-        if isinstance(self.inner, SAC):
-            # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
-            learner, metrics = self.inner.learn(problem, state.learner, experience.source, reward)
-        else:
-            steps = experience.source.transitions
-            paid = experience.source._replace(transitions=steps._replace(reward=reward(steps)))
-            learner, metrics = self.inner.learn(problem, state.learner, paid)
+        # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
+        learner, metrics = self.inner.learn(problem, state.learner, experience.source, reward)
         correction = self.correct(problem, state, *source)
         metrics = {
             **metrics,
-            "return/target": experience.target.mean_return(),
+            "return/target": experience.target.mean_return,
             "correction": jnp.mean(correction),
             "correction/lowest": jnp.min(correction),
-            "target_steps": state.spent,
+            "target_steps": state.visits.spent,
             **classified,
         }
         return eqx.tree_at(lambda s: s.learner, state, learner), metrics
@@ -326,8 +276,8 @@ class DARC(AbstractLearner):
     def steps_per_update(self, problem: Problem) -> int:
         return self.inner.steps_per_update(problem)
 
-    def target_steps(self, problem: Problem) -> int:
-        return self.in_target.steps_per_update(_swapped(problem))
+    def target_steps(self, problem: Problem, updates: int = 1) -> int:
+        return self.schedule(problem).total(updates)
 
 
 def correction_table(
@@ -347,41 +297,15 @@ def _steps(transitions: Transition) -> Step:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
 
 
-def _count(steps: Step) -> int:
-    return steps.obs.shape[0]
-
-
 def _zero(space: Space) -> Array:
     return jnp.zeros(space.shape, space.dtype)
 
 
-def _swapped(problem: Problem) -> Problem:
-    """The target as the source."""
-    return Problem(problem.target, problem.target, 0, problem.reveal)
-
-
-@functools.cache
-def _made(name: str, settings: str) -> Any:
-    """A learner by name and its settings as one types them."""
-    kinds = {s.name: s.kind for s in settings_of(registry.find("methods", name).path)}
-    given = {}
-    for word in settings.split():
-        field, equals, value = word.partition("=")
-        field = field.replace("-", "_")
-        if not equals or field not in kinds:
-            raise UserError(f"learner_settings: '{word}' is not setting=value of '{name}'")
-        taken = read(value, kinds[field])
-        given[field] = tuple(taken) if isinstance(taken, list) else taken
-    try:
-        return _with_lanes(registry.make("methods", name, **given))
-    except TypeError:
-        raise UserError(f"learner_settings: '{settings}' has a value of the wrong kind") from None
-
-
-def _with_lanes(learner: AbstractLearner) -> Any:
-    """The learner, if it is one whose experience is packed lanes."""
+def _in_lanes(learner: Any) -> Any:
+    """The learner, if its experience is packed lanes and its rewards can be said anew."""
     fields = {field.name for field in dataclasses.fields(learner)}
-    if not {"num_envs", "rollout_length"} <= fields or isinstance(learner, DARC):
+    takes = inspect.signature(type(learner).learn).parameters
+    if not {"num_envs", "rollout_length"} <= fields or "reward" not in takes:
         raise UserError(
             f"'{learner.name}' cannot learn in the source of 'darc'; 'ppo' and 'sac' can"
         )
