@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class CannotResume(UserError):
+    """A run that is there already was begun with other settings than those it shall go on with."""
+
+
 class SimulatorError(UserError):
     """What a simulator, or an environment of one's own, raised; its cause is the exception."""
 

@@ -25,7 +25,7 @@ from ..core import (
     Problem,
     State,
 )
-from ..errors import UserError
+from ..errors import CannotResume, UserError
 from ..evaluate import Evaluation, evaluate
 from ..runs import Run, RunConfig, supervised, train, train_supervised
 from ..runs.crew import Crew, Job
@@ -215,13 +215,11 @@ class Workshop:
         """What stands in the way of going on, in a card's words."""
         try:
             yield
-        except UserError as error:
-            if "cannot resume" in str(error):
-                raise UserError(
-                    f"{self.folder} holds an interrupted card of another setting; start it afresh"
-                    " with --fresh"
-                ) from None
-            raise
+        except CannotResume:
+            raise UserError(
+                f"{self.folder} holds an interrupted card of another setting; start it afresh"
+                " with --fresh"
+            ) from None
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """The arrays that `compute` gives, computed once for all calls of this card: for work that

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import registry
 from ..core import AbstractFamily, AbstractLearner, Problem, Reveal
-from ..errors import UserError, nearest
+from ..errors import CannotResume, UserError, nearest
 from ..machine import versions
 from ..reading import read_configuration
 from . import trust
@@ -226,7 +226,7 @@ class RunConfig:
         return config
 
     def refuse_change(self, new: "RunConfig") -> None:
-        """Raise `UserError` if `new`, both resolved, cannot continue a run of this one."""
+        """Raise `CannotResume` if `new`, both resolved, cannot continue a run of this one."""
         for field in dataclasses.fields(self):
             name = field.name
             old, now = getattr(self, name), getattr(new, name)
@@ -235,7 +235,7 @@ class RunConfig:
             if isinstance(old, dict):
                 changed = next(k for k in {**old, **now} if old.get(k) != now.get(k))
                 name, old, now = changed, old.get(changed), now.get(changed)
-            raise UserError(
+            raise CannotResume(
                 f"cannot resume with another {name} ({old!r} before, {now!r} now); only"
                 f" {', '.join(EXTENSIBLE)} may change: start a new run in another folder"
             )

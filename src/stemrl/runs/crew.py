@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Self
 
-from ..errors import UserError
+from ..errors import CannotResume, UserError
 from ..machine import CORES, XLA_THREADS
 from . import checkpoint
 from .compilation_cache import enable_compilation_cache
@@ -30,6 +30,8 @@ from .run import CHECKPOINTS, CONFIG, METRICS, Run
 
 POLL_SECONDS = 1.0
 """Between two looks at how far the others are."""
+CANNOT_RESUME = 3
+"""How a process ends that was refused because of what lies in the run's folder."""
 
 
 class Job:
@@ -127,7 +129,8 @@ class Crew:
             return
         if process.returncode:
             why = said[-1] if said else f"its process ended with status {process.returncode}"
-            raise UserError(f"{job.label}: {why}")
+            refused = CannotResume if process.returncode == CANNOT_RESUME else UserError
+            raise refused(f"{job.label}: {why}")
         for line in said:
             print(f"{job.label}: {line}", file=sys.stderr, flush=True)
 
@@ -175,7 +178,7 @@ def main() -> int:
         return interrupted.exit_status
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return CANNOT_RESUME if isinstance(error, CannotResume) else 2
     return 0
 
 

@@ -1,8 +1,9 @@
 """Training: one loop for every learner, family and number of seeds.
 
 In the order in which it runs: begin or restore the state; then, until the steps are done, evaluate
-where that is due, save where that is due, run a chunk of updates and write down what they gave.
-Neither evaluating nor saving, stopping or resuming changes a bit of what is learned.
+where that is due, save where that is due, run a chunk of updates and write down what they gave. When
+something is due is said by a `Schedule`, where it is written down is a `Recorder`'s business, and
+what goes from one step to the next is `InHand`. Neither evaluating nor saving, stopping or resuming changes a bit of what is learned.
 """
 
 import bisect
@@ -12,6 +13,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..core import State
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate
 from ..rl import devices
 from . import checkpoint, hosts, programs
 from .config import RunConfig
 from .files import write_whole, writing
-from .metrics import MetricsFile, read_rows
-from .progress import ProgressDisplay
-from .run import CHECKPOINTS, CONFIG, METRICS, Run, one_seed
+from .recorder import Metrics, Recorder
+from .run import CHECKPOINTS, CONFIG, Run, one_seed
+from .schedule import Schedule
 from .signals import StopSignals
-from .trackers import Trackers
 
 CHUNK_SECONDS = 1.0
 """What a chunk of updates should take: how long a stop may wait, how often the bar moves."""
@@ -101,84 +103,63 @@ def units_per_update(learner: Any, problem: Any) -> int:
     return steps
 
 
+@dataclass(frozen=True)
+class InHand:
+    """What goes from one step of the loop to the next."""
+
+    state: State
+    """Of learning, of all seeds."""
+    update: int = 0
+    """Updates done."""
+    seconds: float = 0.0
+    """Of training."""
+    score: float | None = None
+    """Of the state as it is, once it was evaluated."""
+
+
 class Training:
     """One call of `train`. Made, it has refused what cannot be done and touched nothing."""
 
     def __init__(self, config: RunConfig, out: Path, shown: bool, tracked: list[str]):
         self.config, self.out, self.shown, self.tracked = config, out, shown, tracked
         self.learner, self.problem = config.learner(), config.problem()
-        self.total = _updates(config, self.learner, self.problem)
+        self.schedule = Schedule(
+            _updates(config, self.learner, self.problem),
+            units_per_update(self.learner, self.problem),
+            config.evaluate_every,
+            config.keep_every,
+        )
         together = config.devices > 1 or jax.process_count() > 1
         self.mesh = devices.mesh_of(config.devices) if together else None
         self.writes = hosts.first()
-        self.per_update = units_per_update(self.learner, self.problem)
         self.seeded = config.seeds > 1
         self.run = Run(out, config)
         self.written = config.text()
-        self.update, self.seconds = 0, 0.0
-        self.score: float | None = None  # of the state as it is, once it was evaluated
         self.saved: tuple[int, float | None] = (-1, None)  # update and score
-        self.diverged = 0  # episodes whose simulation broke down
 
-    def _begin(self, resume: bool) -> None:
-        """The state, begun or restored, and the files."""
-        config, out = self.config, self.out
-        self.saved_at = time.monotonic()
-        keys = programs.seed_keys(config.seed, config.seeds)
-        damaged: list[str] = []
-        begun = resume and bool(checkpoint.saved(out / CHECKPOINTS))
-        if begun:
-            self.state, manifest, damaged = self.run.restore("last")
-            config.refuse_other(manifest.trained_with, out / CONFIG)
-            self.update, self.seconds = manifest.update, manifest.seconds
-            self.score = manifest.score
-            self.saved = (self.update, self.score)
-        if self.writes:
-            write_whole(out / CONFIG, self.written)
-        if not begun:
-            self.state = programs.begin(self.learner, self.problem, keys)
-        exempt = jnp.asarray(programs.exempt(self.state, self.seeded))
-        self.state, self.exempt = devices.placed((self.state, exempt), self.mesh)
-        self.metrics = (
-            MetricsFile(out / METRICS, self.update, self.score is not None) if self.writes else None
-        )
-        self.display = ProgressDisplay(
-            self.total * self.per_update,
-            self.update * self.per_update,
-            self.shown,
-            unit=self.learner.unit,
-        )
-        for line in damaged:
-            self.display.warn(f"warning: {line}; going on from step {self.steps}")
-        self._set_aside(damaged)
-        rows = read_rows(out / METRICS) if self.tracked else []
-        self.trackers = Trackers(self.tracked, out, config, rows, resume, self.display.warn)
+    @property
+    def update(self) -> int:
+        """Updates done."""
+        return self.now.update
 
     @property
     def steps(self) -> int:
-        """Environment steps done, or updates where the learner takes no steps."""
-        return self.update * self.per_update
+        """Environment steps done, or whatever else the learner's unit is."""
+        return self.schedule.steps(self.now.update)
 
     def run_to_end(self, resume: bool) -> Run:
         """Begin, or go on; then the loop."""
         self._begin(resume)
+        received, finished, chunks = 0, False, self._chunks()
         with (
-            contextlib.closing(self.metrics) if self.metrics else contextlib.nullcontext(),
-            contextlib.closing(self.trackers),
-            StopSignals(self._announce) as stop,
-            self.display,
+            contextlib.closing(self.recorder),
+            StopSignals(self.recorder.announce) as stop,
+            self.recorder.display,
         ):
-            chunks, finished, received = self._chunks(), False, 0
             try:
                 with simulating():
-                    while not (finished or received):
-                        if self._due(self.config.evaluate_every) and self.score is None:
-                            self._evaluate()
-                            self._save()
-                        old = time.monotonic() - self.saved_at > SAVE_SECONDS
-                        if self._due(self.config.keep_every) or old:
-                            self._save()
-                        finished = self.update >= self.total
+                    while not (received or finished):
+                        finished = self._ended()
                         if not finished:
                             next(chunks)
                         received = hosts.agreed(stop.received or 0)
@@ -192,86 +173,60 @@ class Training:
         if received and not finished:
             received = signal.Signals(received)
             message = (
-                f"stopped by {received.name} after {self.steps} {self.learner.unit}, saved; go on with:"
+                f"stopped by {received.name} after {self.steps} {self.learner.unit}, saved;"
+                " go on with:"
                 f" stemrl train --resume --out {shlex.quote(str(self.out))}"
             )
-            self.display.warn(message)
+            self.recorder.display.warn(message)
             raise Interrupted(self.run, received, message)
         return self.run
 
-    def _announce(self, received: signal.Signals) -> None:
-        self.display.say(f"{received.name}: finishing the chunk and saving; once more to kill")
+    def _ended(self) -> bool:
+        """Do what is due between two chunks; whether there is no further one."""
+        if self.schedule.evaluation_due(self.update) and self.now.score is None:
+            self._evaluate()
+            self._save()
+        old = time.monotonic() - self.saved_at > SAVE_SECONDS
+        if self.schedule.keeping_due(self.update) or old:
+            self._save()
+        return self.schedule.ended(self.update)
 
-    # Evaluating and saving.
+    # Beginning.
 
-    def _due(self, every: int) -> bool:
-        """Whether `every` steps ended with the last update; at the end of training in any case."""
-        if not every or not self.update:
-            return False
-        crossed = self.steps // every > (self.steps - self.per_update) // every
-        return crossed or self.update >= self.total
-
-    def _next_due(self) -> int:
-        """The update before which no chunk may go on: something is due there."""
-        after = [self.total]
-        for every in (self.config.evaluate_every, self.config.keep_every):
-            if every:
-                after.append(-(-(self.steps // every + 1) * every // self.per_update))
-        return min(after)
-
-    def _evaluate(self) -> None:
-        """Let every seed's agent adapt to held-out tasks, with randomness of their own."""
-        self.display.doing("evaluating")
-        began, rows = time.monotonic(), []
-        for index in range(self.config.seeds):
-            state = devices.here(one_seed(self.state, self.config, index), self.mesh)
-            seed = self.config.seed + index
-            result = evaluate(
-                self.learner.agent(self.problem, state),
-                self.problem,
-                split="test",
-                tasks=self.config.evaluate_tasks,
-                episodes=self.config.evaluate_episodes,
-                seed=_evaluation_seed(seed),
-                method=self.config.method,
-            )
-            points = result.points
-            rows.append(
-                {
-                    "kind": "evaluation",
-                    "update": self.update,
-                    "steps": self.steps,
-                    "seed": seed,
-                    "split": "test",
-                    "tasks": self.config.evaluate_tasks,
-                    "score": points[-1]["mean"],
-                    "points": points,
-                    "wall/seconds": round(time.monotonic() - began, 3),
-                }
-            )
-        self._write_down(rows)
-        self.score = sum(row["score"] for row in rows) / len(rows)
-        self.display.say(f"{self.steps} {self.learner.unit}: {self.score:.4g} on held-out tasks")
-
-    def _save(self) -> None:
-        """A checkpoint of the state as it is, unless there is one that knows as much."""
-        if self.saved == (self.update, self.score) or self.metrics is None:
-            return
-        self.display.doing("saving")
-        self.metrics.sync()  # first: a checkpoint promises the rows before it
-        manifest = checkpoint.Manifest(
+    def _begin(self, resume: bool) -> None:
+        """The state, begun or restored, and the files."""
+        config, out = self.config, self.out
+        self.saved_at = time.monotonic()
+        damaged: list[str] = []
+        begun = resume and bool(checkpoint.saved(out / CHECKPOINTS))
+        if begun:
+            state, manifest, damaged = self.run.restore("last")
+            config.refuse_other(manifest.trained_with, out / CONFIG)
+            self.now = InHand(state, manifest.update, manifest.seconds, manifest.score)
+            self.saved = (manifest.update, manifest.score)
+        if self.writes:
+            write_whole(out / CONFIG, self.written)
+        if not begun:
+            keys = programs.seed_keys(config.seed, config.seeds)
+            self.now = InHand(programs.begin(self.learner, self.problem, keys))
+        exempt = jnp.asarray(programs.exempt(self.now.state, self.seeded))
+        state, self.exempt = devices.placed((self.now.state, exempt), self.mesh)
+        self.now = replace(self.now, state=state)
+        self.recorder = Recorder(
+            out,
+            config,
+            self.schedule,
             update=self.update,
-            steps=self.steps,
-            seconds=round(self.seconds, 3),
-            identity=self.problem.source.identity,
-            method=self.config.method,
-            score=self.score,
-            trained_with=self.config.trained_with,
+            evaluated=self.now.score is not None,
+            tracked=self.tracked,
+            resumed=resume,
+            unit=self.learner.unit,
+            shown=self.shown,
+            writes=self.writes,
         )
-        state = devices.here(self.state, self.mesh)
-        checkpoint.save(self.out / CHECKPOINTS, state, manifest)
-        checkpoint.prune(self.out / CHECKPOINTS, self.config.keep_every)
-        self.saved, self.saved_at = (self.update, self.score), time.monotonic()
+        for line in damaged:
+            self.recorder.display.warn(f"warning: {line}; going on from step {self.steps}")
+        self._set_aside(damaged)
 
     def _set_aside(self, damaged: list[str]) -> None:
         """Rename checkpoints that could not be read, so that they do not pass for the newest."""
@@ -281,6 +236,54 @@ class Training:
                 with writing(path):
                     path.rename(folder / f"damaged-{path.name}-{time.time_ns()}")
 
+    # Evaluating and saving.
+
+    def _evaluate(self) -> None:
+        """Let every seed's agent adapt to held-out tasks, with randomness of their own."""
+        self.recorder.display.doing("evaluating")
+        results, seconds, began = [], [], time.monotonic()
+        for index in range(self.config.seeds):
+            state = devices.here(one_seed(self.now.state, self.config, index), self.mesh)
+            result = evaluate(
+                self.learner.agent(self.problem, state),
+                self.problem,
+                split="test",
+                tasks=self.config.evaluate_tasks,
+                episodes=self.config.evaluate_episodes,
+                seed=_evaluation_seed(self.config.seed + index),
+                method=self.config.method,
+            )
+            points = result.points
+            results.append({"score": points[-1]["mean"], "points": points})
+            seconds.append(time.monotonic() - began)
+        self.recorder.evaluation(self.update, results, seconds)
+        score = sum(result["score"] for result in results) / len(results)
+        self.now = replace(self.now, score=score)
+        self.recorder.display.say(
+            f"{self.steps} {self.learner.unit}: {score:.4g} on held-out tasks"
+        )
+
+    def _save(self) -> None:
+        """A checkpoint of the state as it is, unless there is one that knows as much."""
+        now = self.now
+        if self.saved == (now.update, now.score) or not self.writes:
+            return
+        self.recorder.display.doing("saving")
+        self.recorder.sync()
+        manifest = checkpoint.Manifest(
+            update=now.update,
+            steps=self.steps,
+            seconds=round(now.seconds, 3),
+            identity=self.problem.source.identity,
+            method=self.config.method,
+            score=now.score,
+            trained_with=self.config.trained_with,
+        )
+        state = devices.here(now.state, self.mesh)
+        checkpoint.save(self.out / CHECKPOINTS, state, manifest)
+        checkpoint.prune(self.out / CHECKPOINTS, self.config.keep_every)
+        self.saved, self.saved_at = (now.update, now.score), time.monotonic()
+
     # Updates.
 
     def _chunks(self) -> Iterator[None]:
@@ -289,7 +292,7 @@ class Training:
         run_chunk = self._advance if jax_only else self._step_by_step
         length, compiling = 1, True
         while True:
-            wanted = min(hosts.agreed(length), programs.CHUNK, self._next_due() - self.update)
+            wanted = self.schedule.chunk(self.update, hosts.agreed(length))
             began = time.monotonic()
             with devices.sharing(self.mesh):
                 rows, fine = run_chunk(wanted)
@@ -303,15 +306,16 @@ class Training:
             compiling = False
             yield
 
-    def _advance(self, updates: int) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    def _advance(self, updates: int) -> tuple[list[Metrics], np.ndarray]:
         """A chunk as one compiled loop."""
         count = devices.placed(jnp.int32(updates), self.mesh)
         fixed = (self.learner, self.problem, self.exempt, count, self.seeded)
-        self.state, done, rows, fine = programs.advance(fixed, self.state)
+        state, done, rows, fine = programs.advance(fixed, self.now.state)
+        self.now = replace(self.now, state=state)
         rows = jax.device_get(rows)
         return [{k: v[i] for k, v in rows.items()} for i in range(int(done))], np.asarray(fine)
 
-    def _step_by_step(self, updates: int) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+    def _step_by_step(self, updates: int) -> tuple[list[Metrics], np.ndarray]:
         """A chunk as a Python loop of collecting and learning."""
         rows, fine, began = [], np.array(True), time.monotonic()
         host = "host" in (self.problem.source.stepping, self.problem.target.stepping)
@@ -329,60 +333,31 @@ class Training:
                 break
         return rows, fine
 
-    def _collect_and_learn(self, host: bool) -> tuple[dict[str, np.ndarray], Array]:
+    def _collect_and_learn(self, host: bool) -> tuple[Metrics, Array]:
         """An update in two steps: its metrics, and which quantities are finite."""
         if host:
-            state, experience = self.learner.collect(self.problem, self.state)
+            state, experience = self.learner.collect(self.problem, self.now.state)
             learn = programs.learn_keeping
         else:
-            state, experience = programs.collect((self.learner, self.problem), self.state)
+            state, experience = programs.collect((self.learner, self.problem), self.now.state)
             learn = programs.learn
         fixed = (self.learner, self.problem, experience, self.exempt)
-        self.state, metrics, finite = learn(fixed, state)
+        state, metrics, finite = learn(fixed, state)
+        self.now = replace(self.now, state=state)
         return jax.device_get(metrics), finite
 
-    def _record(self, rows: list[dict[str, np.ndarray]], took: float, compiling: bool) -> None:
+    def _record(self, rows: list[Metrics], took: float, compiling: bool) -> None:
         """Write down what a chunk of updates gave, up to and with the first that is not finite."""
-        lines = []
-        each = took / len(rows)
-        for metrics in rows:
-            self.update += 1
-            self.seconds += each
-            for index in range(self.config.seeds):
-                values = {k: float(v[index] if self.seeded else v) for k, v in metrics.items()}
-                lines.append(
-                    {
-                        "kind": "update",
-                        "update": self.update,
-                        "steps": self.steps,
-                        "seed": self.config.seed + index,
-                        **values,
-                        "wall/seconds": round(self.seconds, 4),  # compiling included
-                    }
-                )
-        self._write_down(lines)
-        diverged = sum(
-            int(np.sum(metrics["diverged"])) for metrics in rows if "diverged" in metrics
+        before, each = self.now, took / len(rows)
+        # First: what goes wrong in writing is said of the updates that were done.
+        self.now = replace(
+            before, update=before.update + len(rows), seconds=before.seconds + took, score=None
         )
-        if diverged and not self.diverged:
-            self.display.warn(
-                f"warning: {diverged} simulation(s) diverged up to update {self.update}; such an"
-                " episode ends and the others go on; 'diverged' in metrics.jsonl counts them"
-            )
-        self.diverged += diverged
-        self.score = None
-        rate = None if compiling else self.config.seeds * self.per_update / each
-        mean = np.mean(rows[-1]["return"]) if "return" in rows[-1] else None
-        self.display.advance(self.steps, rate, None if mean is None else float(mean))
+        self.recorder.updates(before.update, before.seconds, rows, each, not compiling)
 
-    def _write_down(self, rows: list[dict[str, Any]]) -> None:
-        if self.metrics:
-            self.metrics.append(rows)
-        self.trackers.append(rows)
-
-    def _refuse(self, metrics: dict[str, np.ndarray], fine: np.ndarray) -> None:
+    def _refuse(self, metrics: Metrics, fine: np.ndarray) -> None:
         """Say what is not finite."""
-        names = programs.quantities(self.state, metrics, self.seeded)
+        names = programs.quantities(self.now.state, metrics, self.seeded)
         seed, quantity = np.argwhere(~fine.reshape(self.config.seeds, -1))[0]
         which = f" of seed {self.config.seed + seed}" if self.seeded else ""
         raise NonFinite(

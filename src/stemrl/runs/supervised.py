@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractSupervisedFamily, AbstractSupervisedLearner, State
-from ..errors import UserError
+from ..errors import CannotResume, UserError
 from ..reading import read_configuration
 from . import checkpoint, programs
 from .files import locked, write_whole, writing
@@ -100,7 +100,7 @@ def _claim(
     for name, value in ours.items():
         if not isinstance(found, dict) or found.get(name) != value:
             was = found.get(name) if isinstance(found, dict) else None
-            raise UserError(
+            raise CannotResume(
                 f"cannot resume with another {name} ({was!r} before, {value!r} now); choose another"
                 " folder"
             )
