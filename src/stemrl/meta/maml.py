@@ -17,6 +17,7 @@ on few cores that is about twice as fast as a batched product over tasks, and me
 with the number of tasks.
 """
 
+import functools
 import operator
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -24,23 +25,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractLearner, Context, Problem, UserError
 from ..networks import Activation
-from ..rl.devices import ALL, mean, share
-from ..rl.distributions import Categorical, DiagonalGaussian
-from ..rl.fitting import descend, optimizer, require_positive
+from ..rl.devices import ALL, share
+from ..rl.fitting import optimizer, require_positive
 from ..rl.normalize import Normalizer
-from ..rl.play import Trials, play, select, strong
+from ..rl.play import Trials, play, strong
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
-from ..rl.ppo import clipped_policy_loss
-from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
 from .maml_agent import Batch, Initialization, MAMLAgent, Surrogate
-
-Distribution = Categorical | DiagonalGaussian
+from .outer import Distribution, clipped_steps, importance_weighted, thin, trust_region_step
 
 
 class MAMLState(eqx.Module):
@@ -208,11 +203,10 @@ class MAML(AbstractLearner):
         self, problem: Problem, state: MAMLState, experience: Trials
     ) -> tuple[MAMLState, dict[str, Array]]:
         agent = self.agent(problem, state)
-        step = self._trpo if self.outer == "trpo" else self._ppo
 
         def mine(everyone, experience: Trials):
             agent, state = everyone
-            return step(agent, state, self.prepare(agent, experience))
+            return self._step(agent, state, self.prepare(agent, experience))
 
         initialization, adam, metrics = share(mine, (agent, state), experience, out=ALL)
         normalizer = state.normalizer
@@ -252,133 +246,44 @@ class MAML(AbstractLearner):
             memory = agent.step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
         return memory.policy
 
+    def distributions(
+        self, agent: MAMLAgent, initialization: Initialization, task: Tasks
+    ) -> tuple[Distribution, Float[Array, ""]]:
+        """What θ now adapts to, at the steps of one task's outer round; and no penalty."""
+        policy = self._adapted(agent, initialization, task)
+        return policy(task.outer.inputs, task.context), jnp.zeros(())
+
     def objective(
         self, agent: MAMLAgent, initialization: Initialization, task: Tasks
     ) -> tuple[Float[Array, ""], Distribution]:
         """mean(ρ A) of one task's outer round, importance-weighted from the adapted policy that
         acted to the one that θ now adapts to; and that one's distributions over actions."""
-        policy = self._adapted(agent, initialization, task)
-        outer = task.outer
-        new = policy(outer.inputs, task.context)
-        log_ratio = jnp.where(outer.weight > 0, new.log_prob(outer.action) - outer.log_prob, 0.0)
-        return jnp.sum(outer.weight * jnp.exp(log_ratio) * outer.advantage), new
+        distribution, _ = self.distributions(agent, initialization, task)
+        return importance_weighted(distribution, task.outer), distribution
 
-    def _trpo(self, agent: MAMLAgent, state: MAMLState, tasks: Tasks):
-        """Ascend the objective within `max_kl` of the adapted policies that acted."""
-        start, unflatten = ravel_pytree(state.initialization)
-        number = tasks.outer.weight.shape[0]
-
-        def surrogate(theta: Vector, task: Tasks):
-            return self.objective(agent, unflatten(theta), task)
-
-        def accumulate(total, task: Tasks):
-            (value, old), gradient = jax.value_and_grad(surrogate, has_aux=True)(start, task)
-            return jax.tree.map(lambda t, x: t + x / number, total, (value, gradient)), old
-
-        zero = (jnp.zeros((), start.dtype), jnp.zeros_like(start))
-        sums, old = lax.scan(accumulate, zero, tasks)
-        value, gradient = mean(sums)
-
-        def evaluate(theta: Vector):
-            def one(row):
-                task, old = row
-                value, new = surrogate(theta, task)
-                return value, mean_kl(old, new, task.outer.weight)
-
-            values, kls = lax.map(one, (tasks, old))
-            return mean((jnp.mean(values), jnp.mean(kls)))
-
-        def fisher(task: Tasks) -> FisherMatrix:
-            return FisherMatrix.of(lambda v: surrogate(v, task)[1], start, task.outer.weight)
-
-        matrices = lax.map(fisher, self._thinned(tasks))
-
-        def product(v: Vector) -> Vector:
-            def add(total: Vector, matrix: FisherMatrix):
-                return total + (matrix @ v) / number, None
-
-            return mean(lax.scan(add, jnp.zeros_like(v), matrices)[0])
-
-        theta, report = trust_region_update(
-            start,
-            gradient,
-            product,
-            evaluate,
-            surrogate=value,
-            max_kl=self.max_kl,
-            damping=self.damping,
-            iterations=self.cg_iterations,
-            backtracks=self.backtracks,
+    def _step(self, agent: MAMLAgent, state: MAMLState, tasks: Tasks):
+        """The outer step, of either kind: initialization, Adam's state and metrics."""
+        adapted = functools.partial(self.distributions, agent)
+        if self.outer == "trpo":
+            initialization, metrics = trust_region_step(
+                adapted,
+                state.initialization,
+                tasks,
+                thin(tasks, self.fisher_stride, inner=self.surrogate != "dice"),
+                max_kl=self.max_kl,
+                damping=self.damping,
+                iterations=self.cg_iterations,
+                backtracks=self.backtracks,
+            )
+            return initialization, state.optimizer, metrics
+        return clipped_steps(
+            adapted,
+            state.initialization,
+            state.optimizer,  # pyright: ignore[reportArgumentType]
+            tasks,
+            clip=self.clip,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+            target_kl=self.target_kl,
         )
-        entropy = jax.vmap(lambda d, w: jnp.sum(w * d.entropy()))(old, tasks.outer.weight)
-        metrics = {
-            "loss/policy": -value,
-            "improvement": report.improvement,
-            "kl": report.kl,
-            "backtracks": report.backtracks.astype(jnp.float32),
-            "accepted": report.accepted.astype(jnp.float32),
-            "entropy": mean(jnp.mean(entropy)),
-            "gradient_norm": jnp.linalg.norm(gradient),
-        }
-        return unflatten(theta), state.optimizer, metrics
-
-    def _thinned(self, tasks: Tasks) -> Tasks:
-        """What the Fisher matrix is made of: every n-th step of all rounds and tasks.
-
-        Fewer steps of each task, inner and outer alike, lose much less of the natural gradient
-        than fewer tasks or a metric that ignores the inner step. DiCE needs its episodes whole.
-        """
-        stride = min(self.fisher_stride, max(1, tasks.outer.weight.shape[1] // 200))
-
-        def thin(batch: Batch, axis: int) -> Batch:
-            batch = jax.tree.map(
-                lambda x: x[(slice(None),) * axis + (slice(0, None, stride),)], batch
-            )
-            total = jnp.sum(batch.weight, axis=axis, keepdims=True)
-            return batch._replace(weight=batch.weight / jnp.maximum(total, 1e-8))
-
-        inner = tasks.inner if self.surrogate == "dice" else thin(tasks.inner, 2)
-        return tasks._replace(inner=inner, outer=thin(tasks.outer, 1))
-
-    def _ppo(self, agent: MAMLAgent, state: MAMLState, tasks: Tasks):
-        """Adam on ProMP's clipped surrogate after adaptation, a few steps on the same rounds."""
-        transform = optimizer(self.max_gradient_norm)
-        number = tasks.outer.weight.shape[0]
-
-        def loss(initialization: Initialization, task: Tasks):
-            policy = self._adapted(agent, initialization, task)
-            distribution = policy(task.outer.inputs, task.context)
-            outer = task.outer
-            value, moved = clipped_policy_loss(
-                distribution.log_prob(outer.action),
-                outer.log_prob,
-                outer.advantage,
-                outer.weight,
-                self.clip,
-            )
-            entropy = jnp.sum(outer.weight * distribution.entropy())
-            return value, {"loss/policy": value, "entropy": entropy, **moved}
-
-        def epoch(carry, _):
-            initialization, adam, going = carry
-
-            def accumulate(total, task: Tasks):
-                (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(
-                    initialization, task
-                )
-                return jax.tree.map(lambda t, x: t + x / number, total, (metrics, gradient)), None
-
-            first = jax.tree.map(lambda x: x[0], tasks)
-            shapes = jax.eval_shape(loss, initialization, first)[1]
-            zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, initialization))
-            metrics, gradient = mean(lax.scan(accumulate, zero, tasks)[0])
-            metrics["gradient_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
-            stepped = descend(transform, gradient, adam, initialization, self.learning_rate)
-            going = going & (metrics["kl"] <= 1.5 * self.target_kl)
-            kept = select(going, stepped, (initialization, adam))
-            return (*kept, going), {**metrics, "epochs": going.astype(jnp.float32)}
-
-        begin = (state.initialization, state.optimizer, jnp.ones((), bool))
-        (initialization, adam, _), metrics = lax.scan(epoch, begin, length=self.epochs)
-        taken = jnp.sum(metrics.pop("epochs"))
-        return initialization, adam, {**jax.tree.map(jnp.mean, metrics), "epochs": taken}

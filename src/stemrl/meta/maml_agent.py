@@ -81,7 +81,16 @@ def surrogate_return(
     policy: Policy, context: Context, batch: Batch, surrogate: Surrogate, episodes_per_round: int
 ) -> Float[Array, ""]:
     """J(θ; round); `episodes_per_round` is the number of episodes in the batch."""
-    log_ratio = log_ratios(policy, context, batch)
+    return surrogate_of(log_ratios(policy, context, batch), batch, surrogate, episodes_per_round)
+
+
+def surrogate_of(
+    log_ratio: Float[Array, " steps"],
+    batch: Batch,
+    surrogate: Surrogate,
+    episodes_per_round: int,
+) -> Float[Array, ""]:
+    """J of a round by the log ratio of each of its steps, 0 on padding."""
     if surrogate == "log_likelihood":
         # Up to a constant, log π_old, which moves no gradient.
         gain = log_ratio

@@ -1,0 +1,186 @@
+"""The outer step of meta-learning by gradients: any objective after adaptation, task by task.
+
+What MAML and MAESN share: an objective of one task, J_i(φ), that itself takes the inner gradient
+steps; here its mean over tasks is ascended, by a trust region (TRPO, as in MAML's paper) or by a few
+steps of Adam on a clipped ratio (as in ProMP, Rothfuss et al. 1810.06784). Tasks are visited one
+after another, so that memory does not grow with their number.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from ..rl.devices import mean
+from ..rl.distributions import Categorical, DiagonalGaussian
+from ..rl.fitting import descend, optimizer
+from ..rl.play import select
+from ..rl.ppo import clipped_policy_loss
+from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
+from .maml_agent import Batch
+
+Distribution = Categorical | DiagonalGaussian
+Adapted = Callable[[Any, Any], tuple[Distribution, Float[Array, ""]]]
+"""By φ and a task (with `outer: Batch`): the adapted policy's distributions over actions at the steps
+of the outer round, and a penalty on φ."""
+
+
+def importance_weighted(distribution: Distribution, outer: Batch) -> Float[Array, ""]:
+    """mean(ρ A) of the outer round: from the adapted policy that acted to the one in question."""
+    log_prob = distribution.log_prob(outer.action)
+    log_ratio = jnp.where(outer.weight > 0, log_prob - outer.log_prob, 0.0)
+    return jnp.sum(outer.weight * jnp.exp(log_ratio) * outer.advantage)
+
+
+def trust_region_step(
+    adapted: Adapted,
+    parameters: PyTree[Array],
+    tasks: Any,
+    thinned: Any,
+    *,
+    max_kl: float | Array,
+    damping: float | Array,
+    iterations: int,
+    backtracks: int,
+) -> tuple[PyTree[Array], dict[str, Array]]:
+    """Ascend mean_i(J_i − penalty_i) within `max_kl` of the adapted policies that acted.
+
+    **Arguments:**
+
+    - `adapted`: see `Adapted`. `parameters`: φ.
+    - `tasks`: every leaf `[tasks, …]`, among them `outer`, a `Batch`.
+    - `thinned`: the part of `tasks` that the Fisher matrix is made of.
+    - `max_kl`, `damping`, `iterations`, `backtracks`: see `trust_region_update`.
+
+    Returns the new φ and metrics.
+    """
+    start, unflatten = ravel_pytree(parameters)
+    number = tasks.outer.weight.shape[0]
+
+    def surrogate(phi: Vector, task: Any):
+        distribution, penalty = adapted(unflatten(phi), task)
+        return importance_weighted(distribution, task.outer) - penalty, distribution
+
+    def accumulate(total, task: Any):
+        (value, old), gradient = jax.value_and_grad(surrogate, has_aux=True)(start, task)
+        return jax.tree.map(lambda t, x: t + x / number, total, (value, gradient)), old
+
+    zero = (jnp.zeros((), start.dtype), jnp.zeros_like(start))
+    sums, old = lax.scan(accumulate, zero, tasks)
+    value, gradient = mean(sums)
+
+    def evaluate(phi: Vector):
+        def one(row):
+            task, old = row
+            value, new = surrogate(phi, task)
+            return value, mean_kl(old, new, task.outer.weight)
+
+        values, kls = lax.map(one, (tasks, old))
+        return mean((jnp.mean(values), jnp.mean(kls)))
+
+    def fisher(task: Any) -> FisherMatrix:
+        return FisherMatrix.of(lambda v: surrogate(v, task)[1], start, task.outer.weight)
+
+    matrices = lax.map(fisher, thinned)
+
+    def product(v: Vector) -> Vector:
+        def add(total: Vector, matrix: FisherMatrix):
+            return total + (matrix @ v) / number, None
+
+        return mean(lax.scan(add, jnp.zeros_like(v), matrices)[0])
+
+    phi, report = trust_region_update(
+        start,
+        gradient,
+        product,
+        evaluate,
+        surrogate=value,
+        max_kl=max_kl,
+        damping=damping,
+        iterations=iterations,
+        backtracks=backtracks,
+    )
+    entropy = jax.vmap(lambda d, w: jnp.sum(w * d.entropy()))(old, tasks.outer.weight)
+    metrics = {
+        "loss/policy": -value,
+        "improvement": report.improvement,
+        "kl": report.kl,
+        "backtracks": report.backtracks.astype(jnp.float32),
+        "accepted": report.accepted.astype(jnp.float32),
+        "entropy": mean(jnp.mean(entropy)),
+        "gradient_norm": jnp.linalg.norm(gradient),
+    }
+    return unflatten(phi), metrics
+
+
+def thin(tasks: Any, most: int, *, inner: bool) -> Any:
+    """What a Fisher matrix is made of: every n-th step of all rounds and tasks, n at most `most` and
+    so that at least 200 steps of each are left.
+
+    Fewer steps of each task, inner and outer alike, lose much less of the natural gradient than
+    fewer tasks or a metric that ignores the inner step. `inner` is false where the inner round must
+    stay whole (DiCE).
+    """
+    stride = min(most, max(1, tasks.outer.weight.shape[1] // 200))
+
+    def every(batch: Batch, axis: int) -> Batch:
+        batch = jax.tree.map(lambda x: x[(slice(None),) * axis + (slice(0, None, stride),)], batch)
+        total = jnp.sum(batch.weight, axis=axis, keepdims=True)
+        return batch._replace(weight=batch.weight / jnp.maximum(total, 1e-8))
+
+    kept = every(tasks.inner, 2) if inner else tasks.inner
+    return tasks._replace(inner=kept, outer=every(tasks.outer, 1))
+
+
+def clipped_steps(
+    adapted: Adapted,
+    parameters: PyTree[Array],
+    adam: optax.OptState,
+    tasks: Any,
+    *,
+    clip: float | Array,
+    epochs: int,
+    learning_rate: float | Array,
+    max_gradient_norm: float | Array,
+    target_kl: float | Array,
+) -> tuple[PyTree[Array], optax.OptState, dict[str, Array]]:
+    """Adam on ProMP's clipped surrogate after adaptation, `epochs` steps on the same rounds, fewer
+    once the adapted policies have moved by 1.5 `target_kl` (nats). Returns φ, Adam's state, metrics."""
+    transform = optimizer(max_gradient_norm)
+    number = tasks.outer.weight.shape[0]
+
+    def loss(parameters: Any, task: Any):
+        distribution, penalty = adapted(parameters, task)
+        outer = task.outer
+        value, moved = clipped_policy_loss(
+            distribution.log_prob(outer.action), outer.log_prob, outer.advantage, outer.weight, clip
+        )
+        entropy = jnp.sum(outer.weight * distribution.entropy())
+        return value + penalty, {"loss/policy": value, "entropy": entropy, **moved}
+
+    def epoch(carry, _):
+        parameters, adam, going = carry
+
+        def accumulate(total, task: Any):
+            (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, task)
+            return jax.tree.map(lambda t, x: t + x / number, total, (metrics, gradient)), None
+
+        first = jax.tree.map(lambda x: x[0], tasks)
+        shapes = jax.eval_shape(loss, parameters, first)[1]
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes, parameters))
+        metrics, gradient = mean(lax.scan(accumulate, zero, tasks)[0])
+        metrics["gradient_norm"] = jnp.linalg.norm(ravel_pytree(gradient)[0])
+        stepped = descend(transform, gradient, adam, parameters, learning_rate)
+        going = going & (metrics["kl"] <= 1.5 * target_kl)
+        kept = select(going, stepped, (parameters, adam))
+        return (*kept, going), {**metrics, "epochs": going.astype(jnp.float32)}
+
+    begin = (parameters, adam, jnp.ones((), bool))
+    (parameters, adam, _), metrics = lax.scan(epoch, begin, length=epochs)
+    taken = jnp.sum(metrics.pop("epochs"))
+    return parameters, adam, {**jax.tree.map(jnp.mean, metrics), "epochs": taken}
