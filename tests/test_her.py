@@ -12,9 +12,9 @@ import pytest
 
 import probes
 from stemrl.core import Problem, UserError
-from stemrl.multitask import HER, Episode, HERState, draw_relabelled, draw_steps, hindsight
+from stemrl.multitask import HER, HERState, draw_relabelled, hindsight
 from stemrl.multitask.relabel import judge
-from stemrl.rl import Network, play
+from stemrl.rl import DQN, Episode, Network, ValueRange, draw_steps, play
 from stemrl.rl.dqn import QAgent, bellman_targets, q_loss
 from stemrl.rl.replay import Row
 from stemrl.runs import RunConfig, resume, train
@@ -39,7 +39,7 @@ def episodes() -> Episode:
     agent = QAgent(network, jnp.ones(()), family.observation_space)
     params = family.tasks(jax.random.key(1), "train", n)
     trials = eqx.filter_jit(play)(agent, family, params, params["goal"], jax.random.key(2), 1)
-    return Episode.played(params, trials)
+    return Episode.of(params, jax.tree.map(lambda x: x[:, 0, 0], trials.transitions))
 
 
 def fit(
@@ -192,15 +192,16 @@ def test_targets_by_hand():
 ])  # fmt: skip
 def test_targets_are_clipped_to_what_is_possible(clip: bool, double: bool, expected: float):
     """γ = ½: values are in [−2, 0]. The network prefers action 1 everywhere."""
-    learner = HER(**SMALL | {"discount": 0.5, "clip_targets": clip, "double": double})
-    state = eqx.filter_jit(learner.init)(problem(2), KEY)
-    network = state.network
+    spaces = BitFlip(bits=2).observation_space, BitFlip(bits=2).action_space
+    learner = DQN(discount=0.5, double=double, hidden=(8,))
+    network = learner.begin(*spaces, 2, KEY).network
     network = eqx.tree_at(lambda n: n.body.layers[-1].bias, network, jnp.array([-99.0, 0.0]))
     bits = jnp.zeros((3, 2))
     batch = Row(bits, bits, jnp.zeros(3, jnp.int32), -jnp.ones(3), jnp.ones(3), bits)
     next_values = jnp.array([[3.0, -2.0], [-6.0, -9.0], [-10.0, -11.0]])
-    _, metrics = jax.jit(learner._step)((network, state.optimizer), (batch, next_values))
-    assert float(metrics["value"]) == pytest.approx(expected)
+    possible = ValueRange(-2.0, 0.0) if clip else None
+    targets = learner.targets(network, batch, next_values, possible)
+    assert float(targets.mean()) == pytest.approx(expected)
 
 
 def test_an_agent_explores_as_often_as_it_should():
@@ -246,7 +247,11 @@ def test_the_target_moves_once_an_update_and_the_state_is_arrays():
     after, _ = eqx.filter_jit(learner.update)(problem(3), before)
     assert all(eqx.is_array(x) for x in jax.tree.leaves(after))
     for old, new, slow in zip(
-        *(jax.tree.leaves(x) for x in (before.target, after.network, after.target)), strict=True
+        *(
+            jax.tree.leaves(x)
+            for x in (before.learned.target, after.learned.network, after.learned.target)
+        ),
+        strict=True,
     ):
         np.testing.assert_allclose(slow, 0.75 * old + 0.25 * new, atol=1e-6)
     assert learner.steps_per_update(problem(3)) == 12
@@ -274,6 +279,9 @@ def test_resume_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("wrong", "message"), [
     (lambda: HER(strategy="past"), "strategy must be one of"),  # pyright: ignore
+    (lambda: HER(learner="ppo"), "learner must be 'dqn', 'td3' or 'sac', not 'ppo'"),
+    (lambda: HER(learner="dqn discount=0.9"), "'discount' is a setting of 'her' itself"),
+    (lambda: HER(learner="dqn speed=1"), "'dqn' has no setting 'speed'"),
     (lambda: HER(hindsight_goals=0), "hindsight_goals must be at least 1"),
     (lambda: BitFlip(bits=1), "at least 2 bits"),
     (lambda: HER().init(Problem.of(BitFlip()), KEY), "reveal 'context'"),

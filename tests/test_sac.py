@@ -27,6 +27,7 @@ SMALL: dict[str, Any] = {
     "discount": 0.9,
 }
 KEY = jax.random.key(0)
+SPACES = probes.MatchNumber().observation_space, probes.MatchNumber().action_space
 
 
 def train(learner: SAC, problem: Problem, updates: int) -> tuple[SACState, dict[str, float], int]:
@@ -62,7 +63,7 @@ def test_the_ring_overwrites_the_oldest():
 
 def test_rows_are_drawn_uniformly_from_those_held():
     replay = Replay.of(jnp.zeros(()), capacity=100).add(jnp.arange(1.0, 11.0))
-    drawn = np.asarray(replay.sample(KEY, (50, 40)))
+    drawn = np.asarray(replay.steps(KEY, (50, 40)))
     counts = np.bincount(drawn.ravel().astype(int), minlength=11)
     assert counts[0] == 0
     assert (np.abs(counts[1:] - 200) < 60).all()
@@ -100,7 +101,7 @@ def small_networks(hidden: tuple[int, ...] = (8, 8)):
     state = learner.init(problem, KEY)
     return problem, eqx.tree_at(
         lambda n: n.policy.network.body.layers[-1].weight,
-        state.networks,
+        state.learned.networks,
         jax.random.normal(jax.random.key(5), (hidden[-1], 2)),
     )
 
@@ -114,8 +115,7 @@ def test_two_actions_at_once_are_each_on_its_own():
 
 
 def test_a_critic_is_the_multilayer_perceptron_it_was_made_of():
-    problem, _ = small_networks()
-    critics = Critics(problem, (8, 8), key=KEY)
+    critics = Critics(*SPACES, 0, (8, 8), key=KEY)
     keys = jax.random.split(jax.random.split(KEY)[1])
     x = jax.random.normal(jax.random.key(1), (5, 2))
     for i, key in enumerate(keys):
@@ -125,8 +125,8 @@ def test_a_critic_is_the_multilayer_perceptron_it_was_made_of():
 
 def test_one_gradient_is_that_of_three_losses():
     """Of the joint loss with its shared pass, against each loss written out by itself."""
-    problem, networks = small_networks()
-    target = Critics(problem, (8, 8), key=jax.random.key(7))
+    _, networks = small_networks()
+    target = Critics(*SPACES, 0, (8, 8), key=jax.random.key(7))
     keys = jax.random.split(KEY, 6)
     obs, next_obs = jax.random.normal(keys[0], (2, 6, 1))
     action, noise = (
@@ -184,7 +184,7 @@ def test_values_bootstrap_through_truncation_and_warming_up_is_random():
     assert int(state.collected) == 192
     state, metrics, traces = train(learner, problem, 100)
     assert traces == 1
-    q = state.networks.critics(jnp.zeros((1, 1)), None)
+    q = state.learned.networks.critics(jnp.zeros((1, 1)), None)
     assert float(q.min(0).max()) == pytest.approx(10.0, abs=0.5)
 
 
@@ -193,7 +193,7 @@ def test_discrete_actions_reach_a_goal_and_values_end_there():
     problem = Problem.of(probes.Corridor())
     state, metrics, _ = train(learner, problem, 40)
     assert metrics["return"] == pytest.approx(0.6, abs=0.05)
-    first = state.networks.critics(jnp.zeros((1, 1)), None).min(0)
+    first = state.learned.networks.critics(jnp.zeros((1, 1)), None).min(0)
     # −0.1 (1 + γ + γ² + γ³) + γ³
     assert float(first[0, 1]) == pytest.approx(0.3851, abs=0.05)
 

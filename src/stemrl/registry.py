@@ -50,9 +50,14 @@ METHODS: dict[str, Entry] = {
         "stemrl.rl.sac:SAC",
         "Soft actor-critic with replay; contextual where the context is revealed",
     ),
+    "td3": Entry(
+        "stemrl.rl.td3:TD3",
+        "Twin delayed deterministic policy gradients with replay, for continuous actions",
+    ),
+    "dqn": Entry("stemrl.rl.dqn:DQN", "Deep Q-learning with replay, for discrete actions"),
     "her": Entry(
         "stemrl.multitask.her:HER",
-        "Deep Q-learning with hindsight: every episode teaches the goals that it did reach",
+        "Learning with hindsight: every episode teaches the goals that it did reach",
     ),
     "dg-learning": Entry(
         "stemrl.multitask.dg_learning:DGLearning",

@@ -2,7 +2,7 @@
 
 from .dg_learning import DGLearning, DGState, DistanceAgent
 from .her import HER, HERState
-from .relabel import Episode, Strategy, draw_relabelled, draw_steps, hindsight
+from .relabel import Strategy, draw_relabelled, hindsight
 from .uvfa import UVFA, TwoStreams, UVFAState
 
 __all__ = [
@@ -11,12 +11,10 @@ __all__ = [
     "DGLearning",
     "DGState",
     "DistanceAgent",
-    "Episode",
     "HERState",
     "Strategy",
     "TwoStreams",
     "UVFAState",
     "draw_relabelled",
-    "draw_steps",
     "hindsight",
 ]

@@ -1,35 +1,39 @@
-"""Hindsight experience replay (Andrychowicz et al. 2017, 1707.01495), with deep Q-learning.
+"""Hindsight experience replay (Andrychowicz et al. 2017, 1707.01495).
 
 The problem: where only the goal pays, a learner that never reaches it learns nothing. The idea: an
 episode that missed its goal g is a perfect example of how to reach whatever it did reach. A value
 function that is told the goal, Q(s, a, g), can be taught with any goal g′, for it is known what the
-same step would have earned under it:
+same step would have earned under it; with deep Q-learning:
 
     r′ = r(s, a, s′; g′),   y = clip(r′ + γ maxₐ′ Q̄(s′, a′, g′), −1/(1 − γ), 0)
     L  = ½ E[(Q(s, a, g′) − y)²]
 
 where g′ is, k times in k + 1, something that the episode reached later (`future`), and else the goal
-that was pursued. A cycle (one update) plays a few episodes, each with a goal of its own, takes a few
-gradient steps and moves Q̄ a little (the appendix). The goal is part of the task's parameters, and
-the policy sees it as the revealed context.
+that was pursued. A cycle (one update) plays a few episodes, each with a goal of its own, and takes a
+few gradient steps. Any learner with a replay will do in the middle, for it only sees other rows:
+deep Q-learning for discrete actions, TD3 (as the paper's DDPG) and SAC for continuous ones. The goal
+is part of the task's parameters, and the policy sees it as the revealed context.
 """
 
-from typing import ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from ..core import AbstractGoalFamily, AbstractLearner, Params, Problem, UserError
-from ..rl.dqn import QAgent, bellman_targets, q_loss, q_network
-from ..rl.fitting import descend, require_positive
+from .. import registry
+from ..core import AbstractAgent, AbstractGoalFamily, AbstractLearner, Params, Problem, UserError
+from ..naming import named_settings
+from ..rl.fitting import require_positive
+from ..rl.off_policy import AbstractOffPolicy, Explorer, ValueRange, seen
 from ..rl.play import Trials, play
-from ..rl.policy import Network, perceive
-from ..rl.replay import Replay, Row
-from .relabel import Episode, Strategy, draw_relabelled
+from ..rl.policy import context_size
+from ..rl.replay import Episode, Replay
+from .relabel import Strategy, draw_relabelled
+
+SHARED = ("learning_rate", "discount", "target_rate", "hidden", "batch_size", "double")
+"""Settings of HER that are the learner's, where it has them."""
 
 
 class Played(NamedTuple):
@@ -44,21 +48,21 @@ class Played(NamedTuple):
 class HERState(eqx.Module):
     """Everything that HER knows."""
 
-    network: Network
-    """Q(s, ·, g)."""
-    target: Network
-    """Its slow copy, Q̄."""
-    optimizer: optax.OptState
+    learned: Any
+    """Of the learner in the middle."""
     replay: Replay
     """Of whole episodes."""
     key: PRNGKeyArray
 
 
 class HER(AbstractLearner):
-    """DQN with hindsight, on families with goals and discrete actions; reveal must be `context`."""
+    """A learner with a replay and hindsight, on families with goals; reveal must be `context`."""
 
     name: ClassVar[str] = "her"
 
+    learner: str = eqx.field(static=True, default="dqn")
+    """The method that learns: dqn for discrete actions, td3 for continuous ones, sac for both; with
+    hyper-parameters after it that are none of those below (`td3 exploration_noise=0.2`)."""
     episodes: int = eqx.field(static=True, default=16)
     """Episodes an update, each with a goal of its own."""
     gradient_steps: int = eqx.field(static=True, default=40)
@@ -76,14 +80,15 @@ class HER(AbstractLearner):
     discount: float = 0.98
     """Discount factor γ."""
     target_rate: float = 0.05
-    """How far the target network moves towards the network after each update."""
+    """How far slow copies of networks move towards them: once an update with dqn, at each gradient
+    step with sac, at each of the policy's with td3."""
     exploration: float = 0.2
     """Probability of a random action while collecting."""
     clip_targets: bool = eqx.field(static=True, default=True)
     """Whether targets are kept in [−1/(1 − γ), 0]: where rewards are −1 and 0, they can only be
-    there."""
+    there. (Not with sac, whose values hold entropy too.)"""
     double: bool = eqx.field(static=True, default=False)
-    """Whether the network chooses the next action whose value the target network gives."""
+    """Whether the network chooses the next action whose value the target network gives (dqn)."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(256,))
     """Hidden layers (ReLU)."""
 
@@ -93,17 +98,30 @@ class HER(AbstractLearner):
         if self.strategy not in get_args(Strategy):
             known = ", ".join(get_args(Strategy))
             raise UserError(f"strategy must be one of {known}, not {self.strategy!r}")
+        _ = self.inner
+
+    @property
+    def inner(self) -> AbstractOffPolicy:
+        """The learner in the middle."""
+        name, other = named_settings("methods", self.learner)
+        kind = registry.find("methods", name).load()
+        if not issubclass(kind, AbstractOffPolicy):
+            raise UserError(f"learner must be 'dqn', 'td3' or 'sac', not '{name}'")
+        shared = {key: getattr(self, key) for key in SHARED if key in kind.__dataclass_fields__}
+        if twice := sorted(other.keys() & shared.keys()):
+            raise UserError(f"'{twice[0]}' is a setting of '{self.name}' itself: give it there")
+        return kind(**shared, **other)
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> HERState:
-        _require_goals(self, problem)
-        network_key, key = jax.random.split(key)
-        network = q_network(self, problem, self.hidden, key=network_key)
+        require_goals(self, problem)
+        learned_key, key = jax.random.split(key)
+        family = problem.source
         return HERState(
-            network=network,
-            target=network,
-            optimizer=optax.scale_by_adam().init(network),  # pyright: ignore[reportArgumentType]
+            learned=self.inner.begin(
+                family.observation_space, family.action_space, context_size(problem), learned_key
+            ),
             replay=Replay.of(
-                Episode.empty(problem), -(-self.capacity // self.episodes) * self.episodes
+                Episode.empty(family), -(-self.capacity // self.episodes) * self.episodes
             ),
             key=key,
         )
@@ -113,18 +131,23 @@ class HER(AbstractLearner):
         family = problem.source
         params = family.tasks(task_key, "train", self.episodes)
         context = jax.vmap(lambda p: problem.context(family, p))(params)
-        explorer = self._agent(problem, state, self.exploration)
+        explorer = Explorer(
+            policy=self.inner.policy(state.learned, family.observation_space, None, exploring=True),
+            random=jnp.asarray(self.exploration, jnp.float32),
+            actions=family.action_space,
+        )
         trials = play(explorer, family, params, context, play_key, 1)
         return eqx.tree_at(lambda s: s.key, state, key), Played(params, trials)
 
     def learn(
         self, problem: Problem, state: HERState, experience: Played
     ) -> tuple[HERState, dict[str, Array]]:
-        key, draw_key = jax.random.split(state.key)
-        replay = state.replay.add(Episode.played(*experience))
+        key, draw_key, fit_key = jax.random.split(state.key, 3)
+        trials = experience.trials
+        steps = jax.tree.map(lambda x: x[:, 0, 0], trials.transitions)
+        replay = state.replay.add(Episode.of(experience.params, steps))
 
-        # The target network stands still within an update, so all that the loop needs is drawn and
-        # valued at once.
+        # All that the loop needs is drawn at once.
         shape = (self.gradient_steps, self.batch_size)
         rows = draw_relabelled(
             problem,
@@ -134,62 +157,26 @@ class HER(AbstractLearner):
             self.strategy,
             self.hindsight_goals,
         )
-        space = problem.source.observation_space
-        rows = rows._replace(
-            obs=perceive(space, None, rows.obs), next_obs=perceive(space, None, rows.next_obs)
-        )
+        rows = seen(problem.source.observation_space, None, rows)
         batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
-        # Batch by batch, for the layers of all of them together would not fit the cache.
-        next_values = lax.map(lambda b: state.target(b.next_obs, b.context), batches)
-        (network, optimizer_state), metrics = lax.scan(
-            self._step, (state.network, state.optimizer), (batches, next_values)
-        )
-        target = jax.tree.map(
-            lambda slow, now: slow + self.target_rate * (now - slow), state.target, network
-        )
-        state = HERState(
-            network=network, target=target, optimizer=optimizer_state, replay=replay, key=key
-        )
-        trials = experience.trials
+        possible = ValueRange(-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
+        learned, metrics = self.inner.fit(state.learned, batches, fit_key, possible)
+
         solved = trials.transitions.events.get("success")
         if solved is not None:
             ever = jnp.any(solved & trials.transitions.valid, axis=-1)
-            metrics |= {"success": ever.astype(jnp.float32)}
-        return state, {"return": jnp.mean(trials.returns)} | jax.tree.map(jnp.mean, metrics)
+            metrics |= {"success": jnp.mean(ever.astype(jnp.float32))}
+        state = HERState(learned=learned, replay=replay, key=key)
+        return state, {"return": jnp.mean(trials.returns), **metrics}
 
-    def _step(self, carry: tuple, batch: tuple[Row, Float[Array, "batch actions"]]):
-        """One gradient step."""
-        network, optimizer_state = carry
-        rows, next_values = batch
-        chosen_by = network(rows.next_obs, rows.context) if self.double else None
-        target = bellman_targets(
-            rows.reward, rows.carries_on, next_values, self.discount, chosen_by
-        )
-        if self.clip_targets:
-            target = jnp.clip(target, -1.0 / (1.0 - self.discount), 0.0)
-        loss, gradient = jax.value_and_grad(
-            lambda network: q_loss(network(rows.obs, rows.context), rows.action, target)
-        )(network)
-        network, optimizer_state = descend(
-            optax.scale_by_adam(), gradient, optimizer_state, network, self.learning_rate
-        )
-        return (network, optimizer_state), {"loss/value": loss, "value": jnp.mean(target)}
-
-    def agent(self, problem: Problem, state: HERState) -> QAgent:
-        return self._agent(problem, state, 0.0)
-
-    def _agent(self, problem: Problem, state: HERState, exploration: float | Array) -> QAgent:
-        return QAgent(
-            network=state.network,
-            exploration=jnp.asarray(exploration, jnp.float32),
-            space=problem.source.observation_space,
-        )
+    def agent(self, problem: Problem, state: HERState) -> AbstractAgent:
+        return self.inner.policy(state.learned, problem.source.observation_space, None)
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon
 
 
-def _require_goals(learner: AbstractLearner, problem: Problem) -> None:
+def require_goals(learner: AbstractLearner, problem: Problem) -> None:
     """Raises `UserError` unless the family has goals and the policy sees them."""
     if not isinstance(problem.source, AbstractGoalFamily):
         raise UserError(

@@ -1,64 +1,23 @@
-"""Replay of whole episodes, and goals put in afterwards.
+"""Goals put into stored episodes afterwards.
 
 A stored step says nothing of its goal but through the task's parameters, so it serves any goal:
 `with_goal` puts one in, `reward` says what the step would have earned and whether it would have
 ended the episode. All of it happens when a minibatch is drawn, as pure functions of what is stored.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractGoalFamily, Params, Problem, unscale_action
-from ..rl.play import Trials, like, select
-from ..rl.replay import Row
+from ..rl.play import like, select
+from ..rl.replay import Episode, Row, draw_steps
 
 Strategy = Literal["final", "future", "episode", "random", "none"]
 """Which reached goals are put in (1707.01495, §4.5): the episode's last, one reached later in it,
 one from anywhere in it, one from any episode, or none."""
-
-
-class Episode(NamedTuple):
-    """An episode in the replay, `[time, …]`, or with leading dimensions many. Raw."""
-
-    params: Params
-    """The task that was played, without a time dimension."""
-    obs: Array
-    action: Array
-    """In the agent's units."""
-    next_obs: Array
-    length: Int[Array, "..."]
-    """Its steps; what is beyond them is padding."""
-
-    @classmethod
-    def empty(cls, problem: Problem) -> "Episode":
-        """One of no steps."""
-        family = problem.source
-        params = jax.eval_shape(lambda: family.sample(jax.random.key(0), "train"))
-        params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), params)
-        obs, action = (
-            jnp.zeros((family.horizon, *space.shape), space.dtype)
-            for space in (family.observation_space, family.action_space)
-        )
-        return cls(params, obs, action, obs, jnp.zeros((), jnp.int32))
-
-    @classmethod
-    def played(cls, params: Params, trials: Trials) -> "Episode":
-        """The first episode of every task, `[tasks, …]`."""
-        steps = jax.tree.map(lambda x: x[:, 0, 0], trials.transitions)
-        return cls(params, steps.obs, steps.action, steps.next_obs, trials.lengths[:, 0, 0])
-
-
-def draw_steps(
-    length: Int[Array, " episodes"], key: PRNGKeyArray, n: int
-) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """Which episode, and which of its steps: `n` draws, every stored step as likely."""
-    ends = jnp.cumsum(length)
-    row = jax.random.randint(key, (n,), 0, ends[-1])
-    episode = jnp.searchsorted(ends, row, side="right")
-    return episode, row - (ends - length)[episode]
 
 
 def hindsight(

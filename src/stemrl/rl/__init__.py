@@ -9,30 +9,40 @@ from .distributions import (
     TanhGaussian,
     outputs_for,
 )
+from .dqn import DQN, DQNLearned
 from .fitting import fit
 from .normalize import Normalizer, RewardScaler
+from .off_policy import AbstractOffPolicy, Explorer, OffPolicyState, ValueRange
 from .play import Trials, play
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
 from .ppo import PPO, ActorCritic, PPOState, clipped_policy_loss, value_loss
-from .replay import Replay
+from .replay import Episode, Replay, Row, draw_steps
 from .returns import discounted_returns, generalized_advantages
 from .rollout import Rollout, RolloutState, begin_rollout, rollout
-from .sac import SAC, SACState
-from .soft_networks import Critics, SoftPolicy
+from .sac import SAC, SACLearned, SACState
+from .soft_networks import Critics, Networks, SoftPolicy
+from .td3 import TD3, DeterministicPolicy, TD3Learned
 from .trpo import FisherMatrix, TrustRegionStep, conjugate_gradient, trust_region_update
 from .visits import Schedule, Visit, Visits, begin_visits, visit
 
 __all__ = [
-    "PPO",
-    "SAC",
     "AbstractDistribution",
+    "AbstractOffPolicy",
     "ActorCritic",
     "Categorical",
     "Critics",
+    "DQN",
+    "DQNLearned",
+    "DeterministicPolicy",
     "DiagonalGaussian",
+    "Episode",
+    "Explorer",
     "FisherMatrix",
     "Network",
+    "Networks",
     "Normalizer",
+    "OffPolicyState",
+    "PPO",
     "PPOState",
     "Policy",
     "PolicyAgent",
@@ -40,12 +50,18 @@ __all__ = [
     "RewardScaler",
     "Rollout",
     "RolloutState",
+    "Row",
+    "SAC",
+    "SACLearned",
     "SACState",
     "Schedule",
     "SoftPolicy",
+    "TD3",
+    "TD3Learned",
     "TanhGaussian",
     "Trials",
     "TrustRegionStep",
+    "ValueRange",
     "Visit",
     "Visits",
     "begin_rollout",
@@ -54,6 +70,7 @@ __all__ = [
     "conjugate_gradient",
     "context_size",
     "discounted_returns",
+    "draw_steps",
     "episode_advantages",
     "fit",
     "flatten",

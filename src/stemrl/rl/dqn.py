@@ -1,4 +1,4 @@
-"""Deep Q-learning (Mnih et al. 2015), as pieces: for methods with discrete actions and a replay.
+"""Deep Q-learning (Mnih et al. 2015), for discrete actions.
 
 The problem: learn the value of each action from old experience. The idea: a network Q(s, a) is
 fitted to what it would be worth by a slow copy of itself, Q̄, from the next state on:
@@ -6,17 +6,21 @@ fitted to what it would be worth by a slow copy of itself, Q̄, from the next st
     y = r + γ maxₐ′ Q̄(s′, a′)            (0 for what follows a termination)
     L = ½ E[(Q(s, a) − y)²]
 
-Double Q-learning (van Hasselt et al. 2016, 1509.06461) lets Q choose the action that Q̄ values.
+Q̄ stands still while an update's gradient steps are taken, and then moves towards Q. Double
+Q-learning (van Hasselt et al. 2016, 1509.06461) lets Q choose the action that Q̄ values.
 """
+
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
+from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
-    AbstractLearner,
     Action,
     Carry,
     Context,
@@ -24,33 +28,111 @@ from ..core import (
     Info,
     Memory,
     Obs,
-    Problem,
     Space,
     UserError,
 )
-from .policy import Network, context_size, perceive
+from .fitting import gradient_steps
+from .normalize import Normalizer
+from .off_policy import AbstractOffPolicy, ValueRange, moved
+from .policy import Network, perceive
+from .replay import Row
 
 
-def q_network(
-    learner: AbstractLearner, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray
-) -> Network:
-    """A fresh network (ReLU) from what is observed and revealed to a value for each action. Raises
-    `UserError` in the name of `learner` where actions are continuous."""
-    actions = problem.source.action_space
-    if not isinstance(actions, Discrete):
-        raise UserError(
-            f"'{learner.name}' chooses among discrete actions;"
-            f" those of '{problem.source.name}' are continuous"
+class DQNLearned(eqx.Module):
+    """The networks and what moves them."""
+
+    network: Network
+    """Q(s, ·)."""
+    target: Network
+    """Its slow copy, Q̄."""
+    optimizer: optax.OptState
+
+
+class DQN(AbstractOffPolicy):
+    """Deep Q-learning with packed lanes, one network for all tasks; discrete actions only."""
+
+    name: ClassVar[str] = "dqn"
+
+    exploration: float = 0.1
+    """Probability of a uniformly random action while collecting, after the warm-up."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    target_rate: float = 0.2
+    """How far the target network moves towards the network after each update."""
+    double: bool = eqx.field(static=True, default=True)
+    """Whether the network chooses the next action whose value the target network gives."""
+
+    def begin(
+        self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
+    ) -> DQNLearned:
+        if not isinstance(actions, Discrete):
+            raise UserError(
+                f"'{self.name}' chooses among discrete actions, and these are continuous;"
+                " 'sac' and 'td3' learn them"
+            )
+        network = Network(
+            observations,
+            context_size,
+            actions.n,
+            self.hidden,
+            "relu",
+            final_scale=0.01,
+            key=key,
         )
-    return Network(
-        problem.source.observation_space,
-        context_size(problem),
-        actions.n,
-        hidden,
-        "relu",
-        final_scale=0.01,
-        key=key,
-    )
+        state = optax.scale_by_adam().init(network)  # pyright: ignore[reportArgumentType]
+        return DQNLearned(network, network, state)
+
+    def fit(
+        self,
+        learned: DQNLearned,
+        batches: Row,
+        key: PRNGKeyArray,
+        value_range: ValueRange | None = None,
+    ) -> tuple[DQNLearned, dict[str, Array]]:
+        # Batch by batch, for the layers of all of them together would not fit the cache.
+        next_values = lax.map(lambda b: learned.target(b.next_obs, b.context), batches)
+
+        def gradient(network: Network, slow: None, drawn: tuple[Row, Array]):
+            rows, next_values = drawn
+            target = self.targets(network, rows, next_values, value_range)
+            loss, direction = jax.value_and_grad(
+                lambda network: q_loss(network(rows.obs, rows.context), rows.action, target)
+            )(network)
+            return direction, {"loss/value": loss, "value": jnp.mean(target)}
+
+        descent = gradient_steps(
+            gradient,
+            learned.network,
+            learned.optimizer,
+            (batches, next_values),
+            learning_rate=self.learning_rate,
+        )
+        target = moved(learned.target, descent.parameters, self.target_rate)
+        learned = DQNLearned(descent.parameters, target, descent.optimizer_state)
+        return learned, jax.tree.map(jnp.mean, descent.metrics)
+
+    def targets(
+        self,
+        network: Network,
+        rows: Row,
+        next_values: Float[Array, "batch actions"],
+        value_range: ValueRange | None,
+    ) -> Float[Array, " batch"]:
+        """y of a batch; `next_values` are those of Q̄."""
+        chosen_by = network(rows.next_obs, rows.context) if self.double else None
+        target = bellman_targets(
+            rows.reward, rows.carries_on, next_values, self.discount, chosen_by
+        )
+        return target if value_range is None else jnp.clip(target, *value_range)
+
+    def policy(
+        self,
+        learned: DQNLearned,
+        observations: Space,
+        normalizer: Normalizer | None,
+        exploring: bool = False,
+    ) -> "QAgent":
+        return QAgent(learned.network, jnp.zeros(()), observations, normalizer)
 
 
 def bellman_targets(
@@ -99,6 +181,7 @@ class QAgent(AbstractAgent):
     exploration: Float[Array, ""]
     space: Space = eqx.field(static=True)
     """The observation space."""
+    normalizer: Normalizer | None = None
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
@@ -111,8 +194,8 @@ class QAgent(AbstractAgent):
     def act(
         self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, Carry, Info]:
-        values = self.network(perceive(self.space, None, obs), memory)
-        best = jnp.argmax(values, axis=-1)
+        values = self.network(perceive(self.space, self.normalizer, obs), memory)
+        best = jnp.argmax(values, axis=-1).astype(jnp.int32)
         if self.greedy:
             return best, carry, {}
         explore_key, action_key = jax.random.split(key)

@@ -1,14 +1,18 @@
-"""A replay buffer, as part of a learner's state, and the steps that go into it."""
+"""A replay buffer, as part of a learner's state, and what goes into it: steps, or whole episodes.
 
-from typing import NamedTuple
+An episode is stored padded to the horizon, beside its length, so that a step can be drawn from it
+with everything that the episode knows: its task, what it reached later. Padding is never drawn.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import Context
+from ..core import AbstractFamily, Context, Discrete, Info, Params, Transition
 
 
 class Row(NamedTuple):
@@ -23,49 +27,188 @@ class Row(NamedTuple):
     next_obs: Array
 
 
-class Replay(eqx.Module):
-    """The last `capacity` rows, in a ring.
+class Episode(NamedTuple):
+    """An episode in the replay, `[time, …]`, or with leading dimensions many. Raw."""
 
-    Rows come in chunks of one size that divides the capacity, so that a chunk is one contiguous
-    write: with a donated state it happens in place, and nothing is copied but the chunk.
+    params: Params
+    """The task that was played, without a time dimension; `()` where nobody asks for it."""
+    obs: Array
+    action: Array
+    """In the agent's units."""
+    reward: Float[Array, "... time"]
+    carries_on: Float[Array, "... time"]
+    """0 where the task itself ended with the step, else 1."""
+    next_obs: Array
+    events: Info
+    """What else each step is to keep, by name."""
+    length: Int[Array, "..."]
+    """Its steps; what is beyond them is padding."""
+
+    @classmethod
+    def empty(
+        cls, family: AbstractFamily, params: bool = True, events: Mapping[str, Any] | None = None
+    ) -> "Episode":
+        """One of no steps, for an episode of `family`; `events` are examples of a step's, if any."""
+        task: Any = ()
+        if params:
+            shapes = jax.eval_shape(lambda: family.sample(jax.random.key(0), "train"))
+            task = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        steps = (family.horizon,)
+        space = family.action_space
+        obs = jnp.zeros((*steps, *family.observation_space.shape), family.observation_space.dtype)
+        action = jnp.zeros(
+            (*steps, *space.shape), jnp.int32 if isinstance(space, Discrete) else jnp.float32
+        )
+        kept = {name: jnp.zeros((*steps, *x.shape), x.dtype) for name, x in (events or {}).items()}
+        zero = jnp.zeros(steps)
+        return cls(task, obs, action, zero, zero, obs, kept, jnp.zeros((), jnp.int32))
+
+    @classmethod
+    def of(cls, params: Params, steps: Transition, events: tuple[str, ...] = ()) -> "Episode":
+        """The episodes `[…, time, …]` that were played; `params` have their leading dimensions."""
+        return cls(
+            params,
+            steps.obs,
+            steps.action,
+            steps.reward,
+            1.0 - steps.terminated.astype(jnp.float32),
+            steps.next_obs,
+            {name: steps.events[name] for name in events},
+            jnp.sum(steps.valid, axis=-1),
+        )
+
+    def at(self, *index: Array) -> "Episode":
+        """Steps: those at the last index, a time, of the episodes that the others name."""
+        params, length = jax.tree.map(lambda x: x[index[:-1]], (self.params, self.length))
+        timed = (self.obs, self.action, self.reward, self.carries_on, self.next_obs, self.events)
+        return Episode(params, *jax.tree.map(lambda x: x[index], timed), length)
+
+
+def draw_steps(
+    length: Int[Array, "..."],
+    key: PRNGKeyArray,
+    shape: int | tuple[int, ...],
+    of: Int[Array, "..."] | None = None,
+) -> tuple[Int[Array, "..."], Int[Array, "..."]]:
+    """Which episode, and which of its steps: draws of this shape, every stored step as likely.
+
+    **Arguments:**
+
+    - `length`: of every episode, `[episodes]`, or `[groups, episodes]` with `of`.
+    - `of`: from which group each draw is, broadcast to `shape`; the group must hold a step. The
+      episode is then its index within the group.
+    """
+    ends = jnp.cumsum(length)
+    if of is None:
+        first, last = jnp.zeros((), ends.dtype), ends[-1]
+    else:
+        held = length.shape[-1]
+        last = ends[held * of + held - 1]
+        first = last - jnp.sum(length, axis=-1)[of]
+    shape = (shape,) if isinstance(shape, int) else shape
+    row = jax.random.randint(key, shape, first, last)
+    episode = jnp.searchsorted(ends, row, side="right")
+    time = row - (ends - length.reshape(-1))[episode]
+    return episode if of is None else episode - length.shape[-1] * of, time
+
+
+class Replay(eqx.Module):
+    """The last `capacity` rows, in a ring; or a ring for each of several groups (of each task).
+
+    A row is a step, or an `Episode`. Rows come in chunks of one size that divides the capacity, so
+    that a chunk is one contiguous write: with a donated state it happens in place, and nothing is
+    copied but the chunk.
     """
 
     rows: PyTree[Array]
-    """Every leaf `[capacity, …]`."""
-    position: Int[Array, ""]
+    """Every leaf `[capacity, …]`, or `[groups, capacity, …]`."""
+    position: Int[Array, "*groups"]
     """Where the next chunk goes."""
-    size: Int[Array, ""]
+    size: Int[Array, "*groups"]
     """Rows held."""
 
     @classmethod
-    def of(cls, row: PyTree[Array], capacity: int) -> "Replay":
-        """An empty one for rows like `row` (without leading dimensions)."""
-        rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
-        return cls(rows, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    def of(cls, row: PyTree[Array], capacity: int, groups: int | None = None) -> "Replay":
+        """An empty one for rows like `row` (without leading dimensions); with `groups`, that many
+        rings of `capacity` rows each."""
+        leading = () if groups is None else (groups,)
+        rows = jax.tree.map(lambda x: jnp.zeros((*leading, capacity, *x.shape), x.dtype), row)
+        return cls(rows, jnp.zeros(leading, jnp.int32), jnp.zeros(leading, jnp.int32))
 
     @property
     def capacity(self) -> int:
-        """Rows it can hold."""
-        return jax.tree.leaves(self.rows)[0].shape[0]
+        """Rows that it can hold, in each group."""
+        return jax.tree.leaves(self.rows)[0].shape[self.position.ndim]
 
-    def add(self, chunk: PyTree[Array]) -> "Replay":
+    def add(self, chunk: PyTree[Array], into: Int[Array, " chunks"] | None = None) -> "Replay":
         """With a chunk, every leaf `[n, …]`, over the oldest. `n` must divide the capacity and be
-        the same every time."""
-        n = jax.tree.leaves(chunk)[0].shape[0]
+        the same every time. In groups: with a chunk `[chunks, n, …]` for each of the groups
+        `into`, no group twice."""
+        n = jax.tree.leaves(chunk)[0].shape[0 if into is None else 1]
         if self.capacity % n:
             raise ValueError(f"chunks of {n} rows do not divide a capacity of {self.capacity}")
-        rows = jax.tree.map(
-            lambda ring, new: lax.dynamic_update_slice_in_dim(
-                ring, new.astype(ring.dtype), self.position, 0
-            ),
-            self.rows,
-            chunk,
-        )
-        return Replay(
-            rows, (self.position + n) % self.capacity, jnp.minimum(self.size + n, self.capacity)
-        )
 
-    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> PyTree[Array]:
-        """Rows drawn uniformly with replacement, every leaf `[*shape, …]`. Not from an empty one."""
-        index = jax.random.randint(key, shape, 0, self.size)
-        return jax.tree.map(lambda ring: ring[index], self.rows)
+        def write(ring: Array, new: Array, position: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(ring, new.astype(ring.dtype), position, 0)
+
+        if into is None:
+            rows = jax.tree.map(lambda ring, new: write(ring, new, self.position), self.rows, chunk)
+            position = (self.position + n) % self.capacity
+            return Replay(rows, position, jnp.minimum(self.size + n, self.capacity))
+
+        # One after another, so that each is written in place.
+        def one(i: Int[Array, ""], rows: PyTree[Array]) -> PyTree[Array]:
+            group, start = into[i], self.position[into[i]]
+
+            def leaf(rings: Array, new: Array) -> Array:
+                where = (group, start, *(jnp.zeros((), jnp.int32),) * (rings.ndim - 2))
+                return jax.lax.dynamic_update_slice(rings, new[i][None].astype(rings.dtype), where)
+
+            return jax.tree.map(leaf, rows, chunk)
+
+        rows = jax.lax.fori_loop(0, into.shape[0], one, self.rows)
+        position = self.position.at[into].set((self.position[into] + n) % self.capacity)
+        size = self.size.at[into].set(jnp.minimum(self.size[into] + n, self.capacity))
+        return Replay(rows, position, size)
+
+    def steps(
+        self,
+        key: PRNGKeyArray,
+        shape: tuple[int, ...],
+        of: Int[Array, "..."] | None = None,
+        recent: int | None = None,
+    ) -> Any:
+        """Steps drawn uniformly with replacement from those held, every leaf `[*shape, …]`: rows,
+        or, of a replay of episodes, an `Episode` without its time dimension.
+
+        **Arguments:**
+
+        - `of`: in groups, the group of each draw, broadcast to `shape`; it must not be empty.
+        - `recent`: only from this many of the latest rows (of each group).
+        """
+        if not isinstance(self.rows, Episode):
+            return self.episodes(key, shape, of, recent)
+        length = self.rows.length
+        if recent is not None:
+            age = (self.position[..., None] - 1 - jnp.arange(self.capacity)) % self.capacity
+            length = jnp.where(age < recent, length, 0)
+        episode, time = draw_steps(length, key, shape, of)
+        group = () if of is None else (jnp.broadcast_to(of, shape),)
+        return self.rows.at(*group, episode, time)
+
+    def episodes(
+        self,
+        key: PRNGKeyArray,
+        shape: tuple[int, ...],
+        of: Int[Array, "..."] | None = None,
+        recent: int | None = None,
+    ) -> Any:
+        """Whole rows (of a replay of episodes, whole episodes), drawn as `steps` draws steps."""
+        size, position = (x if of is None else x[of] for x in (self.size, self.position))
+        if recent is None:
+            index = jax.random.randint(key, shape, 0, size)
+        else:
+            age = jax.random.randint(key, shape, 0, jnp.minimum(size, recent))
+            index = (position - 1 - age) % self.capacity
+        group = () if of is None else (jnp.broadcast_to(of, shape),)
+        return jax.tree.map(lambda ring: ring[(*group, index)], self.rows)

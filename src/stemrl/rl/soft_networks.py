@@ -9,26 +9,34 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import Box, Context, Discrete, Problem
+from ..core import Context, Discrete, Space
 from ..networks import MLP, ConvEncoder
 from .distributions import Categorical, TanhGaussian, outputs_for
-from .policy import Network, context_size, is_image, observation_size
+from .policy import Network, is_image, observation_size
 
 
 class SoftPolicy(eqx.Module):
     """A tanh Gaussian whose deviation depends on the state, or a categorical."""
 
     network: Network
-    continuous: bool = eqx.field(static=True)
+    actions: Space = eqx.field(static=True)
+    """The action space."""
 
-    def __init__(self, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray):
-        """Fresh, for the spaces of `problem`."""
-        space = problem.source.action_space
-        self.continuous = isinstance(space, Box)
+    def __init__(
+        self,
+        observations: Space,
+        actions: Space,
+        context_size: int,
+        hidden: tuple[int, ...],
+        *,
+        key: PRNGKeyArray,
+    ):
+        """Fresh, for these spaces and a context of so many entries."""
+        self.actions = actions
         self.network = Network(
-            problem.source.observation_space,
-            context_size(problem),
-            outputs_for(space) * (2 if self.continuous else 1),
+            observations,
+            context_size,
+            outputs_for(actions) * (1 if isinstance(actions, Discrete) else 2),
             hidden,
             "relu",
             final_scale=0.01,
@@ -38,7 +46,7 @@ class SoftPolicy(eqx.Module):
     def __call__(self, inputs: Array, context: Context = None) -> TanhGaussian | Categorical:
         """The distribution over actions."""
         out = self.network(inputs, context)
-        if not self.continuous:
+        if isinstance(self.actions, Discrete):
             return Categorical(out)
         mean, log_std = jnp.split(out, 2, axis=-1)
         return TanhGaussian(mean, jnp.clip(log_std, -20.0, 2.0))
@@ -80,7 +88,8 @@ class Critics(eqx.Module):
     """Two action values in one stack of matrices.
 
     The first layer is split in two, for what is observed and for the action, so that two actions
-    of one observation share its larger half, and no gradient of the observation is taken.
+    of one observation share its larger half, and no gradient of the observation is taken where
+    nobody asks for one.
     """
 
     encoder: ConvEncoder | None
@@ -93,22 +102,28 @@ class Critics(eqx.Module):
     biases: tuple[Float[Array, "2 1 outputs"], ...]
     """Of all layers."""
 
-    def __init__(self, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray):
-        """Fresh, for the spaces of `problem`."""
+    def __init__(
+        self,
+        observations: Space,
+        actions: Space,
+        context_size: int,
+        hidden: tuple[int, ...],
+        *,
+        key: PRNGKeyArray,
+    ):
+        """Fresh, for these spaces and a context of so many entries."""
         encoder_key, body_key = jax.random.split(key)
-        observations, space = problem.source.observation_space, problem.source.action_space
         inputs = observation_size(observations)
         self.encoder = None
         if is_image(observations):
             inputs = 128
             height, width, channels = observations.shape
             self.encoder = ConvEncoder((height, width, channels), inputs, key=encoder_key)
-        inputs += context_size(problem)
-        discrete = isinstance(space, Discrete)
-        actions, outputs = (0, space.n) if discrete else (outputs_for(space), 1)
+        inputs += context_size
+        discrete = isinstance(actions, Discrete)
+        acted, outputs = (0, actions.n) if discrete else (outputs_for(actions), 1)
         twins = [
-            MLP(inputs + actions, outputs, hidden, "relu", key=k)
-            for k in jax.random.split(body_key)
+            MLP(inputs + acted, outputs, hidden, "relu", key=k) for k in jax.random.split(body_key)
         ]
         first, *rest = zip(*(twin.layers for twin in twins), strict=True)
         weight = jnp.stack([layer.weight for layer in first])
@@ -125,7 +140,8 @@ class Critics(eqx.Module):
         """Q of each of `actions` in turn (`rows` = batch × how many; outputs 1), or without any, Q
         of every discrete action (rows = batch).
 
-        The critics' parameters learn from the first of the actions only.
+        The critics' parameters, and what is behind `inputs` and `context`, learn from the first of
+        the actions only.
         """
         features = inputs if self.encoder is None else self.encoder(inputs)
         if context is not None:

@@ -82,8 +82,8 @@ class DARC(AbstractLearner):
     name: ClassVar[str] = "darc"
 
     learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
-    """The method that learns in the source, ppo or (as in the paper) sac, with hyper-parameters
-    other than their defaults after it (`sac num_envs=8 hidden=64,64`); in Python, a learner."""
+    """The method that learns in the source, ppo, (as in the paper) sac, td3 or dqn, with
+    hyper-parameters other than their defaults after it (`sac num_envs=8 hidden=64,64`); in Python, a learner."""
     correction: Correction = eqx.field(static=True, default="dynamics")
     """Δr by both classifiers (dynamics), or as an ablation by the one on (s, a) alone
     (state-action)."""
@@ -217,8 +217,8 @@ class DARC(AbstractLearner):
         source_key, target_key, noise_key = jax.random.split(key, 3)
         shape = (self.classifier_gradient_steps, self.classifier_batch_size // 2)
         drawn = (
-            state.source_steps.sample(source_key, shape),
-            state.target_steps.sample(target_key, shape),
+            state.source_steps.steps(source_key, shape),
+            state.target_steps.steps(target_key, shape),
         )
         pair, next_inputs = classifier_inputs(
             problem.source.observation_space,
