@@ -219,7 +219,7 @@ def test_td3_finds_the_optimum():
 def test_dqn_reaches_a_goal_and_values_end_there():
     problem = Problem.of(probes.Corridor())
     state: OffPolicyState
-    state, _, _ = train(DQN(**SMALL), problem, 40)  # pyright: ignore
+    state, _, _ = train(DQN(**SMALL | {"target_rate": 0.3}), problem, 60)  # pyright: ignore
     first = state.learned.network(jnp.zeros((1, 1)))
     # −0.1 (1 + γ + γ² + γ³) + γ³
     assert float(first[0, 1]) == pytest.approx(0.3851, abs=0.05)
