@@ -17,9 +17,11 @@ from stemrl.multitask.relabel import judge
 from stemrl.rl import DQN, Episode, Network, ValueRange, draw_steps, play
 from stemrl.rl.dqn import QAgent, bellman_targets, q_loss
 from stemrl.rl.replay import Row
+from stemrl.rl.td3 import DeterministicAgent
 from stemrl.runs import RunConfig, resume, train
 from stemrl.tasks.bit_flip import BitFlip
 from stemrl.tasks.point import Point2D
+from stemrl.tasks.point_maze import PointMazeGoals
 from test_runs import StopAt, files, rows, stopping
 
 KEY = jax.random.key(0)
@@ -231,6 +233,15 @@ def test_hindsight_is_what_solves_it():
     assert metrics["return"] > -8
     _, _, unsolved = fit(HER(**settings, strategy="none"), problem(10), 100)
     assert np.mean(unsolved) < 0.2
+
+
+def test_continuous_actions_reach_goals_too():
+    settings = {"hidden": (64, 64), "batch_size": 64, "capacity": 800}
+    family = PointMazeGoals(layout="u", horizon=20)
+    learner = HER(learner="td3 exploration_noise=0.2", **settings)
+    state, _, reached = fit(learner, Problem.of(family, "context"), 45)
+    assert np.mean(reached) > 0.8
+    assert isinstance(learner.agent(Problem.of(family), state), DeterministicAgent)
 
 
 def test_another_strategy_double_and_a_full_ring():

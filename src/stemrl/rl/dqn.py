@@ -132,7 +132,12 @@ class DQN(AbstractOffPolicy):
         normalizer: Normalizer | None,
         exploring: bool = False,
     ) -> "QAgent":
-        return QAgent(learned.network, jnp.zeros(()), observations, normalizer)
+        return QAgent(
+            network=learned.network,
+            exploration=jnp.zeros(()),
+            space=observations,
+            normalizer=normalizer,
+        )
 
 
 def bellman_targets(

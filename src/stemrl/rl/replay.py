@@ -80,8 +80,8 @@ class Episode(NamedTuple):
     def at(self, *index: Array) -> "Episode":
         """Steps: those at the last index, a time, of the episodes that the others name."""
         params, length = jax.tree.map(lambda x: x[index[:-1]], (self.params, self.length))
-        timed = (self.obs, self.action, self.reward, self.carries_on, self.next_obs, self.events)
-        return Episode(params, *jax.tree.map(lambda x: x[index], timed), length)
+        steps = jax.tree.map(lambda x: x[index], self._replace(params=(), length=()))
+        return steps._replace(params=params, length=length)
 
 
 def draw_steps(

@@ -127,7 +127,9 @@ class SAC(AbstractOffPolicy):
         normalizer: Normalizer | None,
         exploring: bool = False,
     ) -> PolicyAgent:
-        return PolicyAgent(learned.networks.policy, normalizer, observations)
+        return PolicyAgent(
+            policy=learned.networks.policy, normalizer=normalizer, space=observations
+        )
 
 
 def continuous_losses(

@@ -106,8 +106,15 @@ class TD3(AbstractOffPolicy):
             )
         )
         critics = Critics(observations, actions, context_size, self.hidden, key=critic_key)
-        optimizers = [optax.scale_by_adam().init(x) for x in (policy, critics)]  # pyright: ignore
-        return TD3Learned(policy, critics, policy, critics, *optimizers, jnp.zeros((), jnp.int32))
+        return TD3Learned(
+            policy=policy,
+            critics=critics,
+            slow_policy=policy,
+            slow_critics=critics,
+            policy_optimizer=optax.scale_by_adam().init(policy),  # pyright: ignore
+            critic_optimizer=optax.scale_by_adam().init(critics),  # pyright: ignore
+            steps=jnp.zeros((), jnp.int32),
+        )
 
     def fit(
         self,
@@ -185,7 +192,9 @@ class TD3(AbstractOffPolicy):
         exploring: bool = False,
     ) -> "DeterministicAgent":
         noise = jnp.asarray(self.exploration_noise if exploring else 0.0, jnp.float32)
-        return DeterministicAgent(learned.policy, noise, normalizer, observations)
+        return DeterministicAgent(
+            policy=learned.policy, noise=noise, normalizer=normalizer, space=observations
+        )
 
 
 def critic_loss(
