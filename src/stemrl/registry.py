@@ -122,6 +122,14 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.tasks.point_maze:PointMazeGoals",
         "Goals all over a maze in the plane, sparse or dense reward",
     ),
+    "pixel-reach": Entry(
+        "stemrl.tasks.pixels:PixelReach",
+        "A dot to a ring, seen as a picture, in the looks of the source or of the target",
+    ),
+    "pixel-drive": Entry(
+        "stemrl.tasks.pixels:PixelDrive",
+        "A car on a winding road, seen as a picture, in the looks of the source or of the target",
+    ),
     "point-2d": Entry(
         "stemrl.tasks.point:Point2D", "MAML's point: find a goal in a square, dense reward"
     ),
