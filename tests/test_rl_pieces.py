@@ -12,6 +12,7 @@ from scipy import stats
 
 import probes
 from stemrl.core import AbstractAgent, Box, Discrete, Problem, Space
+from stemrl.networks.mlp import patches
 from stemrl.rl import (
     Categorical,
     DiagonalGaussian,
@@ -280,3 +281,13 @@ def test_several_seeds_draw_tasks_only_where_a_trial_ended():
     )
     for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(ours[1], theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (9, 5), (1, 2)])
+def test_patches_times_a_kernel_are_a_convolution(shape):
+    image = jax.random.normal(jax.random.key(0), (2, *shape, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+    theirs = jax.lax.conv_general_dilated(
+        image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(patches(image) @ kernel.reshape(-1, 4), theirs, atol=1e-5)

