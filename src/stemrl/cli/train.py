@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import UserError
+from ..naming import located, named_settings
 from ..reading import read_configuration
 from ..settings import settings_of
 from .output import as_json, only_answers, remark
@@ -27,9 +28,11 @@ def run(arguments: list[str]) -> int:
     if file is None and not names and "--resume" in flags:
         file = _value(flags, "--out")
     kept = _names_in(Path(file)) if file is not None and len(names) < 2 else {}
-    method = names[0] if names else kept.get("method")
-    family = names[1] if len(names) > 1 else kept.get("family")
-    options = _parser(method, family, _value(flags, "--target") or kept.get("target")).parse(flags)
+    method, typed = _named("methods", names[0] if names else kept.get("method"))
+    family, typed_too = _named("families", names[1] if len(names) > 1 else kept.get("family"))
+    target = _named("families", _value(flags, "--target") or kept.get("target"))[0]
+    options = _parser(method, family, target).parse(flags)
+    options.typed = {"settings": typed, "family_settings": typed_too}
     if method is None:
         raise UserError(
             "name a method and a family: stemrl train METHOD FAMILY ('stemrl list' shows them)"
@@ -67,7 +70,7 @@ def _train(method: str, family: str, file: str | None, options: Any) -> dict[str
     else:
         config = RunConfig.load(_config_file(Path(file)))
         for what, name in (("method", method), ("family", family)):
-            if _located(name) != getattr(config, what):
+            if located(name) != getattr(config, what):
                 raise UserError(
                     f"{file} is a run of the {what} '{getattr(config, what)}', not '{name}'"
                 )
@@ -97,8 +100,9 @@ def _changed(config: "RunConfig", options: Any, changes: dict[str, Any]) -> "Run
         ("family_settings", "family"),
         ("target_settings", "target"),
     ):
-        changes[field] = {**getattr(config, field), **given(options, group)}
-    if changes.get("target") is not None and _located(changes["target"]) != config.target:
+        typed = options.typed.get(field, {})
+        changes[field] = {**getattr(config, field), **typed, **given(options, group)}
+    if changes.get("target") is not None and located(changes["target"]) != config.target:
         changes["target_settings"] = given(options, "target")
     return dataclasses.replace(config, **changes)
 
@@ -151,6 +155,11 @@ def _parser(method: str | None, family: str | None, target: str | None) -> Parse
     return parser
 
 
+def _named(kind: str, text: str | None) -> tuple[str | None, dict[str, Any]]:
+    """A name, and the settings that stand after it."""
+    return (None, {}) if text is None else named_settings(kind, text)
+
+
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The names, METHOD and FAMILY, which may stand anywhere, and everything else."""
     names, rest, words = [], [], list(arguments)
@@ -191,9 +200,3 @@ def _names_in(path: Path) -> dict[str, Any]:
     content = read_configuration(_config_file(path))
     names, wanted = content if isinstance(content, dict) else {}, ("method", "family", "target")
     return {k: v for k, v in names.items() if k in wanted and isinstance(v, str)}
-
-
-def _located(name: str) -> str:
-    """A name as a run keeps it: the file of one's own class by its full path."""
-    file, colon, cls = name.rpartition(":")
-    return f"{Path(file).resolve()}:{cls}" if colon and file.endswith(".py") else name

@@ -19,7 +19,8 @@ from .family import (
     Split,
     count,
 )
-from .learner import AbstractLearner, Problem, Reveal, State, Unit
+from .learner import AbstractLearner, BudgetUnit, Problem, Reveal, State, Unit
+from .logged import COLUMNS, Logged
 from .spaces import (
     Box,
     Discrete,
@@ -33,6 +34,7 @@ from .spaces import (
 from .supervised import AbstractSupervisedFamily, AbstractSupervisedLearner, Examples, Predictor
 
 __all__ = [
+    "COLUMNS",
     "SPLITS",
     "AbstractAgent",
     "AbstractFamily",
@@ -44,6 +46,7 @@ __all__ = [
     "AbstractTasks",
     "Action",
     "Box",
+    "BudgetUnit",
     "Carry",
     "Context",
     "Discrete",
@@ -52,6 +55,7 @@ __all__ = [
     "Examples",
     "Goal",
     "Info",
+    "Logged",
     "Memory",
     "Obs",
     "Params",

@@ -1,7 +1,7 @@
 """Contract four: the problem, and the learner that turns it into an agent."""
 
 import abc
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -10,11 +10,14 @@ from ..errors import UserError
 from .agent import AbstractAgent
 from .environment import Params
 from .family import AbstractFamily, Context
+from .logged import Logged
 
 State = PyTree[Array]
 """Everything that a learner knows."""
 Reveal = Literal["nothing", "context"]
 """What an agent is told of a task: `nothing`, or the family's `context`."""
+BudgetUnit = Literal["steps", "observations", "labels"]
+"""What a target's budget counts: steps taken there, observations without a reward, or labels."""
 Unit = Literal["steps", "updates"]
 """What the length of a training is given in."""
 
@@ -27,9 +30,13 @@ class Problem(eqx.Module):
     target: AbstractFamily
     """Where the agent is evaluated, and where a learner may take at most `budget` steps."""
     budget: int = eqx.field(static=True, default=0)
-    """Environment steps that training may take in the target."""
+    """What training may take from the target, in `budget_unit`; counted, and never exceeded."""
     reveal: Reveal = eqx.field(static=True, default="nothing")
     """The one place where parameters leak: `context` hands ω(parameters) to the agent."""
+    budget_unit: BudgetUnit = eqx.field(static=True, default="steps")
+    """What the budget counts: environment steps, unlabelled observations, or labels."""
+    logged: Logged | None = None
+    """What was recorded in the target, for learners that shall not go there, or cannot."""
 
     def __check_init__(self):
         for what in ("observation_space", "action_space"):
@@ -41,6 +48,14 @@ class Problem(eqx.Module):
                 )
         if self.reveal not in ("nothing", "context"):
             raise UserError(f"reveal must be 'nothing' or 'context', not {self.reveal!r}")
+        if self.budget_unit not in get_args(BudgetUnit):
+            known = ", ".join(get_args(BudgetUnit))
+            raise UserError(f"budget_unit must be one of {known}, not {self.budget_unit!r}")
+        if self.logged is not None and 0 < self.budget < self.logged.rows:
+            raise UserError(
+                f"{self.logged.where} has {self.logged.rows} rows, and the budget is {self.budget};"
+                " take the first of them (Logged.first)"
+            )
 
     @classmethod
     def of(cls, family: AbstractFamily, reveal: Reveal = "nothing") -> "Problem":
@@ -65,6 +80,8 @@ class AbstractLearner(eqx.Module):
     """As on the command line: `maml`."""
     unit: ClassVar[Unit] = "steps"
     """What a run of it counts: environment steps, or, for a learner that takes none, updates."""
+    budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps",)
+    """What budgets of a target it can count in."""
 
     @abc.abstractmethod
     def init(self, problem: Problem, key: PRNGKeyArray) -> State:
@@ -98,6 +115,14 @@ class AbstractLearner(eqx.Module):
         acts. With an `episodes_per_round` of 1, others can send it anywhere: into the target
         (`rl.visits`), or out to record."""
         return self.agent(problem, state)
+
+    def inherit(
+        self, problem: Problem, state: State, donor: "AbstractLearner", found: State
+    ) -> tuple[State, list[str]]:
+        """The first state of a training that begins from another one's: `state`, as `init` made it,
+        with what fits of `found`, a state of the learner `donor`; and the names of what did not
+        fit. See `rl.inheriting`. Raises `UserError` where nothing can be taken over."""
+        raise UserError(f"'{self.name}' cannot begin from another run")
 
     def target_steps(self, problem: Problem, updates: int = 1) -> int:
         """How much of the problem's budget so many updates take at most (static)."""

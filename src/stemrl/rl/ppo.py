@@ -11,6 +11,7 @@ of `fitting.py`) serve every method that has a batch of rows: steps here and in 
 trials in RL².
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import AbstractLearner, Context, Problem, Space, Transition, UserError
+from ..core import AbstractLearner, Context, Problem, Space, State, Transition, UserError
 from ..networks import Activation
 from .agent import PolicyAgent
 from .fitting import (
@@ -32,6 +33,7 @@ from .fitting import (
     standardize,
     weighted_mean,
 )
+from .inheriting import inherit_parts, learned_parts
 from .normalize import Normalizer, RewardScaler
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
 from .returns import generalized_advantages
@@ -328,6 +330,19 @@ class PPO(AbstractLearner):
             ),
             metrics,
         )
+
+    def inherit(
+        self, problem: Problem, state: PPOState, donor: AbstractLearner, found: State
+    ) -> tuple[PPOState, list[str]]:
+        """Networks, what observations and rewards are scaled by; a fresh optimizer."""
+        parts, left = inherit_parts(state, found, "networks", "normalizer")
+        theirs = learned_parts(found, "networks", "scaler").get("scaler")
+        scaler = (
+            state.scaler
+            if theirs is None
+            else RewardScaler(state.scaler.running, theirs.statistics)
+        )
+        return dataclasses.replace(state, **parts, scaler=scaler), left
 
     def agent(self, problem: Problem, state: PPOState) -> PolicyAgent:
         return PolicyAgent(

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..core import AbstractFamily, AbstractLearner, Problem, Reveal
+from ..core import AbstractFamily, AbstractLearner, BudgetUnit, Logged, Problem, Reveal
 from ..errors import CannotResume, UserError, nearest
 from ..machine import versions
+from ..naming import located, named_settings
 from ..reading import read_configuration
-from . import trust
+from . import starting, trust
 from .fields import checked, coerce, field_kinds, hashable, plain
 
 SCHEMA = 1
@@ -18,6 +19,16 @@ SCHEMA = 1
 
 MOST_SEEDS = 4096
 """At once. One line of a file must not make us write billions of keys."""
+
+MOVABLE = ("method", "family", "target", "target_data", "start")
+"""What names files, which may be moved: what is in them is compared instead."""
+
+_NAMES = (
+    ("method", "settings", "methods"),
+    ("family", "family_settings", "families"),
+    ("target", "target_settings", "families"),
+)
+"""Fields that are names, the fields with their settings, and what they name."""
 
 EXTENSIBLE = ("steps", "evaluate_every", "evaluate_tasks", "evaluate_episodes", "keep_every")
 """What a resumed run may change: nothing that training itself depends on."""
@@ -32,7 +43,8 @@ class RunConfig:
     """
 
     method: str
-    """The method's name, as `stemrl list methods` shows it."""
+    """The method's name, as `stemrl list methods` shows it. Like every name here, it may have
+    settings after it (`ppo num_envs=8`), which then stand in `settings`."""
     family: str
     """The family's name, as `stemrl list families` shows it, or `path:Class`."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -43,8 +55,16 @@ class RunConfig:
     """The family in which the agent is to do well, if it is not the one it is trained in."""
     target_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The target's settings."""
+    target_data: str | None = None
+    """A file of what was recorded in the target: a `.npz` with the columns observations, actions,
+    rewards, terminations, next_observations (those that the method needs), or a Minari folder."""
     budget: int = 0
-    """Environment steps that training may take in the target; evaluations are not counted."""
+    """Environment steps that training may take in the target (or what `budget_unit` says), or rows of
+    the target's data, of which 0 takes all; evaluations are not counted."""
+    budget_unit: BudgetUnit = "steps"
+    """What the budget counts: steps, observations without a reward, or labels."""
+    start: str | None = None
+    """A run to begin from, `RUN` or `RUN@STEPS`: what fits of its networks is taken over."""
     reveal: Reveal = "nothing"
     """What the agent is told of a task's parameters: nothing, or their context."""
     seed: int = 0
@@ -65,6 +85,13 @@ class RunConfig:
     """Environment steps between two checkpoints that are kept for good; 0: only last and best."""
 
     def __post_init__(self):
+        for what, group, kind in _NAMES:
+            text = getattr(self, what)
+            if isinstance(text, str) and (settings := named_settings(kind, text))[1]:
+                object.__setattr__(self, what, settings[0])
+                given = getattr(self, group)
+                if isinstance(given, dict):
+                    object.__setattr__(self, group, {**settings[1], **given})
         for name, kind in field_kinds(RunConfig).items():
             value = getattr(self, name)
             if kind == dict[str, Any]:
@@ -95,15 +122,19 @@ class RunConfig:
 
     def problem(self) -> Problem:
         """The family, the target if there is one, and who may see the parameters."""
-        source = self._family("family", self.family, self.family_settings)
-        if self.target is None:
-            if self.target_settings:
-                raise UserError("target_settings need a target; name the target family")
-            if self.budget:
-                raise UserError("a budget is of steps in a target; name the target family")
-            return Problem(source, source, self.budget, self.reveal)
-        target = self._family("target", self.target, self.target_settings)
-        return Problem(source, target, self.budget, self.reveal)
+        target = source = self._family("family", self.family, self.family_settings)
+        if self.target is not None:
+            target = self._family("target", self.target, self.target_settings)
+        elif self.target_settings:
+            raise UserError("target_settings need a target; name the target family")
+        elif self.budget and self.target_data is None:
+            raise UserError("a budget is of steps in a target; name the target family")
+        logged = None
+        if self.target_data is not None:
+            spaces = source.observation_space, source.action_space
+            logged = Logged.read(self.target_data, *spaces)
+            logged = logged.first(self.budget or logged.rows)
+        return Problem(source, target, self.budget, self.reveal, self.budget_unit, logged)
 
     @staticmethod
     def _family(what: str, name: str, settings: dict[str, Any]) -> AbstractFamily:
@@ -118,9 +149,11 @@ class RunConfig:
         problem = self.problem()
         return dataclasses.replace(
             self,
-            method=_anywhere(self.method),
-            family=_anywhere(self.family),
-            target=self.target and _anywhere(self.target),
+            method=located(self.method),
+            family=located(self.family),
+            target=self.target and located(self.target),
+            target_data=self.target_data and str(Path(self.target_data).resolve()),
+            start=self.start and starting.resolved(self.start),
             settings=_fields(self.learner()),
             family_settings=_fields(problem.source),
             target_settings={} if self.target is None else _fields(problem.target),
@@ -139,6 +172,7 @@ class RunConfig:
             "versions": versions(),
             "identity": problem.source.identity,
             "target_identity": problem.target.identity,
+            **({} if problem.logged is None else {"data_identity": problem.logged.digest}),
             **fields,
             **({} if signature is None else {"signature": signature}),
         }
@@ -149,7 +183,7 @@ class RunConfig:
         moved), as a checkpoint keeps it."""
         found: dict[str, Any] = {}
         for field in dataclasses.fields(self):
-            if field.name in EXTENSIBLE or field.name in ("method", "family", "target"):
+            if field.name in (*EXTENSIBLE, *MOVABLE):
                 continue
             value = getattr(self, field.name)
             if isinstance(value, dict):
@@ -199,6 +233,7 @@ class RunConfig:
         written = content.pop("versions", None)
         content.pop("signature", None)
         identities = {name: content.pop(name, None) for name in ("identity", "target_identity")}
+        data = content.pop("data_identity", None)
         if schema != SCHEMA:
             by = written.get("stemrl") if isinstance(written, dict) else None
             raise UserError(
@@ -223,6 +258,12 @@ class RunConfig:
                     f"the family '{family.name}' is not what it was: this run has {was}, here it"
                     f" is {family.identity}; use the version of stemrl that made the run"
                 )
+        logged = problem.logged
+        if data is not None and logged is not None and not logged.absent and logged.digest != data:
+            raise UserError(
+                f"{logged.where} is not what it was when this run was trained on it ({data} then,"
+                f" {logged.digest} now); put the old file back"
+            )
         return config
 
     def refuse_change(self, new: "RunConfig") -> None:
@@ -232,6 +273,10 @@ class RunConfig:
             old, now = getattr(self, name), getattr(new, name)
             if old == now or name in EXTENSIBLE:
                 continue
+            if name == "target_data" and None not in (old, now):
+                ours, theirs = self.problem().logged, new.problem().logged
+                if ours and theirs and (ours.absent or ours.digest == theirs.digest):
+                    continue
             if isinstance(old, dict):
                 changed = next(k for k in {**old, **now} if old.get(k) != now.get(k))
                 name, old, now = changed, old.get(changed), now.get(changed)
@@ -259,11 +304,7 @@ def _required(cls: type) -> list[str]:
     return [f.name for f in fields if f.init and f.default is none and f.default_factory is none]
 
 
-def _anywhere(name: str) -> str:
-    """A name as it is; `file.py:Class` with the whole path of the file."""
-    file, colon, thing = name.rpartition(":")
-    return f"{Path(file).resolve()}:{thing}" if colon and file.endswith(".py") else name
-
-
 def _fields(module: Any) -> dict[str, Any]:
-    return {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.init}
+    """The settings of a method or family; what they name is found from any other folder too."""
+    values = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.init}
+    return {k: located(v) if isinstance(v, str) else v for k, v in values.items()}

@@ -33,6 +33,7 @@ from .recorder import Metrics, Recorder
 from .run import CHECKPOINTS, CONFIG, Run, one_seed
 from .schedule import Schedule
 from .signals import StopSignals
+from .starting import begin_from
 
 CHUNK_SECONDS = 1.0
 """What a chunk of updates should take: how long a stop may wait, how often the bar moves."""
@@ -71,6 +72,15 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
             )
         if config.seeds > 1:
             raise UserError("several seeds at once need one device; set devices or seeds to 1")
+    if problem.budget and problem.budget_unit not in learner.budget_units:
+        raise UserError(
+            f"'{config.method}' counts a target's budget in {' or '.join(learner.budget_units)}, not in"
+            f" {problem.budget_unit}; set budget_unit"
+        )
+    if problem.logged is not None and problem.logged.absent:
+        raise UserError(
+            f"there are no target data in {problem.logged.where}; give --target-data where they are"
+        )
     # The learner's own refusals, which know more than ours: its first state, without computing it.
     keys = jax.eval_shape(lambda: programs.seed_keys(config.seed, config.seeds))
     programs.shape_of_state(learner, problem, keys)
@@ -204,11 +214,15 @@ class Training:
             config.refuse_other(manifest.trained_with, out / CONFIG)
             self.now = InHand(state, manifest.update, manifest.seconds, manifest.score)
             self.saved = (manifest.update, manifest.score)
-        if self.writes:
-            write_whole(out / CONFIG, self.written)
+        said = ""
         if not begun:
             keys = programs.seed_keys(config.seed, config.seeds)
-            self.now = InHand(programs.begin(self.learner, self.problem, keys))
+            state = programs.begin(self.learner, self.problem, keys)
+            if config.start is not None:
+                state, said = begin_from(config, self.learner, self.problem, state)
+            self.now = InHand(state)
+        if self.writes:
+            write_whole(out / CONFIG, self.written)
         exempt = jnp.asarray(programs.exempt(self.now.state, self.seeded))
         state, self.exempt = devices.placed((self.now.state, exempt), self.mesh)
         self.now = replace(self.now, state=state)
@@ -224,6 +238,8 @@ class Training:
             shown=self.shown,
             writes=self.writes,
         )
+        if said:
+            self.recorder.display.say(said)
         for line in damaged:
             self.recorder.display.warn(f"warning: {line}; going on from step {self.steps}")
         self._set_aside(damaged)

@@ -41,6 +41,7 @@ from ..core import (
 )
 from ..naming import make_named
 from ..rl.fitting import descend, require_positive
+from ..rl.inheriting import inherit_parts
 from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.replay import Replay, Row
@@ -272,6 +273,17 @@ class DARC(AbstractLearner):
 
     def agent(self, problem: Problem, state: DARCState) -> AbstractAgent:
         return self.inner.agent(problem, state.learner)
+
+    def inherit(
+        self, problem: Problem, state: DARCState, donor: AbstractLearner, found: State
+    ) -> tuple[DARCState, list[str]]:
+        """What the learner in the source inherits; from another DARC the classifiers too."""
+        learner, left = self.inner.inherit(problem, state.learner, donor, found)
+        state = dataclasses.replace(state, learner=learner)
+        if isinstance(found, DARCState):
+            parts, missing = inherit_parts(state, found, "classifiers", "normalizer")
+            state, left = dataclasses.replace(state, **parts), left + missing
+        return state, left
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.inner.steps_per_update(problem)

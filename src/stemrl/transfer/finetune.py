@@ -24,6 +24,7 @@ from ..core import (
     Obs,
     Problem,
     Space,
+    State,
     Transition,
 )
 from ..networks import Activation
@@ -210,6 +211,11 @@ class FineTune(AbstractLearner):
         self, problem: Problem, state: PPOState, experience: Rollout
     ) -> tuple[PPOState, dict[str, Array]]:
         return self.pretraining.learn(problem, state, experience)
+
+    def inherit(
+        self, problem: Problem, state: PPOState, donor: AbstractLearner, found: State
+    ) -> tuple[PPOState, list[str]]:
+        return self.pretraining.inherit(problem, state, donor, found)
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.pretraining.steps_per_update(problem)

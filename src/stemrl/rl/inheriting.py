@@ -1,0 +1,64 @@
+"""Taking over what another training learned, as far as it fits by name and shape."""
+
+from typing import Any, TypeVar
+
+import jax
+
+from ..core import State, UserError
+
+Part = TypeVar("Part")
+
+
+def inherited(ours: Part, found: Any) -> tuple[Part, list[str]]:
+    """`ours` with each leaf replaced by the leaf of `found` that has the same path, shape and type;
+    and the paths of those for which there is none."""
+    theirs = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]}
+    left = []
+
+    def take(path: Any, leaf: Any) -> Any:
+        other = theirs.get(_name(path))
+        if other is None or (other.shape, other.dtype) != (leaf.shape, leaf.dtype):
+            left.append(_name(path))
+            return leaf
+        return other
+
+    return jax.tree_util.tree_map_with_path(take, ours), left
+
+
+def learned_parts(found: State, *names: str) -> dict[str, Any]:
+    """The parts of a learner's state that have these names, also where a learner holds the state of
+    another one (`learner`) or of its core (`learned`). Raises `UserError` where there is not even
+    the first."""
+    left, parts = [found], {}
+    while left:
+        state = left.pop(0)
+        for name in names:
+            if name not in parts and hasattr(state, name):
+                parts[name] = getattr(state, name)
+        left += [getattr(state, name) for name in ("learner", "learned") if hasattr(state, name)]
+    if names[0] not in parts:
+        raise UserError("the run to begin from has no networks that this method could take over")
+    return parts
+
+
+def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, Any], list[str]]:
+    """Parts of `state`, by name, with what fits of the parts of `found`; and what did not fit.
+    Raises `UserError` where nothing of the first part fits."""
+    theirs = learned_parts(found, *names)
+    parts, left = {}, []
+    for index, name in enumerate(names):
+        ours = getattr(state, name)
+        parts[name], missing = inherited(ours, theirs.get(name))
+        # A bias or two of the same length by chance is nothing.
+        weights = [p for p, x in jax.tree_util.tree_flatten_with_path(ours)[0] if x.ndim > 1]
+        if index == 0 and {_name(path) for path in weights} <= set(missing):
+            raise UserError(
+                "nothing of the run to begin from fits: no part of its networks has a name and shape"
+                " that this method's have"
+            )
+        left += [f"{name}/{path}" for path in missing]
+    return parts, left
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
