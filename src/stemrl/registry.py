@@ -238,20 +238,35 @@ REFERENCE_AGENTS: dict[str, Entry] = {
     name: Entry("stemrl.optimal.reference_agents:reference_agent", summary)
     for name, summary in (
         ("random", "Any action, each as likely (on every family)"),
-        ("greedy", "What is best by the posterior's mean (bandit, random-mdp)"),
-        ("epsilon-greedy", "Greedy, but any action one time in ten (bandit, random-mdp)"),
-        ("thompson", "What is best by a sample of the posterior, one a pull (bandit)"),
-        ("ucb1", "The highest upper confidence bound (bandit)"),
-        ("gittins", "The highest Gittins index, discount 0.99 (bandit)"),
+        ("greedy", "What is best by the posterior's mean (bandits, random-mdp)"),
+        ("epsilon-greedy", "Greedy, but any action one time in ten (bandits, random-mdp)"),
+        (
+            "thompson",
+            "What is best by a sample of the posterior, one a pull (bandit, dependent-bandit)",
+        ),
+        ("ucb1", "The highest upper confidence bound (bandit, dependent-bandit)"),
+        ("gittins", "The highest Gittins index, discount 0.99 (bandit, dependent-bandit)"),
         (
             "psrl",
-            "What is best by a sample of the posterior, one an episode (random-mdp, gridnavi)",
+            "What is best by a sample of the posterior, one an episode (random-mdp, gridnavi,"
+            " dark-room)",
         ),
-        ("bayes-optimal", "The exact optimum, the task not known (small bandit, gridnavi)"),
-        ("known-task", "The exact optimum, the task known (bandit, random-mdp, gridnavi)"),
+        ("model-free", "Comes back to what was rewarded, by a learned value (two-step)"),
+        ("model-based", "Asks which action leads to the state that pays (two-step)"),
+        ("cause-effect", "Infers the network and what setting a node does (small causal-graphs)"),
+        ("associative", "Infers the network and what goes with a value (small causal-graphs)"),
+        (
+            "bayes-optimal",
+            "The exact optimum, the task not known (bandits, gridnavi, dark-room, two-step)",
+        ),
+        (
+            "known-task",
+            "The exact optimum, the task known (bandits, random-mdp, gridnavi, dark-room, maze,"
+            " causal-graphs)",
+        ),
     )
 }
-"""Baselines that learn nothing from training tasks; `stemrl.optimal.player` makes them."""
+"""Baselines that learn nothing from training tasks; `stemrl.optimal.reference_agent` makes them."""
 
 AGENTS: dict[str, Entry] = {
     "rl2-gridnavi": Entry(

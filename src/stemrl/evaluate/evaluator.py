@@ -280,9 +280,7 @@ def draw_tasks(
 def episodes_to_adapt(episodes_per_round: int, family: AbstractFamily, episodes: int | None) -> int:
     """`episodes`, checked against an agent's `episodes_per_round`; or the default (see `evaluate`)."""
     if episodes is None:
-        return (
-            2 * episodes_per_round if episodes_per_round > 1 else max(1, family.trial_episodes - 1)
-        )
+        return 2 * episodes_per_round if episodes_per_round > 1 else family.trial_episodes - 1
     if episodes < 0:
         raise UserError(f"episodes must not be negative, not {episodes}")
     if episodes % episodes_per_round:

@@ -16,6 +16,9 @@ from .bandits import (
     gittins_indices,
     posterior_mean,
 )
+from .causal_graphs import CausalAgent, cause_effect_values
+from .dark_room import walk
+from .dependent_bandits import Informed, PairedArms, informed_returns, paired_returns
 from .goals import goal_policy_values, optimal_goal_values, policy_quality
 from .gridnavi import (
     BayesOptimalSearcher,
@@ -26,6 +29,7 @@ from .gridnavi import (
     goal_known_returns,
     search_returns,
 )
+from .maze import ShortestWay, shortest_way_returns
 from .reference_agents import (
     Optima,
     RandomAgent,
@@ -42,41 +46,70 @@ from .tabular import (
     TabularAgent,
     optimal_action_values,
 )
+from .two_step import (
+    AbstractTwoStepRule,
+    ChoiceRegression,
+    ModelBased,
+    ModelFree,
+    RewardBelief,
+    StayProbabilities,
+    TwoStepAgent,
+    choice_regression,
+    stay_probabilities,
+)
 
 __all__ = [
     "AbstractBelief",
     "AbstractRule",
+    "AbstractTwoStepRule",
     "Average",
     "BanditAgent",
     "BayesOptimal",
     "BayesOptimalSearcher",
+    "CausalAgent",
+    "ChoiceRegression",
     "Drawn",
     "EpsilonGreedy",
     "Gittins",
     "GoalSampling",
     "Greedy",
+    "Informed",
     "KnownArms",
     "KnownProcess",
+    "ModelBased",
+    "ModelFree",
     "Optima",
+    "PairedArms",
     "RandomAgent",
+    "RewardBelief",
     "Search",
+    "ShortestWay",
+    "StayProbabilities",
     "TabularAgent",
     "Thompson",
+    "TwoStepAgent",
     "UpperConfidence",
     "bayes_optimal_returns",
     "bayes_optimal_value",
     "best_search",
+    "cause_effect_values",
+    "choice_regression",
     "gittins_indices",
     "goal_known_return",
     "goal_known_returns",
     "goal_policy_values",
+    "informed_returns",
     "known_optima",
     "optimal_action_values",
     "optimal_goal_values",
+    "paired_returns",
     "policy_quality",
     "posterior_mean",
     "problem_of",
     "reference_agent",
     "reference_agent_names",
     "search_returns",
+    "shortest_way_returns",
+    "stay_probabilities",
+    "walk",
 ]

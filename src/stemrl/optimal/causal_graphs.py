@@ -29,10 +29,64 @@ from ..tasks.causal_graphs import (
 from .revealed import task_in
 
 
+class CausalTables(eqx.Module):
+    """What follows from a network, for each node that may be chosen in the information phase and, in
+    the last two, for each that the quiz may ask about: a sample's density, and the expected answer,
+    which is affine in the last sample."""
+
+    mean: Float[Array, "networks chosen visible"]
+    whiten: Float[Array, "networks chosen visible visible"]
+    """The inverse of the covariance's Cholesky factor."""
+    log_scale: Float[Array, "networks chosen"]
+    """Log-density at the mean."""
+    answer: Float[Array, "networks chosen asked visible"]
+    """Expected values in the quiz after a sample of zeros."""
+    gain: Float[Array, "networks chosen asked visible visible"]
+    """What each value of the last sample adds to them: nothing but in counterfactual questions."""
+
+    @classmethod
+    def of(
+        cls,
+        networks: Float[Array, "networks nodes nodes"],
+        condition: Condition,
+        associative: bool,
+    ) -> "CausalTables":
+        """The tables of some networks."""
+        visible = jnp.arange(networks.shape[1] - 1)
+
+        def one(weights: Array, chosen: Array):
+            mean, covariance = sample_moments(weights, chosen, condition)
+            factor = jnp.linalg.cholesky(covariance)
+            whiten = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(visible)), lower=True)
+            scale = jnp.sum(jnp.log(jnp.diag(whiten))) - 0.5 * len(visible) * jnp.log(2 * jnp.pi)
+
+            def answer(values: Array, asked: Array) -> Array:
+                return expected_answer(weights, values, chosen, asked, condition, associative)
+
+            zeros = jnp.zeros(len(visible))
+            answers = jax.vmap(lambda asked: answer(zeros, asked))(visible)
+            gains = jax.vmap(lambda asked: jax.jacfwd(answer)(zeros, asked))(visible)
+            return cls(mean, whiten, scale, answers, gains)
+
+        return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(networks, visible)
+
+    def log_density(self, values: Array, chosen: Array) -> Float[Array, " networks"]:
+        """Of a sample's visible values, by every network."""
+        off = values - self.mean[:, chosen]
+        white = jnp.einsum("nij,nj->ni", self.whiten[:, chosen], off)
+        return self.log_scale[:, chosen] - 0.5 * jnp.sum(white**2, axis=1)
+
+    def expected(self, values: Array, chosen: Array, asked: Array) -> Array:
+        """Expected values in the quiz by every network, `[networks, visible]`."""
+        gain = self.gain[:, chosen, asked] @ values
+        return self.answer[:, chosen, asked] + gain
+
+
 class CausalMemory(eqx.Module):
     """What the agent believes, and the last sample that it saw."""
 
-    weights: Float[Array, "networks nodes nodes"]
+    tables: CausalTables | None
+    """Of the network that was revealed."""
     log_belief: Float[Array, " networks"]
     """Unnormalized."""
     values: Float[Array, " visible"]
@@ -45,8 +99,8 @@ class CausalAgent(AbstractAgent):
     """Sets the visible nodes one after another, weighs every network by the likelihood of all samples,
     and chooses the node whose value it expects to be the highest."""
 
-    networks: Float[Array, "networks nodes nodes"] | None
-    """Those that it may meet, each as likely; `None`: the one that its context reveals."""
+    tables: CausalTables | None
+    """Of the networks that it may meet, each as likely; `None`: it is told the network."""
     nodes: int = eqx.field(static=True)
     condition: Condition = eqx.field(static=True)
     associative: bool = eqx.field(static=True, default=False)
@@ -55,62 +109,57 @@ class CausalAgent(AbstractAgent):
     greedy: bool = eqx.field(static=True, default=True)
 
     @classmethod
-    def of(cls, family: CausalGraphs, *, associative: bool = False) -> "CausalAgent":
-        """The agent that knows how networks are drawn for training."""
-        return cls(all_networks(family), family.nodes, family.condition, associative)
+    def of(
+        cls, family: CausalGraphs, *, known: bool = False, associative: bool = False
+    ) -> "CausalAgent":
+        """The agent that knows how networks are drawn for training, or (`known`) that is told its
+        network."""
+        condition = family.condition
+        tables = None
+        if not known:
+            make = jax.jit(CausalTables.of, static_argnums=(1, 2))
+            tables = make(all_networks(family), condition, associative)
+        return cls(tables=tables, nodes=family.nodes, condition=condition, associative=associative)
 
     def start(self, context: Context, key: PRNGKeyArray) -> CausalMemory:
-        weights = self.networks
-        if weights is None:
+        told = None
+        if self.tables is None:
             weights = task_in(context).reshape(1, self.nodes, self.nodes)
+            told = CausalTables.of(weights, self.condition, self.associative)
+        networks = len(self._tables(told).log_scale)
         zero = jnp.zeros((), jnp.int32)
-        return CausalMemory(weights, jnp.zeros(len(weights)), jnp.zeros(self.nodes - 1), zero, zero)
+        return CausalMemory(told, jnp.zeros(networks), jnp.zeros(self.nodes - 1), zero, zero)
 
     def begin(self, memory: CausalMemory, key: PRNGKeyArray) -> CausalMemory:
         return memory
 
     def act(self, memory: CausalMemory, carry: CausalMemory, obs: Array, key: PRNGKeyArray):
         visible = self.nodes - 1
-        asked = jnp.argmax(obs[2 * visible :]).astype(jnp.int32)
-        answers = jax.vmap(lambda w: self._answer(w, carry, asked))(carry.weights)
+        asked = jnp.argmax(obs[2 * visible :])
+        answers = self._tables(carry.tables).expected(carry.values, carry.chosen, asked)
         expected = jax.nn.softmax(carry.log_belief) @ answers
         action = jnp.where(carry.time < visible, carry.time, jnp.argmax(expected))
         return action.astype(jnp.int32), carry, {}
 
     def observe(self, memory: CausalMemory, carry: CausalMemory, transition: Transition):
-        values = transition.next_obs[: self.nodes - 1]
-        seen = jax.vmap(lambda w: sample_log_density(w, values, transition.action, self.condition))(
-            carry.weights
-        )
-        shown = carry.time < self.nodes - 1
-        return CausalMemory(
-            carry.weights,
-            carry.log_belief + jnp.where(shown, seen, 0.0),
-            values,
-            transition.action,
-            carry.time + 1,
-        )
+        values, chosen = transition.next_obs[: self.nodes - 1], transition.action
+        seen = self._tables(carry.tables).log_density(values, chosen)
+        shown = carry.time < self.nodes - 1  # the quiz shows nothing
+        belief = carry.log_belief + jnp.where(shown, seen, 0.0)
+        return CausalMemory(carry.tables, belief, values, chosen, carry.time + 1)
 
-    def _answer(self, weights: Array, carry: CausalMemory, asked: Array) -> Array:
-        """Expected values of the visible nodes in the quiz, if `weights` are the network's."""
-        if self.associative:
-            covariance = _effects(weights) @ _effects(weights)[asked + 1]
-            return ASKED * covariance[1:] / covariance[asked + 1]
-        noise = jnp.zeros(self.nodes)
-        if self.condition == "counterfactual":
-            noise = expected_noise(weights, carry.values, carry.chosen)
-        return intervened(weights, noise, asked + 1, ASKED)[1:]
+    def _tables(self, told: CausalTables | None) -> CausalTables:
+        tables = told if self.tables is None else self.tables
+        assert tables is not None
+        return tables
 
 
-def sample_log_density(
-    weights: Float[Array, "nodes nodes"],
-    values: Float[Array, " visible"],
-    chosen: Int[Array, ""],
-    condition: Condition,
-) -> Float[Array, ""]:
-    """Log-density of a sample's visible `values` in the information phase, where `chosen` (0: the
-    first visible node) was set to 5 or found to be 5, as the condition says; of the others given
-    that one."""
+def sample_moments(
+    weights: Float[Array, "nodes nodes"], chosen: Int[Array, ""], condition: Condition
+) -> tuple[Float[Array, " visible"], Float[Array, "visible visible"]]:
+    """Mean and covariance of a sample's visible values in the information phase, where `chosen` (0:
+    the first visible node) was set to 5 or found to be 5, as the condition says. What is sure to be 5
+    is given a variance of 1, so that it says the same of every network."""
     node = chosen + 1
     mean = jnp.zeros(len(weights))
     if condition in ("interventional", "counterfactual"):
@@ -126,9 +175,27 @@ def sample_log_density(
             mean = SHOWN * told
             covariance = covariance - jnp.outer(told, covariance[node])
     if condition != "observational":
-        # What is sure to be 5 says nothing.
         covariance = covariance.at[node].set(0.0).at[:, node].set(0.0).at[node, node].set(1.0)
-    return jax.scipy.stats.multivariate_normal.logpdf(values, mean[1:], covariance[1:, 1:])
+    return mean[1:], covariance[1:, 1:]
+
+
+def expected_answer(
+    weights: Float[Array, "nodes nodes"],
+    values: Float[Array, " visible"],
+    chosen: Int[Array, ""],
+    asked: Int[Array, ""],
+    condition: Condition,
+    associative: bool = False,
+) -> Float[Array, " visible"]:
+    """Expected visible values in the quiz about `asked`, after a last sample of these `values`:
+    where that node is set to −5, or (`associative`) where it is found to be −5."""
+    if associative:
+        covariance = _effects(weights) @ _effects(weights)[asked + 1]
+        return ASKED * covariance[1:] / covariance[asked + 1]
+    noise = jnp.zeros(len(weights))
+    if condition == "counterfactual":
+        noise = expected_noise(weights, values, chosen)
+    return intervened(weights, noise, asked + 1, ASKED)[1:]
 
 
 def expected_noise(

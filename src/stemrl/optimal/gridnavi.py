@@ -122,13 +122,18 @@ def goal_known_return(size: int = 5, horizon: int = 15) -> float:
 
 
 def goal_known_returns(
-    goals: Int[np.ndarray, "tasks 2"], horizon: int = 15
+    goals: Int[np.ndarray, "tasks 2"],
+    horizon: int = 15,
+    start: tuple[int, int] = (0, 0),
+    elsewhere: float = -0.1,
 ) -> Float[np.ndarray, " tasks"]:
-    """Return of an episode for a agent that knows the goal, for each goal."""
-    distance = np.asarray(goals).sum(axis=1)
-    return np.where(
-        distance <= horizon, (horizon + 1 - distance) - 0.1 * (distance - 1), -0.1 * horizon
-    )
+    """Return of an episode for an agent that knows the goal, for each goal. The goal pays 1 a step,
+    every other cell `elsewhere`."""
+    distance = np.abs(np.asarray(goals) - start).sum(axis=1)
+    # The first step can already be on the goal: one away, or where it starts.
+    first = np.maximum(distance, 1)
+    before = elsewhere * (first - 1)
+    return np.where(first <= horizon, (horizon + 1 - first) + before, elsewhere * horizon)
 
 
 def search_returns(
@@ -136,20 +141,22 @@ def search_returns(
     goals: Int[np.ndarray, "tasks 2"],
     size: int = 5,
     horizon: int = 15,
+    start: tuple[int, int] = (0, 0),
+    elsewhere: float = -0.1,
 ) -> Float[np.ndarray, "tasks episodes"]:
-    """Return of each episode for a agent that follows `path` until it has found the goal and then
+    """Return of each episode for an agent that follows `path` until it has found the goal and then
     always walks straight to it, for each goal."""
     goals = np.asarray(goals)
-    known = goal_known_returns(goals, horizon)
+    known = goal_known_returns(goals, horizon, start, elsewhere)
     returns = np.zeros((len(goals), len(path) // horizon))
     found = np.zeros(len(goals), bool)
     for episode in range(returns.shape[1]):
         returns[found, episode] = known[found]
-        searching, here = ~found, np.zeros(2, int)
+        searching, here = ~found, np.array(start)
         for action in path[episode * horizon : (episode + 1) * horizon]:
             here = np.clip(here + MOVES[action], 0, size - 1)
             found |= (goals == here).all(axis=1)
-            returns[searching, episode] += np.where(found[searching], 1.0, -0.1)
+            returns[searching, episode] += np.where(found[searching], 1.0, elsewhere)
     return returns
 
 

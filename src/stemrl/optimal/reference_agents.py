@@ -31,8 +31,13 @@ from ..core import (
     scale_action,
 )
 from ..tasks.bandit import Bandit
+from ..tasks.causal_graphs import CausalGraphs
+from ..tasks.dark_room import DarkRoom
+from ..tasks.dependent_bandit import DependentBandit
 from ..tasks.gridnavi import GridNavi
+from ..tasks.maze import Maze
 from ..tasks.random_mdp import RandomMDP
+from ..tasks.two_step import TwoStep
 from .bandits import (
     BanditAgent,
     BayesOptimal,
@@ -44,6 +49,9 @@ from .bandits import (
     UpperConfidence,
     bayes_optimal_returns,
 )
+from .causal_graphs import CausalAgent, cause_effect_values
+from .dark_room import walk
+from .dependent_bandits import Informed, PairedArms, informed_returns, paired_returns
 from .gridnavi import (
     BayesOptimalSearcher,
     GoalSampling,
@@ -51,7 +59,9 @@ from .gridnavi import (
     goal_known_returns,
     search_returns,
 )
+from .maze import ShortestWay, shortest_way_returns
 from .tabular import Average, Drawn, KnownProcess, TabularAgent, optimal_action_values
+from .two_step import ModelBased, ModelFree, RewardBelief, TwoStepAgent
 
 KNOWN_TASK = "known-task"
 
@@ -125,8 +135,14 @@ def _own_makers(family: AbstractFamily) -> Makers:
 
 @_own_makers.register
 def _(family: Bandit) -> Makers:
+    return _independent_arms(family.arms)
+
+
+def _independent_arms(arms: int) -> Makers:
+    """Of agents that take the arms for independent, with p ~ U(0, 1)."""
+
     def of(rule: Any) -> Callable[..., AbstractAgent]:
-        return lambda pulls, **settings: BanditAgent(rule=rule(pulls, **settings), arms=family.arms)
+        return lambda pulls, **settings: BanditAgent(rule=rule(pulls, **settings), arms=arms)
 
     return {
         "greedy": of(lambda pulls: Greedy()),
@@ -134,7 +150,7 @@ def _(family: Bandit) -> Makers:
         "thompson": of(lambda pulls: Thompson()),
         "ucb1": of(lambda pulls, constant=2.0, prior=False: UpperConfidence(constant, prior)),
         "gittins": of(lambda pulls, discount=0.99: Gittins.of(pulls, discount)),
-        "bayes-optimal": of(lambda pulls: BayesOptimal.of(family.arms, pulls)),
+        "bayes-optimal": of(lambda pulls: BayesOptimal.of(arms, pulls)),
         KNOWN_TASK: lambda pulls: KnownArms(),
     }
 
@@ -168,6 +184,62 @@ def _(family: RandomMDP) -> Makers:
         "epsilon-greedy": of(Average(), epsilon=0.1),
         "psrl": of(Drawn()),
         KNOWN_TASK: lambda episodes: KnownProcess(**sizes),
+    }
+
+
+@_own_makers.register
+def _(family: DependentBandit) -> Makers:
+    if family.condition == "informative":
+        return {
+            "bayes-optimal": lambda pulls: Informed(),
+            KNOWN_TASK: lambda pulls: KnownArms(),
+        }
+    agents = _independent_arms(2)
+    if family.condition != "independent":
+        agents["bayes-optimal"] = lambda pulls: PairedArms()
+    return agents
+
+
+@_own_makers.register
+def _(family: DarkRoom) -> Makers:
+    def search(episodes: int) -> AbstractAgent:
+        if episodes != 1 or not family.finite:
+            raise UserError(
+                "dark-room is solved exactly for trials of one episode with no goal held out; ask for"
+                " a trial of 1 episode, or take psrl"
+            )
+        return BayesOptimalSearcher(path=jnp.asarray(walk(family)))
+
+    return {
+        "psrl": lambda episodes: GoalSampling(goals=family.goals("train")),
+        "bayes-optimal": search,
+        KNOWN_TASK: lambda episodes: BayesOptimalSearcher(path=jnp.zeros(1, jnp.int32)),
+    }
+
+
+@_own_makers.register
+def _(family: Maze) -> Makers:
+    return {KNOWN_TASK: lambda episodes: ShortestWay.of(family)}
+
+
+@_own_makers.register
+def _(family: TwoStep) -> Makers:
+    def of(rule: Any) -> Callable[..., AbstractAgent]:
+        return lambda episodes, **settings: TwoStepAgent(rule=rule(**settings))
+
+    return {
+        "model-free": of(ModelFree),
+        "model-based": of(ModelBased),
+        "bayes-optimal": of(lambda: RewardBelief(family.reversal)),
+    }
+
+
+@_own_makers.register
+def _(family: CausalGraphs) -> Makers:
+    return {
+        "cause-effect": lambda episodes: CausalAgent.of(family),
+        "associative": lambda episodes: CausalAgent.of(family, associative=True),
+        KNOWN_TASK: lambda episodes: CausalAgent.of(family, known=True),
     }
 
 
@@ -226,3 +298,48 @@ def _(family: RandomMDP, params: Params, split: Split, episodes: int) -> Optima:
 
     best = np.asarray(values(jax.tree.map(jnp.asarray, params)), float)
     return Optima(np.repeat(best[:, None], episodes, axis=1), None)
+
+
+@known_optima.register
+def _(family: DependentBandit, params: Params, split: Split, episodes: int) -> Optima:
+    if family.condition == "informative":
+        targets = np.asarray(params["target"])
+        known = np.full((len(targets), episodes), 5.0)
+        # With one pull alone, knowing the target afterwards is worth nothing.
+        return Optima(known, informed_returns(targets, episodes) if episodes > 1 else None)
+    probability = np.asarray(params["probability"], float)
+    known = np.repeat(probability.max(axis=1)[:, None], episodes, axis=1)
+    if split == "ood":
+        return Optima(known, None)
+    if family.condition != "independent":
+        return Optima(known, paired_returns(probability, episodes))
+    try:
+        return Optima(known, bayes_optimal_returns(2, episodes, probability))
+    except UserError:  # too large to solve
+        return Optima(known, None)
+
+
+@known_optima.register
+def _(family: DarkRoom, params: Params, split: Split, episodes: int) -> Optima:
+    goals, room = np.asarray(params["goal"]), family.env
+    known = goal_known_returns(goals, family.horizon, room.start, room.elsewhere)
+    searched = None
+    if episodes == 1 and family.finite:
+        searched = search_returns(
+            walk(family), goals, family.size, family.horizon, room.start, room.elsewhere
+        )
+    return Optima(np.repeat(known[:, None], episodes, axis=1), searched)
+
+
+@known_optima.register
+def _(family: Maze, params: Params, split: Split, episodes: int) -> Optima:
+    known = shortest_way_returns(family, params)
+    return Optima(np.repeat(known[:, None], episodes, axis=1), None)
+
+
+@known_optima.register
+def _(family: CausalGraphs, params: Params, split: Split, episodes: int) -> Optima | None:
+    if family.condition == "counterfactual" or np.any(params["associative"]):
+        return None  # what the noise is worth has no closed form; the other quiz is not solved
+    known = cause_effect_values(np.asarray(params["weights"]))
+    return Optima(np.repeat(known[:, None], episodes, axis=1), None)
