@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .causal_graphs import CausalEnv, CausalGraphs
     from .dark_room import DarkRoom
     from .dependent_bandit import DependentBandit, InformativeEnv
+    from .goal_grid import GoalGrid, GoalGridEnv
     from .grid_wall import GridWall, GridWallEnv, log_ratio
     from .gridnavi import GridEnv, GridNavi
     from .gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
@@ -39,6 +40,7 @@ _find = importer(
         "causal_graphs": ("CausalEnv", "CausalGraphs"),
         "dark_room": ("DarkRoom",),
         "dependent_bandit": ("DependentBandit", "InformativeEnv"),
+        "goal_grid": ("GoalGrid", "GoalGridEnv"),
         "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
         "gridnavi": ("GridEnv", "GridNavi"),
         "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
@@ -69,6 +71,8 @@ __all__ = [
     "CausalGraphs",
     "DarkRoom",
     "DependentBandit",
+    "GoalGrid",
+    "GoalGridEnv",
     "GridEnv",
     "GridNavi",
     "GridWall",

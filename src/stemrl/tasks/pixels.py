@@ -102,7 +102,7 @@ class PixelReachEnv(AbstractPixelEnv):
         """Dot and ring anywhere within ±0.8, each."""
         grain_key, key = jax.random.split(key)
         places = jax.random.uniform(key, (2, 2), minval=-0.8, maxval=0.8)
-        state = ReachState(*places, jax.random.bits(grain_key))
+        state = ReachState(places[0], places[1], jax.random.bits(grain_key))
         return self.observe(state, params), state
 
     def step(self, key: PRNGKeyArray, state: ReachState, action: Array, params: Params):
