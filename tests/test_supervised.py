@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from stemrl.core import Examples, UserError
-from stemrl.evaluate import few_shot_losses
-from stemrl.meta import SupervisedMaml
-from stemrl.runs import NonFinite, checkpoint, train_supervised
-from stemrl.runs.metrics import read_rows
+from stemrl.cli import main
+from stemrl.core import Examples, SupervisedProblem, UserError, draw_sets
+from stemrl.evaluate import evaluate_few_shot, few_shot_losses
+from stemrl.meta.supervised import SupervisedMAML
+from stemrl.runs import NonFinite, Run, RunConfig, checkpoint, loop, train
 from stemrl.tasks.sinusoid import Sinusoid
 
 SMALL = dict(meta_batch_size=3, shots=4, queries=5, hidden=(8,), inner_learning_rate=0.05)
 FAMILY = Sinusoid()
+PROBLEM = SupervisedProblem.of(FAMILY)
 
 
 # --- The family ------------------------------------------------------------------------------
@@ -64,9 +65,9 @@ def test_another_range_is_another_family():
 
 def meta_objective(**settings):
     """The outer objective on three tasks, as a function of flat θ (and rates), in float64."""
-    learner = SupervisedMaml(**{**SMALL, "activation": "tanh", **settings})
-    initialization = learner.init(FAMILY, jax.random.key(0)).initialization
-    train, test = learner.draw(FAMILY, jax.random.key(1))
+    learner = SupervisedMAML(**{**SMALL, "activation": "tanh", **settings})
+    initialization = learner.init(PROBLEM, jax.random.key(0)).initialization
+    train, test = draw_sets(FAMILY, jax.random.key(1), 3, 4, 5)
     theta, unflatten = ravel_pytree(jax.tree.map(lambda x: x.astype(jnp.float64), initialization))
     return lambda v: learner.objective(FAMILY, unflatten(v), train, test)[0], theta
 
@@ -99,20 +100,20 @@ def test_first_order_leaves_the_second_derivatives_out():
 
 def test_fit_is_plain_gradient_descent_on_the_training_set():
     """A linear model by hand: ŷ = w x + b, gradients 2·mean(e x) and 2·mean(e)."""
-    learner = SupervisedMaml(hidden=(), inner_learning_rate=0.1)
-    state = learner.init(FAMILY, jax.random.key(0))
+    learner = SupervisedMAML(hidden=(), inner_learning_rate=0.1)
+    state = learner.init(PROBLEM, jax.random.key(0))
     x, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0], [-1.0]])
     w, b = float(state.initialization.network.layers[0].weight[0, 0]), 0.0
     for _ in range(3):
         e = w * x + b - y
         w, b = w - 0.1 * 2 * np.mean(e * x), b - 0.1 * 2 * np.mean(e)
-    fitted = learner.fit(FAMILY, state, Examples(jnp.asarray(x), jnp.asarray(y)), 3)
+    fitted = learner.agent(PROBLEM, state).fit(Examples(jnp.asarray(x), jnp.asarray(y)), 3)
     np.testing.assert_allclose(fitted(jnp.asarray(x)), w * x + b, rtol=1e-5)
 
 
 # --- The loop --------------------------------------------------------------------------------
 
-QUICK = SupervisedMaml(**SMALL, inner_rates="element")
+QUICK = SupervisedMAML(**SMALL, inner_rates="element")
 
 
 def same(a, b):
@@ -126,46 +127,105 @@ def same(a, b):
     return all(np.array_equal(data(x), data(y)) for x, y in pairs)
 
 
-def test_resumed_training_is_the_same_bit_for_bit(tmp_path):
-    whole = train_supervised(
-        QUICK, FAMILY, tmp_path / "whole", updates=600, seeds=2, progress=False
+PER_UPDATE = 3 * (4 + 5)
+
+
+def config(updates, **changes):
+    """A run of `QUICK` of so many updates."""
+    fields = {f.name: getattr(QUICK, f.name) for f in dataclasses.fields(QUICK)}
+    return RunConfig(
+        "maml-supervised",
+        "sinusoid",
+        settings={**fields, **changes.pop("settings", {})},
+        **{"steps": updates * PER_UPDATE, "evaluate_every": 0, "seeds": 2, **changes},
     )
-    for updates in (100, 520, 600):
-        parts = train_supervised(
-            QUICK, FAMILY, tmp_path / "parts", updates=updates, seeds=2, progress=False
-        )
-    assert all(same(a, b) for a, b in zip(whole.states, parts.states, strict=True))
-    assert not same(*whole.states)
-    # Opened again, it is there without training.
-    again = train_supervised(
-        QUICK, FAMILY, tmp_path / "whole", updates=600, seeds=2, progress=False
-    )
-    assert again.seconds == pytest.approx(whole.seconds, abs=1e-3)
-    assert all(same(a, b) for a, b in zip(whole.states, again.states, strict=True))
-    rows = read_rows(tmp_path / "parts" / "metrics.jsonl")
-    assert [(r["update"], r["seed"]) for r in rows] == [
-        (n, seed) for n in (100, 512, 520, 600) for seed in (0, 1)
-    ]
+
+
+def test_resumed_training_is_the_same_bit_for_bit(tmp_path, monkeypatch):
+    whole = train(config(180), tmp_path / "whole", progress=False)
+    for updates in (30, 110, 180):
+        parts = train(config(updates), tmp_path / "parts", progress=False, resume=updates > 30)
+    assert same(whole.state(), parts.state())
+    rows = [(r["update"], r["seed"]) for r in whole.metrics()]
+    assert rows == [(n, seed) for n in (50, 100, 150, 180) for seed in (0, 1)]
+    # However it is cut into chunks, and whatever is done in between.
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+    watched = config(180, evaluate_every=70 * PER_UPDATE, evaluate_tasks=3)
+    other = train(watched, tmp_path / "other", progress=False)
+    assert same(whole.state(), other.state())
+    evaluated = [r for r in other.metrics() if r["kind"] == "evaluation" and r["seed"] == 1]
+    assert [r["update"] for r in evaluated] == [100, 150, 180]
+    assert [p["shots"] for p in evaluated[0]["points"]] == [0, 1, 2, 4]
+    assert evaluated[0]["score"] == -evaluated[0]["points"][-1]["mean"]
     # A damaged checkpoint is passed over for the one before it.
-    saved = checkpoint.saved(tmp_path / "parts" / "checkpoints")
+    saved = checkpoint.saved(tmp_path / "other" / "checkpoints")
     (saved[-1] / "state.safetensors").write_bytes(b"nothing")
-    parts = train_supervised(
-        QUICK, FAMILY, tmp_path / "parts", updates=600, seeds=2, progress=False
-    )
-    assert all(same(a, b) for a, b in zip(whole.states, parts.states, strict=True))
+    again = train(watched, tmp_path / "other", progress=False, resume=True)
+    assert same(whole.state(), again.state())
     with pytest.raises(UserError, match="cannot resume with another shots"):
-        other = dataclasses.replace(QUICK, shots=5)
-        train_supervised(other, FAMILY, tmp_path / "parts", updates=700, seeds=2)
-    with pytest.raises(UserError, match="cannot resume with another family"):
-        train_supervised(QUICK, Sinusoid(reach=4), tmp_path / "parts", updates=700, seeds=2)
-    with pytest.raises(UserError, match="600 updates already"):
-        train_supervised(QUICK, FAMILY, tmp_path / "parts", updates=10, seeds=2)
+        train(config(200, settings={"shots": 5}), tmp_path / "parts", resume=True)
 
 
 def test_what_blows_up_says_so(tmp_path):
-    wild = dataclasses.replace(QUICK, inner_learning_rate=1e30)
+    wild = config(60, settings={"inner_learning_rate": 1e30})
     with pytest.raises(NonFinite, match=r"update 1: .* of seed 0 is not finite"):
-        train_supervised(wild, FAMILY, tmp_path, updates=600, progress=False)
+        train(wild, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train rl2 sinusoid", "'rl2' learns from an environment, and 'sinusoid' is a supervised"),
+        ("train maml-supervised bandit", "learns from a supervised family, and 'bandit' is an env"),
+        ("train maml-supervised sinusoid --reveal context", "budget, reveal and target_data are of"),
+        ("train maml-supervised sinusoid --target bandit", "one of them is an environment"),
+        ("evaluate RUN --episodes 3", "does not act, so 'episodes' means nothing"),
+        ("evaluate RUN --most-likely", "does not act, so 'most_likely' means nothing"),
+        ("adapt RUN --episodes 3", "does not act"),
+        ("report RUN --episodes 3", "does not act"),
+        ("export RUN x.gif", "nothing moves in 'sinusoid'"),
+        ("evaluate random bandit --shots 3", "learns by acting"),
+    ],
+)
+def test_what_has_no_meaning_is_one_clear_line(
+    words, message, trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(trained.path) if word == "RUN" else word for word in words.split()]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said and "\n" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two seeds."""
+    return train(config(50), tmp_path_factory.mktemp("runs") / "run", progress=False)
+
+
+def test_every_verb_takes_a_supervised_run(trained, tmp_path, capsys):
+    def said(*words):
+        assert main(list(words)) == 0
+        return capsys.readouterr().out
+
+    run = str(trained.path)
+    found = json.loads(said("evaluate", run, "--tasks", "3", "--shots", "3", "--json"))
+    assert [p["shots"] for p in found["points"]] == [0, 1, 2, 3]
+    assert found["score_name"] == "mean squared error" and len(found["over_seeds"][0]["means"]) == 2
+    table = said("evaluate", run, "--tasks", "3", "--gradient-steps", "2")
+    assert "2 gradient steps, 2 training seeds" in table and "mean squared error" in table
+    adapted = said("adapt", run, "--tasks", "1", "--task", "amplitude=2")
+    assert "amplitude=2" in adapted and "* predicted   ● 4 examples" in adapted
+    assert said("compare", run, run, "--tasks", "3").count("50% [50%, 50%]") == 1
+    page = trained.path / "report.html"
+    assert said("report", run, "--tasks", "3").strip() == str(page)
+    text = page.read_text()
+    assert "Predictions from 4 examples" in text and "nan" not in text.partition("<script")[0]
+    said("export", run, str(tmp_path / "small"))
+    small = Run.open(tmp_path / "small")
+    both = [evaluate_few_shot(one.agent("last", 1), tasks=3).scores for one in (trained, small)]
+    np.testing.assert_array_equal(*both)
+    assert not any("optimizer" in str(p) for p in (tmp_path / "small").rglob("*"))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +238,7 @@ def test_what_blows_up_says_so(tmp_path):
 )
 def test_a_wrong_setting_is_one_clear_line(settings, message):
     with pytest.raises(UserError, match=message):
-        SupervisedMaml(**settings)
+        SupervisedMAML(**settings)
     with pytest.raises(UserError, match="amplitudes"):
         Sinusoid(min_amplitude=6)
 
@@ -190,13 +250,18 @@ def test_maml_adapts_where_pretraining_cannot(tmp_path):
     """The same learner without its inner step is pretraining, which no few steps save."""
     after = {}
     for inner_steps in (1, 0):
-        learner = SupervisedMaml(inner_steps=inner_steps, learning_rate=3e-3)
-        run = train_supervised(
-            learner, FAMILY, tmp_path / str(inner_steps), updates=3000, progress=False
+        run = train(
+            RunConfig(
+                "maml-supervised",
+                "sinusoid",
+                settings={"inner_steps": inner_steps, "learning_rate": 3e-3},
+                steps=3000 * 25 * 20,
+                evaluate_every=0,
+            ),
+            tmp_path / str(inner_steps),
+            progress=False,
         )
-        losses = few_shot_losses(
-            learner, FAMILY, run.states[0], shots=10, steps=(0, 1, 5), tasks=200
-        )
+        losses = few_shot_losses(run.agent(), shots=10, steps=(0, 1, 5), tasks=200)
         after[inner_steps] = losses.mean(1)
     before, one, five = after[1]
     assert five < one < 0.5 * before
@@ -206,20 +271,26 @@ def test_maml_adapts_where_pretraining_cannot(tmp_path):
 
 def test_every_learner_is_shown_the_same_tasks():
     """Losses of equal predictors are equal, and those of another seed are not."""
-    linear = SupervisedMaml(hidden=())
-    state = linear.init(FAMILY, jax.random.key(0))
+    linear = SupervisedMAML(hidden=())
+    state = linear.init(PROBLEM, jax.random.key(0))
+    agent = linear.agent(PROBLEM, state)
     options = dict(shots=5, tasks=4, queries=7)
-    first = few_shot_losses(linear, FAMILY, state, steps=(0, 0, 1), **options)
+    first = few_shot_losses(agent, steps=(0, 0, 1), **options)
     assert first.shape == (3, 4) and np.array_equal(first[0], first[1])
-    other = dataclasses.replace(linear, inner_learning_rate=0.0)
-    np.testing.assert_array_equal(
-        few_shot_losses(other, FAMILY, state, steps=(3,), **options)[0], first[0]
-    )
-    assert not np.array_equal(
-        few_shot_losses(linear, FAMILY, state, steps=(0,), seed=1, **options)[0], first[0]
-    )
+    still = dataclasses.replace(linear, inner_learning_rate=0.0).agent(PROBLEM, state)
+    np.testing.assert_array_equal(few_shot_losses(still, steps=(3,), **options)[0], first[0])
+    other = few_shot_losses(agent, steps=(0,), seed=1, **options)
+    assert not np.array_equal(other[0], first[0])
+    # A curve's points are of the first examples of one set, and begin with none.
+    curve = evaluate_few_shot(agent, shots=5, tasks=4, queries=7)
+    np.testing.assert_allclose(curve.scores[:, 0, 0], first[0], rtol=1e-5)
+    np.testing.assert_allclose(curve.scores[:, -1, 0], first[2], rtol=1e-5)
+    assert curve.shots == (0, 1, 2, 5) and curve.score == -curve.points[-1]["mean"]
+    for wrong in ({"shots": -1}, {"tasks": 0}, {"gradient_steps": -1}, {"split": "tset"}):
+        with pytest.raises(UserError):
+            evaluate_few_shot(agent, **wrong)
     with pytest.raises(UserError, match="at least 1"):
-        few_shot_losses(linear, FAMILY, state, shots=0)
+        few_shot_losses(agent, shots=0)
 
 
 # --- The card --------------------------------------------------------------------------------

@@ -19,19 +19,31 @@ import numpy as np
 from . import evaluate as evaluation
 from . import registry, runs
 from .agents import open_agent
-from .core import AbstractAgent, AbstractFamily, AbstractLearner, Params, Problem
+from .core import (
+    AbstractAgent,
+    AbstractFamily,
+    AbstractLearner,
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    FewShotAgent,
+    Params,
+    Problem,
+)
 from .errors import UserError, nearest
-from .evaluate import Evaluation
+from .evaluate import Evaluation, FewShotEvaluation
 from .runs import Run, RunConfig
 from .runs.run import Which
 
+Learner = AbstractLearner | AbstractSupervisedLearner
+Family = AbstractFamily | AbstractSupervisedFamily
 
-def make_family(name: str, **settings: Any) -> AbstractFamily:
+
+def make_family(name: str, **settings: Any) -> Any:
     """A family by name, or one's own by `file.py:Class`, with settings other than its defaults."""
     return RunConfig(method="", family=name, family_settings=settings).problem().source
 
 
-def make_learner(name: str, **settings: Any) -> AbstractLearner:
+def make_learner(name: str, **settings: Any) -> Any:
     """A method by name, or one's own by `file.py:Class`, with its hyper-parameters."""
     return RunConfig(method=name, family="", settings=settings).learner()
 
@@ -51,14 +63,14 @@ def load(path: str | Path) -> Run:
 
 
 def train(
-    method: str | AbstractLearner | type[AbstractLearner],
-    family: str | AbstractFamily | type[AbstractFamily],
+    method: str | Learner | type[Learner],
+    family: str | Family | type[Family],
     *,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
     family_settings: Mapping[str, Any] | None = None,
-    target: str | AbstractFamily | type[AbstractFamily] | None = None,
+    target: str | Family | type[Family] | None = None,
     target_settings: Mapping[str, Any] | None = None,
     track: Iterable[str] = (),
     **options: Any,
@@ -107,7 +119,7 @@ def default_folder(config: RunConfig) -> Path:
 
 
 def evaluate(
-    what: Run | AbstractAgent | str | Path,
+    what: Run | AbstractAgent | FewShotAgent | str | Path,
     problem: Problem | AbstractFamily | None = None,
     *,
     split: str = "test",
@@ -118,7 +130,9 @@ def evaluate(
     which: Which = "last",
     method: str = "",
     oracle: Run | str | Path | None = None,
-) -> Evaluation:
+    shots: int | None = None,
+    gradient_steps: int | None = None,
+) -> Any:
     """Let what was trained adapt to held-out tasks; see `stemrl.evaluate.evaluate`.
 
     **Arguments:**
@@ -130,8 +144,19 @@ def evaluate(
     - `method`: an agent's name, for the result.
     - `oracle`: a run, its folder, or the name of a trained agent, on the same family and trained
       with `reveal="context"`: it plays the same tasks, and the result has the gap to it.
+    - `shots`, `gradient_steps`: of what learned from labelled examples: how many it is given of a
+      task, and how many steps it takes on them; by default as in training.
+
+    Returns an `Evaluation`, or of what learned from labelled examples a `FewShotEvaluation`.
     """
     run = load(what) if isinstance(what, str | Path) else what
+    if isinstance(run, FewShotAgent) or (isinstance(run, Run) and run.supervised):
+        evaluation.refuse_acting(
+            _said(run), episodes=episodes, most_likely=most_likely, oracle=oracle
+        )
+        given = {"shots": shots, "gradient_steps": gradient_steps}
+        return _few_shot(run, which, method, split=split, tasks=tasks, seed=seed, **given)
+    evaluation.refuse_examples(_said(run), shots=shots, gradient_steps=gradient_steps)
     if isinstance(run, Run):
         method, problem = run.config.method, run.problem if problem is None else problem
         agents = [run.agent(which, index) for index in range(run.config.seeds)]
@@ -166,6 +191,21 @@ def evaluate(
     return dataclasses.replace(result, oracle=played)
 
 
+def _few_shot(
+    what: Run | FewShotAgent, which: Which, method: str, **options: Any
+) -> FewShotEvaluation:
+    agents = [what]
+    if isinstance(what, Run):
+        agents = [what.agent(which, index) for index in range(what.config.seeds)]
+        method = what.config.method
+    parts = [evaluation.evaluate_few_shot(one, method=method, **options) for one in agents]
+    return FewShotEvaluation.together(parts)
+
+
+def _said(what: Any) -> str:
+    return str(what.path) if isinstance(what, Run) else f"a {type(what).__name__}"
+
+
 def _oracle(oracle: Run | str | Path, problem: Problem) -> Run:
     run = oracle if isinstance(oracle, Run) else load(oracle)
     if run.problem.reveal != "context":
@@ -187,6 +227,8 @@ def adapt(
     most_likely: bool = False,
     which: Which = "last",
     member: int = 0,
+    shots: int | None = None,
+    gradient_steps: int | None = None,
 ) -> tuple[Params, np.ndarray]:
     """Adapt to tasks one by one: their parameters `[tasks, …]` and the returns
     `[tasks, rounds, episodes]` of the episodes, an adaptation between two rounds.
@@ -196,8 +238,26 @@ def adapt(
     - `task`: values for some of the parameters, by name; the others are drawn.
     - `member`: which of a run's seeds, counted from 0.
     - the rest as for `evaluate`.
+
+    Of a supervised run, instead of returns, the scores `[tasks, points, 1]` after ever more examples
+    (see `FewShotEvaluation.shots`).
     """
     run = run if isinstance(run, Run) else load(run)
+    if run.supervised:
+        evaluation.refuse_acting(_said(run), episodes=episodes, most_likely=most_likely)
+        found = adapt_few_shot(
+            run,
+            task,
+            split=split,
+            tasks=tasks,
+            seed=seed,
+            which=which,
+            member=member,
+            shots=shots,
+            gradient_steps=gradient_steps,
+        )
+        return found.params, found.scores
+    evaluation.refuse_examples(_said(run), shots=shots, gradient_steps=gradient_steps)
     agent, family = run.agent(which, member), run.problem.target
     rounds = (
         evaluation.episodes_to_adapt(agent.episodes_per_round, family, episodes)
@@ -209,6 +269,35 @@ def adapt(
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     return params, evaluation.play_tasks(agent, run.problem, params, key, rounds)[0]
+
+
+def adapt_few_shot(
+    run: Run,
+    task: Mapping[str, Any] | None = None,
+    *,
+    split: str = "test",
+    tasks: int = 1,
+    seed: int = 0,
+    which: Which = "last",
+    member: int = 0,
+    shots: int | None = None,
+    gradient_steps: int | None = None,
+) -> FewShotEvaluation:
+    """What `adapt` does with a supervised run: one of its agents on tasks of which some parameters
+    may be given."""
+    agent = run.agent(which, member)
+    most = agent.learner.shots if shots is None else shots
+    drawn = evaluation.draw_few_shot(run.problem.target, split, tasks, most, 1, seed)[0]
+    return evaluation.evaluate_few_shot(
+        agent,
+        split=split,
+        tasks=tasks,
+        seed=seed,
+        shots=shots,
+        gradient_steps=gradient_steps,
+        method=run.config.method,
+        params=with_values(drawn, task or {}),
+    )
 
 
 def named_parameters(params: Params) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class Entry:
     """One line."""
     preset: dict[str, Any] = field(default_factory=dict)
     """Settings that differ from the class's own defaults."""
+    supervised: bool = False
+    """Of a method: it learns from labelled examples; of a family: it has nothing to act in."""
 
     def load(self) -> Any:
         """The class. Raises `UserError` if it is not where the path says."""
@@ -73,6 +75,11 @@ METHODS: dict[str, Entry] = {
     "darc": Entry(
         "stemrl.transfer.darc:DARC",
         "Learn in a source as if it were the target: classifiers pay for what both can do",
+    ),
+    "maml-supervised": Entry(
+        "stemrl.meta.supervised.maml:SupervisedMAML",
+        "Supervised: learn the network from which a few gradient steps fit a few examples best",
+        supervised=True,
     ),
 }
 
@@ -194,6 +201,11 @@ FAMILIES: dict[str, Entry] = {
     "gymnax": Entry(
         "stemrl.tasks.gymnax:GymnaxFamily",
         "Any gymnax environment with some of its parameters drawn from ranges (extra: gymnax)",
+    ),
+    "sinusoid": Entry(
+        "stemrl.tasks.sinusoid:Sinusoid",
+        "Supervised: MAML's sine waves from a few of their points",
+        supervised=True,
     ),
 }
 

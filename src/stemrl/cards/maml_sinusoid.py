@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import Split, State
+from ..core import FewShotAgent, Split
 from ..evaluate import few_shot_losses
-from ..meta import SupervisedMaml
+from ..meta.supervised import SupervisedMAML
 from ..tasks.sinusoid import Sinusoid
 from .card import Card, Measure, differences
 from .workshop import Workshop
@@ -35,45 +35,43 @@ def run(workshop: Workshop) -> list[Measure]:
     # The paper trains on one step from ten points. From there ten steps at test run away to infinity
     # on 2 to 90 of 6,000 tasks (two seeds each of three settings), which a mean does not forgive.
     # Two steps, on the five points there will be, stay put.
-    maml = SupervisedMaml(inner_steps=2, shots=5, decay_updates=updates)
-    pretraining = SupervisedMaml(inner_steps=0, decay_updates=updates)
+    maml = SupervisedMAML(inner_steps=2, shots=5, decay_updates=updates)
+    pretraining = SupervisedMAML(inner_steps=0, decay_updates=updates)
     workshop.settings["test"] = {"tasks": tasks, "queries": 100, "gradient_steps": list(STEPS)}
-    meta = workshop.train_supervised("MAML", maml, family, updates=updates)
-    pooled = workshop.train_supervised("pretrained", pretraining, family, updates=updates)
+    meta = workshop.train_supervised("MAML", maml, family, updates=updates).agents
+    pooled = workshop.train_supervised("pretrained", pretraining, family, updates=updates).agents
 
-    def losses(learner: SupervisedMaml, state: State, **options: Any) -> np.ndarray:
+    def losses(agent: FewShotAgent, **options: Any) -> np.ndarray:
         """Mean over tasks, `[steps]`."""
         options = {"shots": 5, "steps": STEPS, "tasks": tasks, **options}
-        return few_shot_losses(learner, family, state, **options).mean(1)
+        return few_shot_losses(agent, **options).mean(1)
 
     def adapted(**options: Any) -> np.ndarray:
         """MAML's, `[steps, seeds]`."""
-        return np.stack([losses(maml, state, **options) for state in meta], 1)
+        return np.stack([losses(agent, **options) for agent in meta], 1)
 
-    def at_each_rate(learner: SupervisedMaml, state: State, **options: Any) -> np.ndarray:
+    def at_each_rate(agent: FewShotAgent, **options: Any) -> np.ndarray:
         """`[rates, steps]`."""
-        rates = jnp.asarray(FINE_TUNING_RATES)
-        learners = [dataclasses.replace(learner, inner_learning_rate=rate) for rate in rates]
-        return np.stack([losses(each, state, **options) for each in learners])
+        found = []
+        for rate in jnp.asarray(FINE_TUNING_RATES):
+            learner = dataclasses.replace(agent.learner, inner_learning_rate=rate)
+            found.append(losses(dataclasses.replace(agent, learner=learner), **options))
+        return np.stack(found)
 
-    def tuned(
-        label: str, learner: SupervisedMaml, states: Sequence[State], split: Split
-    ) -> np.ndarray:
+    def tuned(label: str, agents: Sequence[FewShotAgent], split: Split) -> np.ndarray:
         """`[steps, seeds]`, for each number of steps with its own step size, which other tasks of
         the split have chosen."""
         columns, each = [], np.arange(len(STEPS))
         choosing: Split = "train" if split == "test" else split
-        for state in states:
-            tried = at_each_rate(
-                learner, state, split=choosing, seed=TUNING_SEED, tasks=tasks // 10
-            )
+        for agent in agents:
+            tried = at_each_rate(agent, split=choosing, seed=TUNING_SEED, tasks=tasks // 10)
             best = np.nanargmin(tried, axis=0)
             chosen = [FINE_TUNING_RATES[i] for i in best]
             workshop.settings[label].setdefault(f"rates_tuned_on_{choosing}", []).append(chosen)
-            columns.append(at_each_rate(learner, state, split=split)[best, each])
+            columns.append(at_each_rate(agent, split=split)[best, each])
         return np.stack(columns, 1)
 
-    few, plain = adapted(), tuned("pretrained", pretraining, pooled, "test")
+    few, plain = adapted(), tuned("pretrained", pooled, "test")
     return [
         *_rows("MAML, 5 shots", few, PUBLISHED["MAML"], barred=True),
         *_rows("MAML, 10 shots", adapted(shots=10)),
@@ -85,10 +83,10 @@ def run(workshop: Workshop) -> list[Measure]:
         Measure("predicting zero (exact)", [family.zero_loss("test")], direction=LESS),
         # Twice the amplitude is twice the gradient: with the step size of training MAML's steps run
         # away here, so it is tuned as for the pretrained network.
-        *_rows("MAML, amplitude 5 to 10, tuned rate", tuned("MAML", maml, meta, "ood")),
+        *_rows("MAML, amplitude 5 to 10, tuned rate", tuned("MAML", meta, "ood")),
         *_rows(
             "pretrained, amplitude 5 to 10, tuned rate",
-            tuned("pretrained", pretraining, pooled, "ood"),
+            tuned("pretrained", pooled, "ood"),
         ),
         Measure(
             "predicting zero, amplitude 5 to 10 (exact)", [family.zero_loss("ood")], direction=LESS

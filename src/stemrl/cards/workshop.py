@@ -23,11 +23,11 @@ from ..core import (
     AbstractSupervisedFamily,
     AbstractSupervisedLearner,
     Problem,
-    State,
+    SupervisedProblem,
 )
 from ..errors import CannotResume, UserError
 from ..evaluate import Evaluation, evaluate
-from ..runs import Run, RunConfig, supervised, train, train_supervised
+from ..runs import Run, RunConfig, train
 from ..runs.crew import Crew, Job
 from ..runs.files import write_whole, writing
 from .card import Scale
@@ -167,24 +167,21 @@ class Workshop:
         family: AbstractSupervisedFamily,
         *,
         updates: int,
-    ) -> tuple[State, ...]:
-        """Train on supervised tasks, all seeds in one compiled program; returns the state of
-        learning of each. `label` as in `train`."""
-        self._in_order(self.seeds)
-        self.settings[label] = {**supervised.setting(learner, family), "updates": updates}
-        self.say(f"{label}: {learner.name} on {family.name}, {_named(self.seeds)}")
-        with self.resuming():
-            run = train_supervised(
-                learner,
-                family,
-                self.folder / label,
-                updates=updates,
-                seed=self.seeds[0],
-                seeds=len(self.seeds),
-                progress=self.progress,
-            )
-        self.tick()
-        return run.states
+    ) -> "Trained":
+        """`train` for methods of the registry that learn from labelled examples, as they stand, for
+        so many updates."""
+        steps = updates * learner.steps_per_update(SupervisedProblem.of(family))
+        fields = {f.name: getattr(learner, f.name) for f in dataclasses.fields(learner)}
+        trained = self.train(
+            label,
+            learner.name,
+            family.name,
+            steps=steps,
+            settings=fields,
+            family_settings=family.settings(),
+        )
+        self.settings[label]["updates"] = updates
+        return trained
 
     def evaluate(
         self, trained: "Trained", *, tasks: int, split: str = "test", **options: Any
@@ -257,7 +254,7 @@ class Trained:
 
     workshop: Workshop
     label: str
-    problem: Problem
+    problem: Any
     """What they are trained on."""
     _runs: tuple[Run, ...]
     _jobs: tuple[Job, ...] = ()
@@ -274,8 +271,8 @@ class Trained:
         return self._runs
 
     @property
-    def agents(self) -> list[AbstractAgent]:
-        """One of each seed."""
+    def agents(self) -> list[Any]:
+        """One of each seed: an `AbstractAgent`, or of a supervised method a `FewShotAgent`."""
         return [run.agent("last", i) for run in self.runs for i in range(run.config.seeds)]
 
 

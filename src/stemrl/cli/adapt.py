@@ -40,6 +40,12 @@ def run(arguments: list[str]) -> int:
         enable_compilation_cache()
         opened = load(options.run)
         wanted = evaluation_options(options)
+        if opened.supervised:
+            text = _few_shot(opened, task, options, wanted)
+    if opened.supervised:
+        print(text)
+        return 0
+    with only_answers():
         params, returns = adapt(opened, task, member=options.member, **wanted)
         family = opened.problem.target
         pictures = []
@@ -74,6 +80,55 @@ def run(arguments: list[str]) -> int:
         rows = [(str(row["episodes_used"]), number(row["mean"])) for row in one["rounds"]]
         print(table(("episodes used", "mean return"), rows), end="\n\n")
     return 0
+
+
+def _few_shot(run: "Run", task: dict[str, Any], options: Any, wanted: dict[str, Any]) -> str:
+    """The scores of a supervised run task by task, and its predictions drawn; or all as JSON."""
+    import jax
+    import numpy as np
+
+    from ..api import adapt_few_shot, named_parameters
+    from ..evaluate import draw_few_shot, refuse_acting
+    from ..report.few_shot import CURVE, plot
+
+    episodes, most_likely = wanted.pop("episodes"), wanted.pop("most_likely")
+    refuse_acting(str(run.path), episodes=episodes, most_likely=most_likely)
+    found = adapt_few_shot(run, task, member=options.member, **wanted)
+    leaves = {name: np.asarray(leaf) for name, leaf in named_parameters(found.params).items()}
+    tasks: list[dict[str, Any]] = [
+        {
+            "parameters": {name: leaf[index].tolist() for name, leaf in leaves.items()},
+            "points": [
+                {"shots": shots, "score": float(score)}
+                for shots, score in zip(found.shots, found.scores[index, :, 0], strict=True)
+            ],
+        }
+        for index in range(found.tasks)
+    ]
+    if options.json:
+        about = {"run": str(run.path), "family": found.family, "method": found.method}
+        return as_json({**about, "score_name": found.score_name, "tasks": tasks})
+    agent = run.agent(options.checkpoint, options.member)
+    _, train, test = draw_few_shot(
+        run.problem.target,
+        options.split,
+        found.tasks,
+        found.shots[-1],
+        CURVE,
+        options.seed,
+        found.params,
+    )
+    parts = []
+    for index, one in enumerate(tasks):
+        said = ((k, _short(v)) for k, v in one["parameters"].items())
+        parts.append("task " + "  ".join(f"{k}={v}" for k, v in said))
+        if index < MOST_PICTURES and not options.no_pictures:
+            ours = jax.tree.map(lambda leaf, i=index: leaf[i], (train, test))
+            picture = plot(agent, *ours, options.gradient_steps)
+            parts += [] if picture is None else [f"\n{picture}\n"]
+        rows = [(str(p["shots"]), number(p["score"])) for p in one["points"]]
+        parts.append(table(("shots", found.score_name), rows) + "\n")
+    return "\n".join(parts)
 
 
 def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:

@@ -32,6 +32,13 @@ def run(arguments: list[str]) -> int:
 
         enable_compilation_cache()
         opened = [load(path) for path in options.runs]
+        few_shot = opened[0].supervised
+        if few_shot:
+            text = _few_shot(opened, options)
+    if few_shot:
+        print(text)
+        return 0
+    with only_answers():
         results = evaluate_together(opened, evaluation_options(options))
         better = _improvements(results)
         gains = _transfers(results)
@@ -69,6 +76,62 @@ def run(arguments: list[str]) -> int:
         if gain:
             print(_told(str(run.path), gain))
     return 0
+
+
+def _few_shot(runs: "list[Run]", options: Any) -> str:
+    """Supervised runs on the same tasks and examples."""
+    from ..api import evaluate
+    from ..evaluate import improvement_interval, probability_of_improvement
+
+    refuse_different(runs)
+    wanted = evaluation_options(options)
+    if wanted["shots"] is None:
+        wanted["shots"] = max(run.learner.shots for run in runs)
+    results = [evaluate(run, **wanted) for run in runs]
+    first = results[0]
+    sign = -1 if first.lower_is_better else 1
+    better: list[dict[str, float] | None] = [None]
+    for result in results[1:]:
+        ours, theirs = (sign * one.scores[:, -1] for one in (result, first))
+        low, high = improvement_interval(ours, theirs)
+        better.append(
+            {"probability": probability_of_improvement(ours, theirs), "low": low, "high": high}
+        )
+    if options.json:
+        common = ("family", "identity", "split", "tasks", "seed", "score_name", "train_is_test")
+        about = first.as_dict()
+        return as_json(
+            {
+                **{name: about[name] for name in common},
+                "runs": [
+                    {
+                        "run": str(run.path),
+                        "checkpoint": options.checkpoint,
+                        "improvement_over_first": one,
+                        **{k: v for k, v in result.as_dict().items() if k not in common},
+                    }
+                    for run, result, one in zip(runs, results, better, strict=True)
+                ],
+            }
+        )
+    rows = []
+    for run, result, one in zip(runs, results, better, strict=True):
+        for index, point in enumerate(result.points):
+            last = index == len(result.points) - 1
+            beats = f"{one['probability']:.0%} {_percent(one)}" if one and last else ""
+            rows.append(
+                (
+                    str(run.path) if not index else "",
+                    short_name(result.method) if not index else "",
+                    str(point["shots"]),
+                    number(point["mean"]),
+                    interval(point),
+                    beats,
+                )
+            )
+    head = ("run", "method", "shots", first.score_name, "95% interval", "beats first")
+    title = f"{first.tasks} {first.split} tasks of {first.identity}"
+    return f"{title}\n{table(head, rows)}"
 
 
 def evaluate_together(runs: "list[Run]", options: dict[str, Any]) -> "list[Evaluation]":

@@ -40,6 +40,9 @@ def run(arguments: list[str]) -> int:
     if options.json:
         print(as_json({**result.as_dict(), **about}))
         return 0
+    if hasattr(result, "shots"):
+        print(few_shot_text(result))
+        return 0
     if result.train_is_test:
         remark(finite_note(result.family))
     print(
@@ -153,6 +156,10 @@ def add_evaluation_flags(parser: Parser, tasks: int = 100) -> None:
     parser.add_whole("--episodes", None, 0, what, "what the method adapts in")
     parser.add_whole("--seed", 0, 0, "of the tasks and of playing them")
     parser.add_switch("--most-likely", "take the most likely actions, not sampled ones")
+    what = "examples (of each class) to learn a task from, of a supervised run"
+    parser.add_whole("--shots", None, 0, what, "as in training")
+    what = "gradient steps on them, of a supervised run that takes any"
+    parser.add_whole("--gradient-steps", None, 0, what, "as in training")
     parser.add_argument(
         "--checkpoint",
         type=_checkpoint,
@@ -181,7 +188,28 @@ def evaluation_options(options: Any) -> dict[str, Any]:
         "seed": options.seed,
         "most_likely": options.most_likely,
         "which": options.checkpoint,
+        "shots": options.shots,
+        "gradient_steps": options.gradient_steps,
     }
+
+
+def few_shot_text(result: Any) -> str:
+    """An evaluation of what learned from labelled examples, in words and a table."""
+    steps = "" if result.gradient_steps is None else f", {result.gradient_steps} gradient steps"
+    return "\n".join(
+        [
+            f"{short_name(result.method)} on {result.tasks} {result.split} tasks of"
+            f" {result.family}{steps}"
+            + (f", {result.agents} training seeds" if result.agents > 1 else ""),
+            few_shot_table(result.points, result.score_name),
+        ]
+    )
+
+
+def few_shot_table(points: list[dict[str, float]], score_name: str) -> str:
+    """The score after ever more examples."""
+    rows = [(str(p["shots"]), number(p["mean"]), interval(p)) for p in points]
+    return table(("shots", score_name, "95% interval"), rows)
 
 
 def points_table(

@@ -54,6 +54,10 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
     from ..report.picture import animate, encoder
     from ..report.story import shows
 
+    if run.supervised:
+        raise UserError(
+            f"nothing moves in '{run.problem.target.name}'; stemrl report draws its predictions"
+        )
     if to.suffix.lower() == ".mp4":
         encoder()  # before the work: without one there is nothing to do
     wanted = evaluation_options(options)

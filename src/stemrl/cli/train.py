@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
     if options.json:
         print(as_json(finished))
     else:
-        print(f"{finished['path']}: {finished['steps']} steps of {method} on {family}")
+        print(f"{finished['path']}: {finished['steps']} {finished['unit']} of {method} on {family}")
         remark(f"next: stemrl evaluate {finished['path']}   stemrl report {finished['path']}")
     return 0
 

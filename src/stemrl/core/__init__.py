@@ -31,7 +31,16 @@ from .spaces import (
     scale_action,
     unscale_action,
 )
-from .supervised import AbstractSupervisedFamily, AbstractSupervisedLearner, Examples, Predictor
+from .supervised import (
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    Examples,
+    FewShotAgent,
+    Learned,
+    Predictor,
+    SupervisedProblem,
+    draw_sets,
+)
 
 __all__ = [
     "COLUMNS",
@@ -53,8 +62,10 @@ __all__ = [
     "EnvState",
     "Environment",
     "Examples",
+    "FewShotAgent",
     "Goal",
     "Info",
+    "Learned",
     "Logged",
     "Memory",
     "Obs",
@@ -65,11 +76,13 @@ __all__ = [
     "Space",
     "Split",
     "State",
+    "SupervisedProblem",
     "Transition",
     "Unit",
     "UserError",
     "any_anywhere",
     "count",
+    "draw_sets",
     "flatten",
     "is_image",
     "nearest",

@@ -18,7 +18,7 @@ Reveal = Literal["nothing", "context"]
 """What an agent is told of a task: `nothing`, or the family's `context`."""
 BudgetUnit = Literal["steps", "observations", "labels"]
 """What a target's budget counts: steps taken there, observations without a reward, or labels."""
-Unit = Literal["steps", "updates"]
+Unit = Literal["steps", "updates", "examples"]
 """What the length of a training is given in."""
 
 
@@ -82,6 +82,8 @@ class AbstractLearner(eqx.Module):
     """What a run of it counts: environment steps, or, for a learner that takes none, updates."""
     budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps",)
     """What budgets of a target it can count in."""
+    updates_per_row: ClassVar[int] = 1
+    """Updates of which the mean is one row of the metrics."""
 
     @abc.abstractmethod
     def init(self, problem: Problem, key: PRNGKeyArray) -> State:

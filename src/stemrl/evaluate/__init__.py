@@ -16,7 +16,14 @@ from .evaluator import (
     evaluate,
     play_tasks,
 )
-from .few_shot import few_shot_losses
+from .few_shot import (
+    FewShotEvaluation,
+    draw_few_shot,
+    evaluate_few_shot,
+    few_shot_losses,
+    refuse_acting,
+    refuse_examples,
+)
 from .statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -31,13 +38,16 @@ from .transfer import Estimate, Generalization, Transfer, generalization, transf
 __all__ = [
     "Estimate",
     "Evaluation",
+    "FewShotEvaluation",
     "Generalization",
     "Played",
     "Transfer",
     "bootstrap_interval",
+    "draw_few_shot",
     "draw_tasks",
     "episodes_to_adapt",
     "evaluate",
+    "evaluate_few_shot",
     "few_shot_losses",
     "generalization",
     "improvement_interval",
@@ -46,6 +56,8 @@ __all__ = [
     "play_tasks",
     "probability_of_improvement",
     "profile_interval",
+    "refuse_acting",
+    "refuse_examples",
     "t_interval",
     "transfer",
 ]

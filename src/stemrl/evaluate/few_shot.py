@@ -1,6 +1,10 @@
-"""How a supervised learner fares on tasks that it has not met: loss after so many examples."""
+"""How a supervised learner fares on tasks that it has not met: its score after so many examples."""
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,32 +13,192 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
+    SPLITS,
     AbstractSupervisedFamily,
-    AbstractSupervisedLearner,
     Examples,
+    FewShotAgent,
+    Params,
     Split,
-    State,
     UserError,
+    nearest,
 )
+from .statistics import bootstrap_interval, mean, t_interval
+
+POINTS = (0, 1, 2, 5, 10, 20, 50, 100)
+"""Shots at which an adaptation curve is measured, below the last."""
+QUERIES = 100
+"""Examples on which a predictor is judged."""
+
+
+@dataclass(frozen=True)
+class FewShotEvaluation:
+    """The scores of one supervised learner on the tasks of one split, after 0, 1, 2, … shots."""
+
+    family: str
+    """The family's name."""
+    identity: str
+    """Name, version and settings: only results of equal identity may be compared."""
+    method: str
+    split: str
+    seed: int
+    """Of the tasks and their examples; not of the training."""
+    gradient_steps: int | None
+    """Taken on the training set; `None`: the learner's own."""
+    score_name: str
+    """What the scores are: `mean squared error`."""
+    lower_is_better: bool
+    train_is_test: bool
+    """Whether the family is finite, so that these were the training tasks too."""
+    shots: tuple[int, ...]
+    """In the training set, at each point of the curve."""
+    scores: Float[np.ndarray, "tasks points agents"]
+    """On examples that are not in the training set."""
+    target: AbstractSupervisedFamily
+    """The family itself,"""
+    params: Params
+    """and its tasks, `[tasks, …]`."""
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks were met."""
+        return self.scores.shape[0]
+
+    @property
+    def agents(self) -> int:
+        """How many agents met them, one of each training seed."""
+        return self.scores.shape[2]
+
+    @property
+    def score(self) -> float:
+        """The mean score after all shots, turned so that higher is better."""
+        last = float(self.scores[:, -1].mean())
+        return -last if self.lower_is_better else last
+
+    @cached_property
+    def points(self) -> list[dict[str, float]]:
+        """For each number of `shots`: the `mean` score, and `low` and `high`, its 95% bootstrap
+        interval over tasks, given these agents."""
+        points = []
+        for index, shots in enumerate(self.shots):
+            scores = self.scores[:, index]
+            low, high = bootstrap_interval(scores, statistic=mean)
+            points.append(
+                {
+                    "shots": shots,
+                    "mean": float(scores.mean()),
+                    "low": float(low),
+                    "high": float(high),
+                }
+            )
+        return points
+
+    @property
+    def over_seeds(self) -> list[dict[str, Any]]:
+        """For each point, the `means` of the agents, and with at least two of them the `low` and
+        `high` of the 95% t interval of their mean: what another training would give."""
+        points = []
+        for means in self.scores.mean(0):
+            low, high = t_interval(means)[1:] if self.agents > 1 else (None, None)
+            points.append({"means": means.tolist(), "low": low, "high": high})
+        return points
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it; `per_task` is the mean score `[tasks][points]`."""
+        names = (
+            *("family", "identity", "method", "split", "tasks", "seed", "gradient_steps"),
+            *("score_name", "lower_is_better", "train_is_test", "points", "over_seeds"),
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            "per_task": self.scores.mean(2).tolist(),
+        }
+
+    @classmethod
+    def together(cls, parts: "list[FewShotEvaluation]") -> "FewShotEvaluation":
+        """The evaluations of several agents on the same tasks as one."""
+        scores = np.concatenate([part.scores for part in parts], axis=2)
+        return dataclasses.replace(parts[0], scores=scores)
+
+
+def evaluate_few_shot(
+    agent: FewShotAgent,
+    *,
+    split: str = "test",
+    tasks: int = 100,
+    shots: int | None = None,
+    gradient_steps: int | None = None,
+    queries: int = QUERIES,
+    seed: int = 0,
+    method: str = "",
+    params: Params | None = None,
+) -> FewShotEvaluation:
+    """Let `agent` learn tasks of its problem's target from ever more of the same examples.
+
+    **Arguments:**
+
+    - `split`: `train`, `test` or `ood`.
+    - `shots`: at most; by default as many as in training. The curve begins with none.
+    - `gradient_steps`: on the examples, for a learner that takes any; by default its own number.
+    - `queries`: other examples of the same task, on which it is judged.
+    - `seed`: of tasks and examples, which are the same for every agent.
+    - `params`: the tasks, where they are not to be drawn.
+
+    Raises `UserError` for an unknown split and for numbers that do not fit.
+    """
+    family = agent.problem.target
+    if split not in SPLITS:
+        raise UserError(f"unknown split '{split}'{nearest(split, SPLITS)}")
+    shots = agent.learner.shots if shots is None else shots
+    _refuse_numbers(shots, tasks, queries, gradient_steps)
+    at = (*(n for n in POINTS if n < shots), shots)
+    params, train, test = draw_few_shot(family, split, tasks, shots, queries, seed, params)
+    scores = _scores(agent, at, gradient_steps, train, test)
+    return FewShotEvaluation(
+        family=family.name,
+        identity=family.identity,
+        method=method or agent.learner.name,
+        split=split,
+        seed=seed,
+        gradient_steps=gradient_steps,
+        score_name=family.score_name,
+        lower_is_better=family.lower_is_better,
+        train_is_test=family.finite,
+        shots=at,
+        scores=np.asarray(scores, float)[:, :, None],
+        target=family,
+        params=jax.tree.map(np.asarray, params),
+    )
+
+
+def draw_few_shot(
+    family: AbstractSupervisedFamily,
+    split: str,
+    tasks: int,
+    shots: int,
+    queries: int,
+    seed: int,
+    params: Params | None = None,
+) -> tuple[Params, Examples, Examples]:
+    """The tasks that `evaluate_few_shot` draws for this seed, `[tasks, …]`, and their training and
+    test sets."""
+    key = jax.random.fold_in(jax.random.key(seed), _EVALUATION)
+    return _draw(family, key, split, tasks, shots, queries, params)  # pyright: ignore[reportArgumentType]
 
 
 def few_shot_losses(
-    learner: AbstractSupervisedLearner,
-    family: AbstractSupervisedFamily,
-    state: State,
+    agent: FewShotAgent,
     *,
     shots: int,
     steps: Sequence[int | None] = (None,),
     split: Split = "test",
     tasks: int = 600,
-    queries: int = 100,
+    queries: int = QUERIES,
     seed: int = 0,
 ) -> Float[np.ndarray, "steps tasks"]:
-    """The loss of what `learner` makes of `shots` examples, on `queries` others of the same task.
+    """The loss of what `agent` makes of `shots` shots, on `queries` other examples of the task.
 
     **Arguments:**
 
-    - `state`: of one training seed.
     - `steps`: gradient steps on the examples, one row of the result each; `None`: the learner's
       own.
     - `seed`: of tasks and examples, which are the same for every learner and every entry of `steps`,
@@ -42,11 +206,40 @@ def few_shot_losses(
 
     Raises `UserError` for fewer than one task, shot or query.
     """
-    if min(shots, tasks, queries) < 1:
-        raise UserError("tasks, shots and queries must be at least 1")
-    key = jax.random.fold_in(jax.random.key(seed), _EVALUATION)
-    train, test = _draw(family, key, split, tasks, shots, queries)
-    return np.asarray(_losses(learner, family, state, tuple(steps), train, test))
+    if shots < 1:
+        raise UserError("shots must be at least 1")
+    _refuse_numbers(shots, tasks, queries, None)
+    _, train, test = draw_few_shot(agent.problem.target, split, tasks, shots, queries, seed)
+    return np.asarray(_losses(agent, tuple(steps), train, test))
+
+
+def _refuse_numbers(shots: int, tasks: int, queries: int, steps: int | None) -> None:
+    if min(tasks, queries) < 1:
+        raise UserError("tasks and queries must be at least 1")
+    if shots < 0:
+        raise UserError(f"shots must not be negative, not {shots}")
+    if steps is not None and steps < 0:
+        raise UserError(f"gradient steps must not be negative, not {steps}")
+
+
+def refuse_acting(who: str, **options: Any) -> None:
+    """Raise `UserError` if a supervised learner is asked for what only agents that act have."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise UserError(
+                f"{who} learned from labelled examples and does not act, so '{name}' means"
+                " nothing to it; shots and gradient_steps do"
+            )
+
+
+def refuse_examples(who: str, **options: Any) -> None:
+    """Raise `UserError` if an agent that acts is asked for what only supervised ones have."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"{who} learns by acting, not from labelled examples, so '{name}' means"
+                " nothing to it; episodes do"
+            )
 
 
 _EVALUATION = 0xE7A2
@@ -61,33 +254,52 @@ def _draw(
     tasks: int,
     shots: int,
     queries: int,
-) -> tuple[Examples, Examples]:
-    """Training and test sets of `tasks` tasks. The tasks are the same whatever their sizes."""
+    params: Params | None,
+) -> tuple[Params, Examples, Examples]:
+    """Tasks with training and test sets. The tasks are the same whatever the sets' sizes."""
     task_key, train_key, test_key = jax.random.split(key, 3)
-    params = family.tasks(task_key, split, tasks)
+    params = family.tasks(task_key, split, tasks) if params is None else params
 
     def examples(key: PRNGKeyArray, n: int) -> Examples:
         keys = jax.random.split(key, tasks)
         return jax.vmap(lambda k, p: family.data(k, p, n))(keys, params)
 
-    return examples(train_key, shots), examples(test_key, queries)
+    train = examples(train_key, shots * family.examples_per_shot)
+    return params, train, examples(test_key, queries)
 
 
 @eqx.filter_jit
 def _losses(
-    learner: AbstractSupervisedLearner,
-    family: AbstractSupervisedFamily,
-    state: State,
-    steps: tuple[int | None, ...],
-    train: Examples,
-    test: Examples,
+    agent: FewShotAgent, steps: tuple[int | None, ...], train: Examples, test: Examples
 ) -> Float[Array, "steps tasks"]:
     def one(task: tuple[Examples, Examples]) -> Float[Array, " steps"]:
         train, test = task
-        predictors = [learner.fit(family, state, train, n) for n in steps]
-        return jnp.stack([family.loss(predict(test.x), test.y) for predict in predictors])
+        predictors = [agent.fit(train, n) for n in steps]
+        loss = agent.problem.target.loss
+        return jnp.stack([loss(predict(test.x), test.y) for predict in predictors])
 
     return jax.lax.map(one, (train, test), batch_size=_BATCH).T
+
+
+@eqx.filter_jit
+def _scores(
+    agent: FewShotAgent,
+    at: tuple[int, ...],
+    steps: int | None,
+    train: Examples,
+    test: Examples,
+) -> Float[Array, "tasks points"]:
+    family = agent.problem.target
+
+    def one(task: tuple[Examples, Examples]) -> Float[Array, " points"]:
+        train, test = task
+        scores = []
+        for shots in at:
+            first = jax.tree.map(lambda x, n=shots: x[: n * family.examples_per_shot], train)
+            scores.append(family.score(agent.fit(first, steps)(test.x), test.y))
+        return jnp.stack(scores)
+
+    return jax.lax.map(one, (train, test), batch_size=_BATCH)
 
 
 _BATCH = 100

@@ -1,9 +1,8 @@
-"""Meta-learning: agents that learn, over a few episodes, what their task is; and regressors that
-learn it from a few examples."""
+"""Meta-learning: agents that learn, over a few episodes, what their task is. What learns it from a
+few examples is in `stemrl.meta.supervised`."""
 
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
-from .maml_supervised import SupervisedMaml, SupervisedMamlState
 from .rl2 import RL2, RL2State
 
 __all__ = [
@@ -14,6 +13,4 @@ __all__ = [
     "MAMLAgent",
     "MAMLState",
     "RL2State",
-    "SupervisedMaml",
-    "SupervisedMamlState",
 ]

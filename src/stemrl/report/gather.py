@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 
-from .. import registry
 from ..core import AbstractAgent, UserError
-from ..evaluate import Evaluation, draw_tasks, evaluate
+from ..evaluate import Evaluation, draw_tasks, evaluate, refuse_acting, refuse_examples
 from ..machine import versions
 from ..runs import Run
 from ..runs.files import write_whole, writing
 from ..runs.run import Which
-from ..settings import settings_of
 from ..transfer.finetune import FineTune
+from .few_shot import few_shot_page
+from .labels import described, labels
 from .page import page
 from .story import Subject, curves, shows, tell
 
@@ -40,6 +40,8 @@ def report(
     which: Which = "last",
     comparisons: Sequence[Subject] | None = None,
     title: str | None = None,
+    shots: int | None = None,
+    gradient_steps: int | None = None,
 ) -> Path:
     """Evaluate the runs on the same tasks and write what came out as one HTML page.
 
@@ -54,9 +56,32 @@ def report(
     - `comparisons`: what to set beside the runs; by default PPO from scratch on the same number
       of episodes.
     - `title`: by default method and family.
+    - `shots`, `gradient_steps`: of supervised runs, see `stemrl.evaluate.evaluate_few_shot`.
 
     Returns the file's path. Raises `UserError` for runs that cannot be compared.
     """
+    if not runs:
+        raise UserError("a report needs at least one run")
+    first = runs[0].path
+    of_package = PACKAGE in first.resolve().parents
+    default = Path(f"{first.name}.html") if of_package else first / "report.html"
+    path = default if out is None else Path(out)
+    if runs[0].supervised:
+        refuse_acting(str(runs[0].path), episodes=episodes, most_likely=most_likely)
+        return _write(
+            path,
+            few_shot_page(
+                runs,
+                split=split,
+                tasks=tasks,
+                shots=shots,
+                gradient_steps=gradient_steps,
+                seed=seed,
+                which=which,
+                title=title,
+            ),
+        )
+    refuse_examples(str(runs[0].path), shots=shots, gradient_steps=gradient_steps)
     story, shown = gather(
         runs,
         split=split,
@@ -68,17 +93,18 @@ def report(
         comparisons=comparisons,
         title=title,
     )
-    first = runs[0].path
-    of_package = PACKAGE in first.resolve().parents
-    default = Path(f"{first.name}.html") if of_package else first / "report.html"
-    return write(default if out is None else Path(out), story, shown)
+    return write(path, story, shown)
 
 
 def write(path: Path, story: dict[str, Any], shown: list[dict[str, Any]]) -> Path:
     """The page of a story, at `path`, whole or not at all."""
+    return _write(path, page(story, shown))
+
+
+def _write(path: Path, text: str) -> Path:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page(story, shown).encode())
+    write_whole(path, text.encode())
     return path
 
 
@@ -157,36 +183,3 @@ def subject(run: Run, evaluation: Evaluation, label: str | None = None, note: st
         described(run, values),
         note,
     )
-
-
-def described(run: Run, values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The run's hyper-parameters with their defaults and meanings."""
-    learner = run.learner
-    defaults = {
-        f.name: f.default
-        for f in dataclasses.fields(learner)
-        if f.default is not dataclasses.MISSING
-    }
-    entry = registry.find("methods", run.config.method)
-    meanings = {setting.name: setting.documentation for setting in settings_of(entry.path)}
-    return [
-        {
-            "name": name,
-            "value": value,
-            "default": _plain(defaults.get(name)),
-            "meaning": meanings.get(name, ""),
-        }
-        for name, value in values.items()
-    ]
-
-
-def labels(runs: Sequence[Run]) -> list[str]:
-    """Each run's method; with its folder where two runs share a method."""
-    methods = [run.config.method for run in runs]
-    if len(set(methods)) == len(methods):
-        return methods
-    return [f"{run.config.method} ({run.path.name})" for run in runs]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -22,11 +22,14 @@ def page(story: dict[str, Any], shows: list[dict[str, Any]]) -> str:
         _points_table(story),
         _task_table(story),
         _how(story),
-        _configuration(story),
-        f"<footer>Written by stemrl {escape(story['versions'].get('stemrl', ''))} on"
-        f" {escape(story['created'])}. The numbers behind every figure are in this file, in the"
-        ' element <code>&lt;script type="application/json" id="data"&gt;</code>.</footer>',
+        configuration(story),
+        footer(story),
     ]
+    return document(story, parts, shows)
+
+
+def document(story: dict[str, Any], parts: list[str], shows: list[dict[str, Any]]) -> str:
+    """A whole page of these parts, with the numbers behind it in the element `data`."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -34,6 +37,15 @@ def page(story: dict[str, Any], shows: list[dict[str, Any]]) -> str:
         f"</head>\n<body>\n<main>\n{''.join(parts)}\n</main>\n"
         f"{_embedded('data', story)}\n{_embedded('scenes', shows)}\n"
         f"<script>{_asset('player.js')}</script>\n</body>\n</html>\n"
+    )
+
+
+def footer(story: dict[str, Any]) -> str:
+    """Who wrote it, when, and where the numbers are."""
+    return (
+        f"<footer>Written by stemrl {escape(story['versions'].get('stemrl', ''))} on"
+        f" {escape(story['created'])}. The numbers behind every figure are in this file, in the"
+        ' element <code>&lt;script type="application/json" id="data"&gt;</code>.</footer>'
     )
 
 
@@ -176,7 +188,7 @@ def _adaptation_series(story: dict[str, Any]) -> list[Series]:
 
 
 def _adaptation(story: dict[str, Any]) -> str:
-    return _figure(
+    return figure(
         "Return while adapting",
         legend(_adaptation_series(story)) + adaptation_chart(story)[0],
         "Interquartile mean of the return over tasks and episodes, with its 95% stratified"
@@ -209,7 +221,7 @@ def _learning(story: dict[str, Any]) -> str:
         f"{one.label} from {number(one.y[0])} to {number(one.y[-1])}" for one in series
     )
     several = any(one.low for one in series)
-    return _figure(
+    return figure(
         "Learning",
         legend(series)
         + chart(series, "Environment steps", "Return", f"Return while learning. {ends}."),
@@ -240,7 +252,7 @@ def _by_parameter(story: dict[str, Any]) -> str:
     body = legend(series) + chart(
         series, name.capitalize(), "Return", f"Return of each task by its {name}."
     )
-    return _figure(
+    return figure(
         f"Return by {name}", body, "Each mark is one task: the mean return of its episodes."
     )
 
@@ -325,7 +337,8 @@ def _how(story: dict[str, Any]) -> str:
     return f'<section><h2>How this was measured</h2><dl class="facts">{items}</dl></section>'
 
 
-def _configuration(story: dict[str, Any]) -> str:
+def configuration(story: dict[str, Any]) -> str:
+    """The settings of every subject, folded."""
     sections = []
     for subject in story["subjects"]:
         if not subject["config"] and not subject["settings"]:
@@ -359,7 +372,8 @@ def _configuration(story: dict[str, Any]) -> str:
     )
 
 
-def _figure(title: str, body: str, caption: str) -> str:
+def figure(title: str, body: str, caption: str) -> str:
+    """A section with a picture and what it shows."""
     return (
         f"<section><h2>{escape(title)}</h2><figure>{body}"
         f"<figcaption>{escape(caption)}</figcaption></figure></section>"

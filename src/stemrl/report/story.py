@@ -76,7 +76,7 @@ def curves(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     wanted = (
         [("return/after", "After adaptation"), ("return/before", "Before adaptation")]
         if adapts
-        else [("return", "Training tasks")]
+        else [("return", "Training tasks"), ("loss", "Loss on training tasks")]
     )
     found = [_curve(updates, name, label, False) for name, label in wanted]
     found.append(_curve(held_out, "score", "Held-out tasks, after adaptation", True))

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..core import AbstractFamily, AbstractLearner, BudgetUnit, Logged, Problem, Reveal
+from ..core import (
+    AbstractFamily,
+    AbstractLearner,
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    BudgetUnit,
+    Logged,
+    Problem,
+    Reveal,
+    SupervisedProblem,
+)
 from ..errors import CannotResume, UserError, nearest
 from ..machine import versions
 from ..naming import located, named_settings
@@ -74,7 +84,8 @@ class RunConfig:
     devices: int = 1
     """How many devices share the run's tasks. The numbers are those of one, up to rounding."""
     steps: int = 5_000_000
-    """Environment steps to train for, in whole updates, per seed."""
+    """Environment steps to train for (or what else the method counts: labelled examples where it is
+    supervised), in whole updates, per seed."""
     evaluate_every: int = 500_000
     """Environment steps between two evaluations on held-out tasks; 0: never."""
     evaluate_tasks: int = 20
@@ -113,15 +124,16 @@ class RunConfig:
         if self.seed + self.seeds > 2**31:
             raise UserError(f"seed must be below 2**31, not {self.seed}")
 
-    def learner(self) -> AbstractLearner:
-        """The method with its settings."""
+    def learner(self) -> Any:
+        """The method with its settings: an `AbstractLearner` or `AbstractSupervisedLearner`."""
         learner = _build("methods", self.method, self.settings)
-        if not isinstance(learner, AbstractLearner):
+        if not isinstance(learner, AbstractLearner | AbstractSupervisedLearner):
             raise UserError(f"'{self.method}' is a {type(learner).__name__}, not a method")
         return learner
 
-    def problem(self) -> Problem:
-        """The family, the target if there is one, and who may see the parameters."""
+    def problem(self) -> Any:
+        """The family, the target if there is one, and who may see the parameters: a `Problem`, or a
+        `SupervisedProblem` of supervised families."""
         target = source = self._family("family", self.family, self.family_settings)
         if self.target is not None:
             target = self._family("target", self.target, self.target_settings)
@@ -129,6 +141,8 @@ class RunConfig:
             raise UserError("target_settings need a target; name the target family")
         elif self.budget and self.target_data is None:
             raise UserError("a budget is of steps in a target; name the target family")
+        if any(isinstance(f, AbstractSupervisedFamily) for f in (source, target)):
+            return self._supervised(source, target)
         logged = None
         if self.target_data is not None:
             spaces = source.observation_space, source.action_space
@@ -136,10 +150,37 @@ class RunConfig:
             logged = logged.first(self.budget or logged.rows)
         return Problem(source, target, self.budget, self.reveal, self.budget_unit, logged)
 
+    def _supervised(self, source: Any, target: Any) -> SupervisedProblem:
+        for family in (source, target):
+            if not isinstance(family, AbstractSupervisedFamily):
+                raise UserError(
+                    f"source '{source.name}' and target '{target.name}' differ: one of them is an"
+                    " environment, the other a supervised family"
+                )
+        if self.budget or self.reveal != "nothing" or self.target_data is not None:
+            raise UserError(
+                f"'{source.name}' is a supervised family: budget, reveal and target_data are of"
+                " environments"
+            )
+        return SupervisedProblem(source, target)
+
+    def refuse_mismatch(self) -> None:
+        """Raise `UserError` if a method that acts is to learn from a supervised family, or one that
+        is told labels from an environment."""
+        supervised = isinstance(self.problem(), SupervisedProblem)
+        if supervised != isinstance(self.learner(), AbstractSupervisedLearner):
+            wants, has = ("a supervised family", "an environment")
+            if supervised:
+                wants, has = has, wants
+            raise UserError(
+                f"'{self.method}' learns from {wants}, and '{self.family}' is {has};"
+                " 'stemrl list' shows what there is of both kinds"
+            )
+
     @staticmethod
-    def _family(what: str, name: str, settings: dict[str, Any]) -> AbstractFamily:
+    def _family(what: str, name: str, settings: dict[str, Any]) -> Any:
         family = _build("families", name, settings)
-        if not isinstance(family, AbstractFamily):
+        if not isinstance(family, AbstractFamily | AbstractSupervisedFamily):
             raise UserError(f"the {what} '{name}' is a {type(family).__name__}, not a family")
         return family
 

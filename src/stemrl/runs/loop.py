@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import State
+from ..core import FewShotAgent, State
 from ..errors import SimulatorError, UserError, simulating
-from ..evaluate import evaluate
+from ..evaluate import evaluate, evaluate_few_shot
 from ..rl import devices
 from . import checkpoint, hosts, programs
 from .config import RunConfig
@@ -59,6 +59,7 @@ class Interrupted(KeyboardInterrupt):
 
 def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
     """How many whole updates `config` asks for; refuses what cannot be done."""
+    config.refuse_mismatch()
     if config.seeds > 1 and {problem.source.stepping, problem.target.stepping} != {"jax"}:
         raise UserError(
             f"several seeds at once need a family in pure JAX, and '{config.family}' is not;"
@@ -138,6 +139,7 @@ class Training:
             units_per_update(self.learner, self.problem),
             config.evaluate_every,
             config.keep_every,
+            self.learner.updates_per_row,
         )
         together = config.devices > 1 or jax.process_count() > 1
         self.mesh = devices.mesh_of(config.devices) if together else None
@@ -260,17 +262,7 @@ class Training:
         results, seconds, began = [], [], time.monotonic()
         for index in range(self.config.seeds):
             state = devices.here(one_seed(self.now.state, self.config, index), self.mesh)
-            result = evaluate(
-                self.learner.agent(self.problem, state),
-                self.problem,
-                split="test",
-                tasks=self.config.evaluate_tasks,
-                episodes=self.config.evaluate_episodes,
-                seed=_evaluation_seed(self.config.seed + index),
-                method=self.config.method,
-            )
-            points = result.points
-            results.append({"score": points[-1]["mean"], "points": points})
+            results.append(self._evaluated(state, _evaluation_seed(self.config.seed + index)))
             seconds.append(time.monotonic() - began)
         self.recorder.evaluation(self.update, results, seconds)
         score = sum(result["score"] for result in results) / len(results)
@@ -278,6 +270,24 @@ class Training:
         self.recorder.display.say(
             f"{self.steps} {self.learner.unit}: {score:.4g} on held-out tasks"
         )
+
+    def _evaluated(self, state: State, seed: int) -> dict[str, Any]:
+        """What one seed's agent makes of held-out tasks: `score`, higher is better, and `points`."""
+        agent = self.learner.agent(self.problem, state)
+        tasks, method = self.config.evaluate_tasks, self.config.method
+        if isinstance(agent, FewShotAgent):
+            few = evaluate_few_shot(agent, tasks=tasks, seed=seed, method=method)
+            return {"score": few.score, "points": few.points}
+        result = evaluate(
+            agent,
+            self.problem,
+            split="test",
+            tasks=tasks,
+            episodes=self.config.evaluate_episodes,
+            seed=seed,
+            method=method,
+        )
+        return {"score": result.points[-1]["mean"], "points": result.points}
 
     def _save(self) -> None:
         """A checkpoint of the state as it is, unless there is one that knows as much."""

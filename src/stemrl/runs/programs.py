@@ -35,7 +35,7 @@ _TRAINING = 0x57E6
 
 class Learns(Protocol):
     """All that `begin` and `advance` ask of a learner: an `AbstractLearner` has it with a `Problem`,
-    an `AbstractSupervisedLearner` with its family."""
+    an `AbstractSupervisedLearner` with a `SupervisedProblem`."""
 
     def init(self, problem: Any, key: PRNGKeyArray, /) -> State: ...
     def update(self, problem: Any, state: Any, /) -> tuple[State, dict[str, Array]]: ...

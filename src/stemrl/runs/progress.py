@@ -57,12 +57,12 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.update(self._task, description=what)
 
-    def advance(self, done: int, rate: float | None, mean_return: float | None) -> None:
-        """After a chunk: steps done, environment steps a second (`None` if it was compiled as
-        well), mean return."""
+    def advance(self, done: int, rate: float | None, watched: tuple[str, float] | None) -> None:
+        """After a chunk: steps done, steps a second (`None` if it was compiled as well), and a
+        number to watch with its name."""
         numbers = [] if rate is None else [f"{_short(rate)} {self._unit}/s"]
-        if mean_return is not None:
-            numbers.append(f"return {mean_return:.4g}")
+        if watched is not None:
+            numbers.append(f"{watched[0]} {watched[1]:.4g}")
         if self._bar is not None:
             shown = " · ".join(numbers)
             self._bar.update(self._task, completed=done, description="training", numbers=shown)

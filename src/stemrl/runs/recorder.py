@@ -72,10 +72,9 @@ class Recorder:
         update += len(chunk)
         self._warn_of_divergence(update, chunk)
         rate = self.config.seeds * self.schedule.steps_per_update / each if speed else None
-        mean = np.mean(chunk[-1]["return"]) if "return" in chunk[-1] else None
-        self.display.advance(
-            self.schedule.steps(update), rate, None if mean is None else float(mean)
-        )
+        watched = next((name for name in ("return", "loss") if name in chunk[-1]), None)
+        value = None if watched is None else (watched, float(np.mean(chunk[-1][watched])))
+        self.display.advance(self.schedule.steps(update), rate, value)
 
     def evaluation(
         self, update: int, results: Sequence[dict[str, Any]], seconds: Sequence[float]

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from ..core import AbstractAgent, AbstractLearner, Problem, State
+from ..core import State, SupervisedProblem
 from ..errors import UserError
 from . import checkpoint
 from .config import RunConfig
@@ -50,14 +50,19 @@ class Run:
         return cls(path, RunConfig.load(path / CONFIG))
 
     @functools.cached_property
-    def learner(self) -> AbstractLearner:
-        """The method with the run's settings."""
+    def learner(self) -> Any:
+        """The method (an `AbstractLearner` or `AbstractSupervisedLearner`) with the run's settings."""
         return self.config.learner()
 
     @functools.cached_property
-    def problem(self) -> Problem:
-        """What it was trained on."""
+    def problem(self) -> Any:
+        """What it was trained on: a `Problem` or `SupervisedProblem`."""
         return self.config.problem()
+
+    @property
+    def supervised(self) -> bool:
+        """Whether it learned from labelled examples, and not by acting."""
+        return isinstance(self.problem, SupervisedProblem)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`. Of kind `update`: `update`, `steps`, `seed` and the
@@ -73,8 +78,9 @@ class Run:
         exported run has none."""
         return self.restore(which)[0]
 
-    def agent(self, which: Which = "last", seed: int = 0) -> AbstractAgent:
-        """What was learned, ready for a new task. `seed` counts the run's seeds from 0."""
+    def agent(self, which: Which = "last", seed: int = 0) -> Any:
+        """What was learned, ready for a new task: an `AbstractAgent`, or of a supervised run a
+        `FewShotAgent`. `seed` counts the run's seeds from 0."""
         if not 0 <= seed < self.config.seeds:
             raise UserError(
                 f"{self.path} has {self.config.seeds} seed(s), counted from 0; there is no {seed}"
@@ -170,6 +176,7 @@ class Run:
             "seeds": self.config.seeds,
             "updates": updates[-1]["update"] if updates else 0,
             "steps": updates[-1]["steps"] if updates else 0,
+            "unit": self.learner.unit,
             "seconds": updates[-1].get("wall/seconds") if updates else 0.0,
             "return": sum(returns) / len(returns) if returns else None,
             "score": scores[-1] if scores else None,

@@ -19,6 +19,7 @@ class Sinusoid(AbstractSupervisedFamily):
     name: ClassVar[str] = "sinusoid"
     inputs: ClassVar[int] = 1
     outputs: ClassVar[int] = 1
+    score_name: ClassVar[str] = "mean squared error"
 
     min_amplitude: float = eqx.field(static=True, default=0.1)
     """Smallest amplitude."""

@@ -25,19 +25,21 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import (
+from ...core import (
     AbstractSupervisedFamily,
     AbstractSupervisedLearner,
     Examples,
+    SupervisedProblem,
     UserError,
+    draw_sets,
 )
-from ..networks import MLP, Activation
-from ..rl.fitting import annealed, descend
+from ...networks import MLP, Activation
+from ...rl.fitting import annealed, descend
 
 Rates = Literal["fixed", "tensor", "element"]
 
 
-class SupervisedMamlState(eqx.Module):
+class SupervisedMAMLState(eqx.Module):
     """Everything that supervised MAML knows."""
 
     initialization: "Initialization"
@@ -54,7 +56,7 @@ class Initialization(eqx.Module):
     """In the structure of `network`, a scalar for each tensor or its whole shape."""
 
 
-class SupervisedMaml(AbstractSupervisedLearner):
+class SupervisedMAML(AbstractSupervisedLearner):
     """MAML for supervised tasks; with `inner_steps` 0, pretraining on all tasks pooled."""
 
     name: ClassVar[str] = "maml-supervised"
@@ -62,7 +64,7 @@ class SupervisedMaml(AbstractSupervisedLearner):
     meta_batch_size: int = eqx.field(static=True, default=25)
     """Tasks per update."""
     shots: int = eqx.field(static=True, default=10)
-    """Examples in the training set of a task."""
+    """Shots in the training set of a task: examples, or examples of each class."""
     queries: int = eqx.field(static=True, default=10)
     """Examples in its test set, while learning."""
     inner_steps: int = eqx.field(static=True, default=1)
@@ -93,7 +95,8 @@ class SupervisedMaml(AbstractSupervisedLearner):
                 f"inner_rates must be fixed, tensor or element, not {self.inner_rates!r}"
             )
 
-    def init(self, family: AbstractSupervisedFamily, key: PRNGKeyArray) -> SupervisedMamlState:
+    def init(self, problem: SupervisedProblem, key: PRNGKeyArray) -> SupervisedMAMLState:
+        family = problem.source
         network_key, key = jax.random.split(key)
         network = MLP(family.inputs, family.outputs, self.hidden, self.activation, key=network_key)
         rates = None
@@ -106,13 +109,14 @@ class SupervisedMaml(AbstractSupervisedLearner):
             )
         initialization = Initialization(network, rates)
         adam = optax.scale_by_adam().init(initialization)  # pyright: ignore[reportArgumentType]
-        return SupervisedMamlState(initialization, adam, jnp.zeros((), jnp.int32), key)
+        return SupervisedMAMLState(initialization, adam, jnp.zeros((), jnp.int32), key)
 
     def update(
-        self, family: AbstractSupervisedFamily, state: SupervisedMamlState
-    ) -> tuple[SupervisedMamlState, dict[str, Array]]:
+        self, problem: SupervisedProblem, state: SupervisedMAMLState
+    ) -> tuple[SupervisedMAMLState, dict[str, Array]]:
+        family = problem.source
         key, draw_key = jax.random.split(state.key)
-        train, test = self.draw(family, draw_key)
+        train, test = draw_sets(family, draw_key, self.meta_batch_size, self.shots, self.queries)
         (_, metrics), gradient = jax.value_and_grad(self.objective, argnums=1, has_aux=True)(
             family, state.initialization, train, test
         )
@@ -123,22 +127,11 @@ class SupervisedMaml(AbstractSupervisedLearner):
             state.initialization,
             annealed(self.learning_rate, self.decay_updates, state.updates),
         )
-        return SupervisedMamlState(initialization, adam, state.updates + 1, key), metrics
+        return SupervisedMAMLState(initialization, adam, state.updates + 1, key), metrics
 
-    def draw(
-        self, family: AbstractSupervisedFamily, key: PRNGKeyArray
-    ) -> tuple[Examples, Examples]:
-        """Training and test sets of `meta_batch_size` training tasks, `[tasks, shots, …]` and
-        `[tasks, queries, …]`."""
-        task_key, data_key = jax.random.split(key)
-        params = family.tasks(task_key, "train", self.meta_batch_size)
-        keys = jax.random.split(data_key, self.meta_batch_size)
-        n = self.shots + self.queries
-        examples = jax.vmap(lambda k, p: family.data(k, p, n))(keys, params)
-        return (
-            jax.tree.map(lambda x: x[:, : self.shots], examples),
-            jax.tree.map(lambda x: x[:, self.shots :], examples),
-        )
+    def steps_per_update(self, problem: SupervisedProblem) -> int:
+        shots = self.shots * problem.source.examples_per_shot
+        return self.meta_batch_size * (shots + self.queries)
 
     def objective(
         self,
@@ -155,7 +148,7 @@ class SupervisedMaml(AbstractSupervisedLearner):
             return before, family.loss(network(test.x), test.y)
 
         before, after = (jnp.mean(losses) for losses in jax.vmap(one)(train, test))
-        metrics = {"loss/before": before, "loss/after": after}
+        metrics = {"loss": after, "loss/before": before}
         if initialization.rates is not None:
             rates = [jnp.mean(rate) for rate in jax.tree.leaves(initialization.rates)]
             metrics["inner_rate"] = jnp.mean(jnp.stack(rates))
@@ -187,13 +180,18 @@ class SupervisedMaml(AbstractSupervisedLearner):
         unroll = steps if steps <= 5 else 1
         return lax.scan(step, initialization.network, None, steps, unroll=max(unroll, 1))[0]
 
+    def learned(self, state: SupervisedMAMLState) -> Initialization:
+        return state.initialization
+
     def fit(
         self,
-        family: AbstractSupervisedFamily,
-        state: SupervisedMamlState,
+        problem: SupervisedProblem,
+        learned: Initialization,
         train: Examples,
         steps: int | None = None,
     ) -> MLP:
+        if len(train.x) == 0:
+            steps = 0  # the mean over no example has no gradient
         return self.adapt(
-            family, state.initialization, train, self.inner_steps if steps is None else steps
+            problem.target, learned, train, self.inner_steps if steps is None else steps
         )
