@@ -177,7 +177,10 @@ def test_what_blows_up_says_so(tmp_path):
     [
         ("train rl2 sinusoid", "'rl2' learns from an environment, and 'sinusoid' is a supervised"),
         ("train maml-supervised bandit", "learns from a supervised family, and 'bandit' is an env"),
-        ("train maml-supervised sinusoid --reveal context", "budget, reveal and target_data are of"),
+        (
+            "train maml-supervised sinusoid --reveal context",
+            "budget, reveal and target_data are of",
+        ),
         ("train maml-supervised sinusoid --target bandit", "one of them is an environment"),
         ("evaluate RUN --episodes 3", "does not act, so 'episodes' means nothing"),
         ("evaluate RUN --most-likely", "does not act, so 'most_likely' means nothing"),
