@@ -35,7 +35,9 @@ from .runs import Run, RunConfig
 from .runs.run import Which
 
 Learner = AbstractLearner | AbstractSupervisedLearner
+"""Whatever can be trained."""
 Family = AbstractFamily | AbstractSupervisedFamily
+"""Whatever it can be trained on."""
 
 
 def make_family(name: str, **settings: Any) -> Any:
