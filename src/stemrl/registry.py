@@ -174,6 +174,10 @@ FAMILIES: dict[str, Entry] = {
     "humanoid-dir": Entry(
         "stemrl.physics.locomotion:HumanoidDir", "A humanoid in an unknown heading"
     ),
+    "reacher-goal": Entry(
+        "stemrl.physics.reacher:ReacherGoal",
+        "An arm whose tip has to reach a place it is told (Gymnasium's Reacher-v5)",
+    ),
     "hopper-params": Entry(
         "stemrl.physics.randomized:HopperParams",
         "PEARL's hopper with masses, inertias, damping and friction of its own",

@@ -33,6 +33,7 @@ from .mujoco_env import (
 )
 from .parameters import KINDS, ModelParameters
 from .randomized import AbstractParamsFamily, HopperParams, HumanoidParams, WalkerParams
+from .reacher import REACHER, ReacherEnv, ReacherGoal
 
 __all__ = [
     "ANT",
@@ -41,6 +42,7 @@ __all__ = [
     "HOPPER",
     "HUMANOID",
     "KINDS",
+    "REACHER",
     "WALKER_2D",
     "AbstractMjcfFamily",
     "AbstractMujocoFamily",
@@ -67,6 +69,8 @@ __all__ = [
     "Motion",
     "MujocoEnv",
     "Objective",
+    "ReacherEnv",
+    "ReacherGoal",
     "Robot",
     "Skeleton",
     "Walker2dEnv",
