@@ -41,6 +41,10 @@ METHODS: dict[str, Entry] = {
         "stemrl.meta.maml:MAML",
         "Learn the parameters from which a few policy-gradient steps adapt best",
     ),
+    "maesn": Entry(
+        "stemrl.meta.maesn:MAESN",
+        "MAML with a latent of each task, drawn once an episode: structured exploration",
+    ),
     "rl2": Entry(
         "stemrl.meta.rl2:RL2", "RL²: a recurrent policy over the history of a whole trial"
     ),
@@ -142,6 +146,10 @@ FAMILIES: dict[str, Entry] = {
     ),
     "point-sparse": Entry(
         "stemrl.tasks.point:PointSparse", "PEARL's point: a goal on a half-circle, sparse reward"
+    ),
+    "point-semicircle": Entry(
+        "stemrl.tasks.point:PointSemicircle",
+        "MAESN's point: a goal on a half-circle of radius 2, dense or sparse reward",
     ),
     "bit-flip": Entry(
         "stemrl.tasks.bit_flip:BitFlip", "HER's bits: flip them until they spell a goal one sees"

@@ -1,15 +1,19 @@
 """Meta-learning: agents that learn, over a few episodes, what their task is. What learns it from a
 few examples is in `stemrl.meta.supervised`."""
 
+from .maesn import MAESN, MAESNAgent, MAESNState
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
 from .rl2 import RL2, RL2State
 
 __all__ = [
+    "MAESN",
     "MAML",
     "RL2",
     "FastWeights",
     "Initialization",
+    "MAESNAgent",
+    "MAESNState",
     "MAMLAgent",
     "MAMLState",
     "RL2State",

@@ -81,26 +81,28 @@ def surrogate_return(
     policy: Policy, context: Context, batch: Batch, surrogate: Surrogate, episodes_per_round: int
 ) -> Float[Array, ""]:
     """J(θ; round); `episodes_per_round` is the number of episodes in the batch."""
-    return surrogate_of(log_ratios(policy, context, batch), batch, surrogate, episodes_per_round)
+    log_ratio = log_ratios(policy, context, batch)
+    return surrogate_of(log_ratio, batch.weight * batch.advantage, surrogate, episodes_per_round)
 
 
 def surrogate_of(
     log_ratio: Float[Array, " steps"],
-    batch: Batch,
+    gain: Float[Array, " steps"],
     surrogate: Surrogate,
     episodes_per_round: int,
 ) -> Float[Array, ""]:
-    """J of a round by the log ratio of each of its steps, 0 on padding."""
+    """J of a round by the log ratio of each of its steps, 0 on padding, and each one's weighted
+    advantage, `gain`."""
     if surrogate == "log_likelihood":
         # Up to a constant, log π_old, which moves no gradient.
-        gain = log_ratio
+        moved = log_ratio
     elif surrogate == "likelihood_ratio":
-        gain = jnp.exp(log_ratio)
+        moved = jnp.exp(log_ratio)
     else:
         per_step = log_ratio.reshape(episodes_per_round, -1)
         upto = jnp.cumsum(per_step, axis=1)
-        gain = (jnp.exp(upto) - jnp.exp(upto - per_step)).reshape(-1)
-    return jnp.sum(batch.weight * gain * batch.advantage)
+        moved = (jnp.exp(upto) - jnp.exp(upto - per_step)).reshape(-1)
+    return jnp.sum(moved * gain)
 
 
 class MAMLAgent(AbstractAgent):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..core import AbstractFamily, Box, Params, Split
+from ..core import AbstractFamily, Box, Params, Split, UserError
 
 
 class PointState(eqx.Module):
@@ -122,6 +122,45 @@ class PointSparse(AbstractFamily):
         if split == "ood":
             angle = -angle
         return {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
+
+    def context(self, params: Params) -> Array:
+        """The goal, `[2]`."""
+        return params["goal"]
+
+
+class PointSemicircle(AbstractFamily):
+    """MAESN's point (1802.07245, §5.1): a goal on the half-circle of radius 2 that the point is not
+    told. In training the reward is dense, −distance; at test nothing is paid further than `radius`
+    from the goal (set `dense` to choose)."""
+
+    name: ClassVar[str] = "point-semicircle"
+
+    dense: bool = eqx.field(static=True, default=False)
+    """Whether the reward is −distance, or 1 − distance within `radius` and 0 elsewhere."""
+    distance: float = eqx.field(static=True, default=2.0)
+    """From the start to every goal (length units)."""
+    radius: float = eqx.field(static=True, default=0.8)
+    """Of the goal, where the reward is sparse (length units)."""
+    horizon: int = eqx.field(static=True, default=50)
+    """Steps an episode."""
+
+    def __check_init__(self):
+        if not 0 < self.radius < self.distance:
+            raise UserError(
+                f"point-semicircle: radius must be between 0 and distance {self.distance:g},"
+                f" not {self.radius:g}, or every start would be a goal"
+            )
+
+    @property
+    def env(self) -> PointEnv:
+        return PointEnv(step_size=0.1, radius=None if self.dense else self.radius)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Angles uniform in [0, π]; `ood`: the other half of the circle."""
+        angle = jax.random.uniform(key, (), minval=0.0, maxval=math.pi)
+        if split == "ood":
+            angle = -angle
+        return {"goal": self.distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
 
     def context(self, params: Params) -> Array:
         """The goal, `[2]`."""

@@ -1,0 +1,449 @@
+"""MAESN: model-agnostic exploration with structured noise (Gupta et al. 2018, 1802.07245).
+
+The problem: MAML's policy explores by noise of each action alone, and where rewards are sparse that
+reaches nothing, so there is no gradient to adapt by. The idea: noise that lasts an episode. A latent
+z ~ N(μ, σ²) is drawn when an episode begins and given to the policy, π_θ(a | s, z), so that one
+episode goes one way and the next another. Every training task i has its own μᵢ, σᵢ (variational
+parameters, learned with θ), and adaptation moves latent and policy by a gradient step with learned
+step sizes α (eq. 3 and 4),
+
+    μᵢ' = μᵢ + α_μ ∘ ∇_μᵢ J,   σᵢ' = σᵢ + α_σ ∘ ∇_σᵢ J,   θᵢ' = θ + α_θ ∘ ∇_θ J,
+
+where z = μ + σ ε carries the gradient. Meta-training ascends the return after adaptation, while the
+latents before it are kept near the prior (eq. 5),
+
+    max over θ, α, μ₁, σ₁, …, μ_N, σ_N:  mean_i  E[R_i(θᵢ', μᵢ', σᵢ')] − w KL(N(μᵢ, σᵢ²) ‖ N(0, I)),
+
+so that at test, where a new task starts from the prior N(0, I), z explores among what training tasks
+wanted. Meta-train on dense rewards (they are needed here), adapt on sparse ones.
+"""
+
+import functools
+import operator
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import (
+    AbstractAgent,
+    AbstractLearner,
+    Action,
+    Context,
+    Info,
+    Obs,
+    Params,
+    Problem,
+    Space,
+    Transition,
+    UserError,
+)
+from ..networks import Activation
+from ..rl.baseline import episode_advantages
+from ..rl.devices import ALL, share
+from ..rl.fitting import optimizer, require_positive
+from ..rl.play import Trials, play, strong
+from ..rl.policy import Policy, context_size, flatten, is_image
+from .maml_agent import Batch, Surrogate, surrogate_of
+from .outer import Distribution, clipped_steps, importance_weighted, thin, trust_region_step
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian of a latent, every leaf `[…, latent]`."""
+
+    mean: Float[Array, "... latent"]
+    log_std: Float[Array, "... latent"]
+
+    @classmethod
+    def standard(cls, *shape: int) -> "Gaussian":
+        """N(0, I)."""
+        return cls(jnp.zeros(shape), jnp.zeros(shape))
+
+    def at(self, noise: Float[Array, "... latent"]) -> Float[Array, "... latent"]:
+        """μ + σ ε."""
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def kl_to_standard(self) -> Float[Array, "..."]:
+        """KL(N(μ, σ²) ‖ N(0, I)) in nats."""
+        variance = jnp.exp(2.0 * self.log_std)
+        return 0.5 * jnp.sum(variance + self.mean**2 - 1.0 - 2.0 * self.log_std, axis=-1)
+
+
+class Adaptable(NamedTuple):
+    """What an inner step moves; or, in the same structure, the step sizes."""
+
+    policy: Policy
+    latent: Gaussian
+
+
+class MetaParameters(eqx.Module):
+    """All that is meta-learned."""
+
+    policy: Policy
+    latents: Gaussian
+    """μᵢ and log σᵢ of the training tasks, `[tasks, latent]`."""
+    rates: Adaptable
+    """α: a scalar for each tensor of the policy, `[latent]` for μ and for log σ."""
+
+
+class Memory(NamedTuple):
+    """What an agent has become on a task."""
+
+    adapted: Adaptable
+    context: Context
+
+
+class MAESNAgent(AbstractAgent):
+    """Draws a latent an episode; each adaptation is one gradient step on latent and policy.
+
+    A new task starts from the prior. Where `latents` is given, which is in meta-training, the context
+    is `(index, context)`, and the task starts from the latent of that training task.
+    """
+
+    policy: Policy
+    rates: Adaptable
+    latents: Gaussian | None
+    discount: Float[Array, ""]
+    gae_lambda: Float[Array, ""]
+    space: Space = eqx.field(static=True)
+    """The observation space."""
+    latent_size: int = eqx.field(static=True)
+    surrogate: Surrogate = eqx.field(static=True)
+    adapt_policy: bool = eqx.field(static=True)
+    episodes_per_round: int = eqx.field(static=True)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Any, key: PRNGKeyArray | None = None) -> Memory:
+        latent = Gaussian.standard(self.latent_size)
+        if self.latents is not None:
+            index, context = context
+            latent = jax.tree.map(lambda x: x[index], self.latents)
+        return Memory(Adaptable(self.policy, latent), context)
+
+    def begin(self, memory: Memory, key: PRNGKeyArray) -> Float[Array, " latent"]:
+        """ε of this episode's z. A greedy agent draws it too: what differs between episodes is not
+        noise but the exploration."""
+        return jax.random.normal(key, (self.latent_size,))
+
+    def act(
+        self, memory: Memory, carry: Array, obs: Obs, key: PRNGKeyArray
+    ) -> tuple[Action, Array, Info]:
+        distribution = distribution_of(
+            memory.adapted, memory.context, flatten(self.space, obs), carry
+        )
+        action = distribution.mode() if self.greedy else distribution.sample(key)
+        info = {"log_prob": distribution.log_prob(action), "noise": carry}
+        return action, carry, info
+
+    def adapt(
+        self,
+        memory: Memory,
+        carries: Array,
+        episodes: Transition | None,
+        key: PRNGKeyArray | None = None,
+    ) -> Memory:
+        if episodes is None:
+            return memory
+        return self.step(memory, self.prepare(episodes))
+
+    def prepare(self, episodes: Transition) -> "Round":
+        """A round `[episodes, time, …]` of one task with its advantages, over a baseline fitted to
+        this round alone."""
+        inputs = flatten(self.space, episodes.obs)
+        valid = episodes.valid
+        advantage = episode_advantages(
+            None if is_image(self.space) else inputs,
+            episodes.reward,
+            valid,
+            self.discount,
+            self.gae_lambda,
+        )
+        weight = valid / jnp.maximum(jnp.sum(valid), 1)
+        batch = Batch(inputs, episodes.action, episodes.info["log_prob"], advantage, weight)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch, episodes.info["noise"]))
+        return Round(*flat[0], noise=flat[1])
+
+    def step(self, memory: Memory, batch: "Round") -> Memory:
+        """One inner step. The outer loop differentiates through this very function."""
+
+        def gain(adapted: Adaptable) -> Float[Array, ""]:
+            distribution = distribution_of(adapted, memory.context, batch.inputs, batch.noise)
+            log_ratio = jnp.where(
+                batch.weight > 0, distribution.log_prob(batch.action) - batch.log_prob, 0.0
+            )
+            return surrogate_of(
+                log_ratio, batch.weight * batch.advantage, self.surrogate, self.episodes_per_round
+            )
+
+        gradient = jax.grad(gain)(memory.adapted)
+        if not self.adapt_policy:
+            gradient = gradient._replace(policy=jax.tree.map(jnp.zeros_like, gradient.policy))
+        adapted = jax.tree.map(
+            lambda p, rate, g: p + rate * g, memory.adapted, self.rates, gradient
+        )
+        return Memory(adapted, memory.context)
+
+
+class Round(NamedTuple):
+    """A round of one task, prepared for learning; as `Batch`, with the noise of each step's episode."""
+
+    inputs: Array
+    action: Array
+    log_prob: Float[Array, " steps"]
+    advantage: Float[Array, " steps"]
+    weight: Float[Array, " steps"]
+    noise: Float[Array, "steps latent"]
+
+
+def distribution_of(
+    adapted: Adaptable, context: Context, inputs: Array, noise: Float[Array, "... latent"]
+) -> Distribution:
+    """π_θ(· | s, μ + σ ε), and ω where it is revealed."""
+    z = adapted.latent.at(noise)
+    if context is not None:
+        z = jnp.concatenate([z, jnp.broadcast_to(context, (*z.shape[:-1], context.shape[-1]))], -1)
+    return adapted.policy(inputs, z)
+
+
+class MAESNState(eqx.Module):
+    """Everything that MAESN knows."""
+
+    parameters: MetaParameters
+    tasks: Params
+    """The training tasks, drawn once, for each has a latent of its own; every leaf `[tasks, …]`."""
+    optimizer: optax.OptState | None
+    """Adam's; `None` with TRPO."""
+    key: PRNGKeyArray
+
+
+class Tasks(NamedTuple):
+    """An update's experience, prepared; every leaf `[tasks, …]`."""
+
+    number: Int[Array, " tasks"]
+    context: Context
+    inner: Any
+    """`Round`, `[tasks, inner_steps, steps, …]`."""
+    outer: Any
+    """`Round`, `[tasks, steps, …]`: after the last adaptation."""
+
+
+class MAESN(AbstractLearner):
+    """MAML with a latent of each task, drawn once an episode: exploration that is itself learned."""
+
+    name: ClassVar[str] = "maesn"
+
+    train_tasks: int = eqx.field(static=True, default=20)
+    """Training tasks, drawn once; all of them are visited in each update."""
+    latent_size: int = eqx.field(static=True, default=2)
+    """Entries of the latent z."""
+    kl_weight: float = 0.1
+    """w, of the divergence of the training tasks' latents from the prior (the authors: 0.1 to 0.5)."""
+    inner_episodes: int = eqx.field(static=True, default=20)
+    """Episodes between two adaptations."""
+    inner_steps: int = eqx.field(static=True, default=1)
+    """Gradient steps of adaptation in training, each on a round of its own."""
+    inner_learning_rate: float = 0.1
+    """First step size of the inner step on the policy; learned from there."""
+    latent_learning_rate: float = 0.5
+    """First step size of the inner step on the latent; learned from there."""
+    adapt_policy: bool = eqx.field(static=True, default=True)
+    """Whether the inner step moves the policy too, or the latent alone, which then has to say what the
+    task is."""
+    surrogate: Surrogate = eqx.field(static=True, default="log_likelihood")
+    """What the inner step ascends: log_likelihood (the authors'), likelihood_ratio or dice."""
+    outer: Literal["trpo", "ppo"] = eqx.field(static=True, default="trpo")
+    """The meta-step: trpo, or ppo with Adam."""
+    discount: float = 0.99
+    """Discount factor γ."""
+    gae_lambda: float = 1.0
+    """λ of generalized advantage estimation; 1: returns minus baseline."""
+    max_kl: float = 0.01
+    """TRPO: bound on the mean KL divergence between adapted policies (nats)."""
+    damping: float = 1e-5
+    """TRPO: added to the Fisher matrix's diagonal."""
+    cg_iterations: int = eqx.field(static=True, default=10)
+    """TRPO: iterations of conjugate gradient."""
+    backtracks: int = eqx.field(static=True, default=10)
+    """TRPO: times that the line search shortens the step before it gives up."""
+    fisher_stride: int = eqx.field(static=True, default=9)
+    """TRPO: the Fisher matrix takes every n-th step, but at least 200 of each task and round."""
+    epochs: int = eqx.field(static=True, default=5)
+    """PPO: gradient steps per update, each on all tasks."""
+    learning_rate: float = 1e-2
+    """PPO: Adam's step size."""
+    clip: float = 0.2
+    """PPO: how far a probability ratio may move before it stops counting, ε."""
+    max_gradient_norm: float = 1.0
+    """PPO: bound on the gradient's global norm."""
+    target_kl: float = 0.03
+    """PPO: an update's epochs end once the adapted policies have moved 1.5 times this (nats)."""
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(100, 100))
+    """Hidden layers of the policy."""
+    activation: Activation = eqx.field(static=True, default="relu")
+    """Their activation: tanh, relu, elu, silu or gelu."""
+    initial_std: float = eqx.field(static=True, default=1.0)
+    """First standard deviation of continuous actions, whose range is [−1, 1]."""
+    min_std: float = eqx.field(static=True, default=1e-6)
+    """Lower bound on it."""
+
+    def __check_init__(self):
+        require_positive(
+            self,
+            *("train_tasks", "latent_size", "inner_episodes", "inner_steps", "cg_iterations"),
+            *("fisher_stride", "epochs"),
+        )
+        for field, known in (
+            ("surrogate", ("log_likelihood", "likelihood_ratio", "dice")),
+            ("outer", ("trpo", "ppo")),
+        ):
+            if getattr(self, field) not in known:
+                raise UserError(
+                    f"{field} must be one of {', '.join(known)}, not {getattr(self, field)!r}"
+                )
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> MAESNState:
+        policy_key, task_key, key = jax.random.split(key, 3)
+        family = problem.source
+        policy = Policy(
+            family.observation_space,
+            family.action_space,
+            context_size(problem) + self.latent_size,
+            self.hidden,
+            self.activation,
+            initial_std=self.initial_std,
+            min_std=self.min_std,
+            key=policy_key,
+        )
+        latent_rate = jnp.full(self.latent_size, self.latent_learning_rate)
+        rates = Adaptable(
+            jax.tree.map(lambda _: jnp.full((), self.inner_learning_rate), policy),
+            Gaussian(latent_rate, latent_rate),
+        )
+        latents = Gaussian.standard(self.train_tasks, self.latent_size)
+        parameters = MetaParameters(policy, latents, rates)
+        adam = None
+        if self.outer == "ppo":
+            adam = optimizer(self.max_gradient_norm).init(parameters)  # pyright: ignore
+        tasks = family.tasks(task_key, "train", self.train_tasks)
+        return strong(MAESNState(parameters, tasks, adam, key))
+
+    def agent(self, problem: Problem, state: MAESNState) -> MAESNAgent:
+        return self._agent(problem, state.parameters, None)
+
+    def _agent(
+        self, problem: Problem, parameters: MetaParameters, latents: Gaussian | None
+    ) -> MAESNAgent:
+        return MAESNAgent(
+            policy=parameters.policy,
+            rates=parameters.rates,
+            latents=latents,
+            discount=jnp.asarray(self.discount, jnp.float32),
+            gae_lambda=jnp.asarray(self.gae_lambda, jnp.float32),
+            space=problem.source.observation_space,
+            latent_size=self.latent_size,
+            surrogate=self.surrogate,
+            adapt_policy=self.adapt_policy,
+            episodes_per_round=self.inner_episodes,
+        )
+
+    def steps_per_update(self, problem: Problem) -> int:
+        rounds = self.inner_steps + 1
+        return self.train_tasks * rounds * self.inner_episodes * problem.source.horizon
+
+    def collect(self, problem: Problem, state: MAESNState) -> tuple[MAESNState, Trials]:
+        key, play_key = jax.random.split(state.key)
+        family = problem.source
+        context = jax.vmap(lambda p: problem.context(family, p))(state.tasks)
+        trials = play(
+            self._agent(problem, state.parameters, state.parameters.latents),
+            family,
+            state.tasks,
+            (jnp.arange(self.train_tasks), context),
+            play_key,
+            self.inner_steps + 1,
+            task_batch=1,
+        )
+        return eqx.tree_at(lambda s: s.key, state, key), trials
+
+    def learn(
+        self, problem: Problem, state: MAESNState, experience: Trials
+    ) -> tuple[MAESNState, dict[str, Array]]:
+        agent = self._agent(problem, state.parameters, state.parameters.latents)
+
+        def mine(everyone, shared):
+            (agent, state), (number, experience) = everyone, shared
+            batches = jax.vmap(jax.vmap(agent.prepare))(experience.transitions)
+            tasks = Tasks(
+                number=number,
+                context=experience.memory.context,
+                inner=jax.tree.map(lambda x: x[:, :-1], batches),
+                outer=jax.tree.map(lambda x: x[:, -1], batches),
+            )
+            return self._step(agent, state, tasks)
+
+        number = jnp.arange(self.train_tasks)
+        parameters, adam, metrics = share(mine, (agent, state), (number, experience), out=ALL)
+        returns = jnp.mean(experience.returns, axis=(0, 2))
+        metrics = {
+            "return": jnp.mean(returns),
+            "return/before": returns[0],
+            "return/after": returns[-1],
+            "latent_kl": jnp.mean(parameters.latents.kl_to_standard()),
+            "latent_rate": jnp.mean(parameters.rates.latent.mean),
+            **metrics,
+        }
+        return MAESNState(parameters, state.tasks, adam, state.key), metrics
+
+    def distributions(
+        self, agent: MAESNAgent, parameters: MetaParameters, task: Any
+    ) -> tuple[Distribution, Float[Array, ""]]:
+        """What a task's own latent and θ adapt to, at the steps of its outer round; and the penalty
+        on that latent before adaptation."""
+        agent = eqx.tree_at(
+            lambda a: (a.policy, a.rates, a.latents),
+            agent,
+            (parameters.policy, parameters.rates, parameters.latents),
+        )
+        memory = agent.start((task.number, task.context))
+        penalty = self.kl_weight * memory.adapted.latent.kl_to_standard()
+        for i in range(self.inner_steps):
+            memory = agent.step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
+        outer = task.outer
+        return distribution_of(memory.adapted, task.context, outer.inputs, outer.noise), penalty
+
+    def objective(
+        self, agent: MAESNAgent, parameters: MetaParameters, task: Any
+    ) -> Float[Array, ""]:
+        """mean(ρ A) of one task's outer round minus the penalty (eq. 5)."""
+        distribution, penalty = self.distributions(agent, parameters, task)
+        return importance_weighted(distribution, task.outer) - penalty
+
+    def _step(self, agent: MAESNAgent, state: MAESNState, tasks: Tasks):
+        """The outer step, of either kind: parameters, Adam's state and metrics."""
+        adapted = functools.partial(self.distributions, agent)
+        if self.outer == "trpo":
+            parameters, metrics = trust_region_step(
+                adapted,
+                state.parameters,
+                tasks,
+                thin(tasks, self.fisher_stride, inner=self.surrogate != "dice"),
+                max_kl=self.max_kl,
+                damping=self.damping,
+                iterations=self.cg_iterations,
+                backtracks=self.backtracks,
+            )
+            return parameters, state.optimizer, metrics
+        return clipped_steps(
+            adapted,
+            state.parameters,
+            state.optimizer,  # pyright: ignore[reportArgumentType]
+            tasks,
+            clip=self.clip,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+            target_kl=self.target_kl,
+        )

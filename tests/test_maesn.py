@@ -1,0 +1,143 @@
+"""MAESN: its latent by hand, its meta-gradient, and that exploration comes from the latent."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from stemrl.core import Problem, UserError
+from stemrl.meta import MAESN
+from stemrl.meta.maesn import Gaussian, Round, Tasks
+from stemrl.rl import play
+from stemrl.tasks.point import PointSemicircle
+
+KEY = jax.random.key(0)
+NEAR = {"distance": 1.0, "radius": 0.5, "horizon": 16}
+
+
+def test_the_divergence_from_the_prior_by_hand():
+    latent = Gaussian(jnp.asarray([1.0, 0.0]), jnp.log(jnp.asarray([1.0, 0.5])))
+    # ½ (1 + 1 − 1 − 0) + ½ (0.25 − 1 + 2 log 2)
+    np.testing.assert_allclose(latent.kl_to_standard(), 0.5 + 0.5 * (0.25 - 1 + 2 * np.log(2)))
+    assert Gaussian.standard(3).kl_to_standard() == 0
+
+
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_meta_gradient_agrees_with_finite_differences(inner_steps: int):
+    with jax.enable_x64(True):
+        problem = Problem.of(PointSemicircle(horizon=5))
+        learner = MAESN(
+            train_tasks=2, inner_episodes=3, inner_steps=inner_steps, hidden=(6,), activation="tanh"
+        )
+        values = np.random.default_rng(0)
+
+        def draw(x):
+            return jnp.asarray(0.3 * values.standard_normal(x.shape))
+
+        shapes = jax.eval_shape(lambda k: learner.init(problem, k), KEY)
+        parameters = jax.tree.map(draw, shapes.parameters)
+        agent = learner._agent(problem, parameters, parameters.latents)
+        steps = 15
+
+        def batch(*leading: int) -> Round:
+            x, action, log_prob, advantage, noise = (
+                jnp.asarray(values.standard_normal((*leading, steps, *shape)))
+                for shape in ((2,), (2,), (), (), (2,))
+            )
+            weight = jnp.full_like(advantage, 1 / steps)
+            return Round(x, action, -2.0 + 0.1 * log_prob, advantage, weight, noise)
+
+        task = Tasks(jnp.asarray(1), None, batch(inner_steps), batch())
+        phi, unflatten = ravel_pytree(parameters)
+        direction = jnp.asarray(values.standard_normal(phi.shape))
+
+        @jax.jit
+        def both(phi):
+            def objective(v):
+                return learner.objective(agent, unflatten(v), task)
+
+            h = 1e-5
+            ahead, behind = jax.lax.map(
+                objective, jnp.stack([phi + h * direction, phi - h * direction])
+            )
+            return jax.grad(objective)(phi), (ahead - behind) / (2 * h)
+
+        gradient, numeric = both(phi)
+        np.testing.assert_allclose(gradient @ direction, numeric, rtol=1e-6)
+        moved = unflatten(gradient)
+        # Only the latent of the task at hand learns from it; rates and policy do as well.
+        assert jnp.all(moved.latents.mean[0] == 0) and jnp.any(moved.latents.mean[1] != 0)
+        assert jnp.any(moved.rates.latent.mean != 0) and jnp.any(moved.rates.policy.log_std != 0)
+
+
+def trained(learner: MAESN, problem: Problem, updates: int):
+    """The state after training, and the metrics of every update."""
+
+    @eqx.filter_jit
+    def train(learner, problem):
+        state = learner.init(problem, KEY)
+        return jax.lax.scan(lambda s, _: learner.update(problem, s), state, length=updates)
+
+    return train(learner, problem)
+
+
+def test_it_learns_to_adapt_to_dense_rewards():
+    problem = Problem.of(PointSemicircle(dense=True, **NEAR | {"horizon": 10}))
+    learner = MAESN(train_tasks=8, inner_episodes=8, hidden=(16,), initial_std=0.5, max_kl=0.03)
+    _, metrics = trained(learner, problem, 60)
+    before, after = (metrics[f"return/{x}"] for x in ("before", "after"))
+    assert after[-5:].mean() > before[-5:].mean() + 1.5
+    assert after[-5:].mean() > after[:5].mean() + 1.5
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """The agent after training on dense rewards with a latent that alone is adapted, and a way to play
+    it on sparse ones."""
+    problem = Problem(PointSemicircle(dense=True, **NEAR), PointSemicircle(**NEAR))
+    learner = MAESN(
+        train_tasks=12, inner_episodes=12, hidden=(32,), initial_std=0.3, max_kl=0.03,
+        kl_weight=0.01, adapt_policy=False,
+    )  # fmt: skip
+    state, _ = trained(learner, problem, 120)
+    tasks = problem.target.tasks(jax.random.key(1), "test", 24)
+
+    @eqx.filter_jit
+    def reached(agent):
+        """Share of goals that a round of 12 episodes touches, before any adaptation."""
+        steps = play(agent, problem.target, tasks, None, jax.random.key(2), 1).transitions
+        found = jnp.any(steps.events["success"] & steps.valid, -1)
+        return jnp.mean(jnp.any(found, -1))
+
+    return learner.agent(problem, state), reached
+
+
+def test_it_explores_where_rewards_are_sparse(learned):
+    agent, reached = learned
+    assert reached(agent) > 0.5
+
+
+def test_without_the_latent_it_explores_far_less(learned):
+    """The ablation: the same policy on latents that are all alike."""
+    agent, reached = learned
+
+    class Still(type(agent)):
+        def begin(self, memory, key):
+            return jnp.zeros(self.latent_size)
+
+    still = Still(**{name: getattr(agent, name) for name in agent.__dataclass_fields__})
+    assert reached(still) < reached(agent) - 0.3
+
+
+def test_refusals():
+    for settings, says in (
+        ({"train_tasks": 0}, "train_tasks must be at least 1"),
+        ({"outer": "sgd"}, "outer must be one of trpo, ppo"),
+        ({"surrogate": "none"}, "surrogate must be one of"),
+    ):
+        with pytest.raises(UserError, match=says):
+            MAESN(**settings)
+    with pytest.raises(UserError, match="radius must be between"):
+        PointSemicircle(radius=3.0)
