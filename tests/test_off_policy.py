@@ -113,7 +113,7 @@ def test_a_latent_learns_from_the_critics_of_sac_alone(actions: Any):
     learner = SAC(hidden=(8,), initial_temperature=0.5)
     learned = learner.begin(SEEN, actions, 5, KEY)
     batch = jax.tree.map(lambda x: x[0], batches(actions, 1, 5))
-    noise = learner.noise(learned, batch.action, KEY)
+    noise = learner.noise(learned.networks, batch.action, KEY)
 
     def whole(latent):
         loss, metrics = learner.loss(

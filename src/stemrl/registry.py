@@ -48,6 +48,10 @@ METHODS: dict[str, Entry] = {
     "rl2": Entry(
         "stemrl.meta.rl2:RL2", "RL²: a recurrent policy over the history of a whole trial"
     ),
+    "pearl": Entry(
+        "stemrl.meta.pearl:PEARL",
+        "PEARL: SAC that sees a latent task variable, inferred from the task's transitions",
+    ),
     "ppo": Entry(
         "stemrl.rl.ppo:PPO",
         "Proximal policy optimization; contextual where the context is revealed",

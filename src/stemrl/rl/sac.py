@@ -81,7 +81,7 @@ class SAC(AbstractOffPolicy):
         key: PRNGKeyArray,
         value_range: ValueRange | None = None,
     ) -> tuple[SACLearned, dict[str, Array]]:
-        noise = self.noise(learned, batches.action, key)
+        noise = self.noise(learned.networks, batches.action, key)
 
         descent = gradient_steps(
             lambda networks, slow, drawn: jax.grad(self.loss, has_aux=True)(networks, slow, *drawn),
@@ -95,10 +95,10 @@ class SAC(AbstractOffPolicy):
         learned = SACLearned(descent.parameters, descent.slow, descent.optimizer_state)
         return learned, jax.tree.map(jnp.mean, descent.metrics)
 
-    def noise(self, learned: SACLearned, action: Array, key: PRNGKeyArray) -> Array | None:
+    def noise(self, networks: Networks, action: Array, key: PRNGKeyArray) -> Array | None:
         """What `loss` needs for batches of these actions, `[…, batch, actions]`: standard normal
         noise `[…, 2, batch, actions]`; `None` for discrete actions."""
-        if isinstance(learned.networks.policy.actions, Discrete):
+        if isinstance(networks.policy.actions, Discrete):
             return None
         *leading, batch, size = action.shape
         return jax.random.normal(key, (*leading, 2, batch, size))

@@ -45,7 +45,8 @@ class PointEnv(eqx.Module):
 
     def step(self, key: PRNGKeyArray, state: PointState, action: Array, params: Params):
         """Move by `action`, `[2]` (length units); no randomness in it. With a `radius` the event
-        `success` says whether the point is within it."""
+        `success` says whether the point is within it, and `dense_reward` is minus the distance,
+        which no agent is shown but a method may learn from in meta-training."""
         position = state.position + action
         offset = position - params["goal"]
         distance = jnp.sqrt(jnp.sum(offset**2))
@@ -57,7 +58,9 @@ class PointEnv(eqx.Module):
         terminated: Bool[Array, ""] = jnp.asarray(False)
         if self.stop_within is not None:
             terminated = jnp.all(jnp.abs(offset) < self.stop_within)
-        events = {"success": inside} if self.radius is not None else {}
+        events = {}
+        if self.radius is not None:
+            events = {"success": inside, "dense_reward": -distance}
         return position, PointState(position), reward, terminated, jnp.asarray(False), events
 
     def observation_space(self, params: Params | None = None) -> Box:

@@ -1,0 +1,453 @@
+"""PEARL: probabilistic embeddings for actor-critic RL (Rakelly et al. 2019, 1903.08254).
+
+The problem: meta-learn from old experience, and explore an unknown task in a structured way. The
+idea: keep a posterior over a latent task variable z and let an off-policy learner see z as if it had
+been told the task. Every transition cₙ = (s, a, r) of the task is one Gaussian factor, in whatever
+order they came (§4.1):
+
+    q_φ(z | c₁…c_N) ∝ Π_n N(z; μ_φ(cₙ), σ²_φ(cₙ)),       prior N(0, I) before any
+
+Acting, z is drawn once an episode and held: posterior sampling, so that exploration is as directed as
+what has been learned of the task admits (§4.2). In training, SAC learns on batches of each task with z
+from the task's own context; the encoder learns from the critics' loss and the KL alone (§5.1,
+algorithm 1):
+
+    L_critic = Σᵢ E_{z ~ q_φ(z|c)} [½ (Qᵢ(s, a, z) − y)²],    L_KL = β KL(q_φ(z|c) ‖ N(0, I))
+
+The context is drawn from recent experience, the batch for SAC from all of it (§5.2). Where a family
+reports a dense reward beside its sparse one, SAC learns from the dense one in meta-training, while the
+context, all that there is at test, holds the sparse one (§6.3).
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import (
+    AbstractAgent,
+    AbstractLearner,
+    Action,
+    Box,
+    Carry,
+    Context,
+    Info,
+    Obs,
+    Params,
+    Problem,
+    Space,
+    Transition,
+    UserError,
+)
+from ..networks import MLP
+from ..rl.fitting import gradient_steps, require_positive
+from ..rl.off_policy import moved
+from ..rl.play import Trials, play
+from ..rl.policy import flatten, is_image, observation_size, perceive
+from ..rl.replay import Episode, Replay, Row
+from ..rl.sac import SAC
+from ..rl.soft_networks import Critics, Networks, SoftPolicy
+
+DENSE = "dense_reward"
+"""The event in which a family with a sparse reward reports a dense one."""
+
+
+class Factors(NamedTuple):
+    """A product of Gaussian factors as its natural parameters, which add up."""
+
+    precision: Float[Array, "... latent"]
+    """Σ 1/σ²"""
+    weighted: Float[Array, "... latent"]
+    """Σ μ/σ²"""
+
+    def posterior(self) -> tuple[Float[Array, "... latent"], Float[Array, "... latent"]]:
+        """Mean and variance of the product; of the prior N(0, I) where there is no factor yet."""
+        none = self.precision <= 0.0
+        precision = jnp.where(none, 1.0, self.precision)
+        return self.weighted / precision, 1.0 / precision
+
+
+class Encoder(eqx.Module):
+    """One Gaussian factor from each transition."""
+
+    network: MLP
+    observations: Space = eqx.field(static=True)
+    actions: Space = eqx.field(static=True)
+
+    def __init__(
+        self,
+        observations: Space,
+        actions: Space,
+        latent_size: int,
+        hidden: tuple[int, ...],
+        *,
+        key: PRNGKeyArray,
+    ):
+        """Fresh, for these spaces."""
+        self.observations, self.actions = observations, actions
+        inputs = observation_size(observations) + observation_size(actions) + 1
+        self.network = MLP(inputs, 2 * latent_size, hidden, "relu", final_scale=0.1, key=key)
+
+    def __call__(
+        self,
+        obs: Obs,
+        action: Action,
+        reward: Float[Array, "... steps"],
+        counts: Float[Array, "... steps"] | None = None,
+    ) -> Factors:
+        """The factors of transitions `[…, steps]`, multiplied; those whose `counts` is 0 left out."""
+        action = flatten(self.actions, action)
+        if isinstance(self.actions, Box) and self.actions.bounded:
+            # As the world took it.
+            action = jnp.clip(action, -1.0, 1.0)
+        x = jnp.concatenate([flatten(self.observations, obs), action, reward[..., None]], axis=-1)
+        mean, raw = jnp.split(self.network(x), 2, axis=-1)
+        precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), 1e-7)
+        if counts is not None:
+            precision = precision * counts[..., None]
+        return Factors(jnp.sum(precision, axis=-2), jnp.sum(mean * precision, axis=-2))
+
+
+class Belief(NamedTuple):
+    """What is known of a task: the agent's memory."""
+
+    factors: Factors
+    episodes: Int[Array, ""]
+    """Episodes played on it."""
+
+
+class PEARLAgent(AbstractAgent):
+    """Acts as if the task were a z drawn from what is known of it, another z each episode."""
+
+    policy: SoftPolicy
+    encoder: Encoder
+    prior_episodes: Int[Array, ""]
+    """Episodes of a task that are played with z from the prior, whatever is known by then."""
+    space: Space = eqx.field(static=True)
+    """The observation space."""
+    episodes_per_round: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Belief:
+        nothing = jnp.zeros(self.encoder.network.layers[-1].bias.shape[0] // 2)
+        return Belief(Factors(nothing, nothing), jnp.zeros((), jnp.int32))
+
+    def begin(self, memory: Belief, key: PRNGKeyArray) -> Carry:
+        early = memory.episodes < self.prior_episodes
+        known = jax.tree.map(lambda x: jnp.where(early, 0.0, x), memory.factors)
+        mean, variance = known.posterior()
+        return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
+
+    def act(
+        self, memory: Belief, carry: Carry, obs: Obs, key: PRNGKeyArray
+    ) -> tuple[Action, Carry, Info]:
+        distribution = self.policy(perceive(self.space, None, obs), carry)
+        action = distribution.mode() if self.greedy else distribution.sample(key)
+        return action, carry, {}
+
+    def adapt(
+        self, memory: Belief, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
+    ) -> Belief:
+        if episodes is None:
+            raise ValueError("'pearl' adapts on whole episodes: use play")
+        new = self.encoder(
+            episodes.obs, episodes.action, episodes.reward, episodes.valid.astype(jnp.float32)
+        )
+        # [episodes, latent] each: those of all episodes of the round.
+        factors = jax.tree.map(lambda old, x: old + jnp.sum(x, axis=0), memory.factors, new)
+        return Belief(factors, memory.episodes + episodes.valid.shape[0])
+
+
+class Learning(eqx.Module):
+    """All that gradients move."""
+
+    networks: Networks
+    encoder: Encoder
+
+
+class Played(NamedTuple):
+    """Whole episodes of a few training tasks."""
+
+    tasks: Int[Array, " tasks"]
+    """Which ones."""
+    trials: Trials
+    """`[tasks, episodes, 1, time, …]`."""
+
+
+class PEARLState(eqx.Module):
+    """Everything that PEARL knows."""
+
+    learning: Learning
+    target: Critics
+    """Slow copies of the critics, Q̄."""
+    optimizer: optax.OptState
+    params: Params
+    """The training tasks, `[tasks, …]`."""
+    replay: Replay
+    """Of whole episodes, by task."""
+    updates: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class PEARL(AbstractLearner):
+    """PEARL: SAC that sees a latent task variable, inferred from the transitions of the task."""
+
+    name: ClassVar[str] = "pearl"
+
+    latent_size: int = eqx.field(static=True, default=5)
+    """Entries of z."""
+    tasks: int = eqx.field(static=True, default=80)
+    """Training tasks, drawn once."""
+    collect_tasks: int = eqx.field(static=True, default=5)
+    """Tasks played in an update, each in its turn."""
+    prior_episodes: int = eqx.field(static=True, default=2)
+    """Episodes of each of them with z from the prior, before anything is inferred; at test too."""
+    posterior_episodes: int = eqx.field(static=True, default=3)
+    """Episodes of each with z from the posterior, inferred again after each."""
+    gradient_steps: int = eqx.field(static=True, default=500)
+    """Gradient steps an update, once every task has been played."""
+    meta_batch_size: int = eqx.field(static=True, default=16)
+    """Tasks in a gradient step."""
+    batch_size: int = eqx.field(static=True, default=256)
+    """Stored steps of each task that SAC learns from in a gradient step."""
+    context_batch_size: int = eqx.field(static=True, default=128)
+    """Transitions of each task that z is inferred from in a gradient step."""
+    recent_episodes: int = eqx.field(static=True, default=10)
+    """Latest episodes of a task that those transitions are drawn from."""
+    capacity: int = eqx.field(static=True, default=200)
+    """Episodes of each task in the replay, rounded up to whole updates."""
+    dense_reward: bool = eqx.field(static=True, default=True)
+    """Whether SAC learns from the event `dense_reward` where the family reports it; the context
+    always holds the reward itself."""
+    reward_scale: float = 1.0
+    """What rewards are multiplied by for SAC, against the entropy (the authors': 5, on the sparse
+    point 100); the encoder reads them as they are."""
+    kl_weight: float = 0.1
+    """Weight of the KL to the prior, β (the authors': 0.1, on the sparse point 1)."""
+    encode: float = 1.0
+    """0 cuts the critics' gradient off from the encoder, so that the KL alone teaches it: an
+    ablation."""
+    learning_rate: float = 3e-4
+    """Adam's step size."""
+    discount: float = 0.99
+    """Discount factor γ."""
+    target_rate: float = 0.005
+    """How far the target critics move towards the critics at each gradient step."""
+    initial_temperature: float = 1.0
+    """First weight of the entropy, α."""
+    learn_temperature: bool = eqx.field(static=True, default=True)
+    """Whether α moves so that the entropy stays at its target; the authors keep it at 1 and scale
+    rewards."""
+    target_entropy: float | None = None
+    """In nats; see `sac`."""
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(300, 300, 300))
+    """Hidden layers of policy and critics (ReLU)."""
+    encoder_hidden: tuple[int, ...] = eqx.field(static=True, default=(200, 200, 200))
+    """Hidden layers of the encoder (ReLU)."""
+
+    def __check_init__(self):
+        require_positive(self, "latent_size", "tasks", "collect_tasks", "posterior_episodes")
+        require_positive(self, "gradient_steps", "meta_batch_size", "batch_size")
+        require_positive(self, "context_batch_size", "recent_episodes", "capacity")
+        if self.prior_episodes < 0:
+            raise UserError(f"prior_episodes must not be negative, as {self.prior_episodes} is")
+        if self.tasks % self.collect_tasks:
+            raise UserError(
+                f"collect_tasks must divide tasks, and {self.collect_tasks} does not divide"
+                f" {self.tasks}"
+            )
+
+    @property
+    def sac(self) -> SAC:
+        """The learner that is shown z."""
+        shared = ("learning_rate", "discount", "target_rate", "initial_temperature")
+        shared += ("learn_temperature", "target_entropy", "hidden")
+        return SAC(**{name: getattr(self, name) for name in shared})
+
+    @property
+    def _episodes(self) -> int:
+        """Of each task played in an update."""
+        return self.prior_episodes + self.posterior_episodes
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> PEARLState:
+        family = problem.source
+        observations, actions = family.observation_space, family.action_space
+        if is_image(observations):
+            raise UserError(f"'pearl' cannot look at images, and '{family.name}' shows them")
+        if problem.reveal != "nothing":
+            raise UserError("'pearl' infers the task itself: train with reveal 'nothing'")
+        sac_key, encoder_key, task_key, key = jax.random.split(key, 4)
+        learned = self.sac.begin(observations, actions, self.latent_size, sac_key)
+        learning = Learning(
+            learned.networks,
+            Encoder(observations, actions, self.latent_size, self.encoder_hidden, key=encoder_key),
+        )
+        row = Episode.empty(family, params=False, events=self._kept(problem))
+        return PEARLState(
+            learning=learning,
+            target=learned.target,
+            optimizer=optax.scale_by_adam().init(learning),  # pyright: ignore
+            params=family.tasks(task_key, "train", self.tasks),
+            replay=Replay.of(row, -(-self.capacity // self._episodes) * self._episodes, self.tasks),
+            updates=jnp.zeros((), jnp.int32),
+            key=key,
+        )
+
+    def _kept(self, problem: Problem) -> dict[str, Any]:
+        """The dense reward among a step's events, if SAC is to learn from one that there is."""
+        family = problem.source
+        if not self.dense_reward or family.stepping == "host":
+            return {}
+
+        def events():
+            params = family.sample(jax.random.key(0), "train")
+            _, state = family.env.reset(jax.random.key(0), params)
+            space = family.action_space
+            action = jnp.zeros(space.shape, space.dtype)
+            return family.env.step(jax.random.key(0), state, action, params)[5]
+
+        shapes = jax.eval_shape(events)
+        return {DENSE: jnp.zeros(())} if DENSE in shapes else {}
+
+    def collect(self, problem: Problem, state: PEARLState) -> tuple[PEARLState, Played]:
+        key, play_key = jax.random.split(state.key)
+        turn = state.updates % (self.tasks // self.collect_tasks)
+        tasks = turn * self.collect_tasks + jnp.arange(self.collect_tasks)
+        params = jax.tree.map(lambda x: x[tasks], state.params)
+        agent = self.agent(problem, state)
+        trials = play(agent, problem.source, params, None, play_key, self._episodes)
+        return eqx.tree_at(lambda s: s.key, state, key), Played(tasks, trials)
+
+    def learn(
+        self, problem: Problem, state: PEARLState, experience: Played
+    ) -> tuple[PEARLState, dict[str, Array]]:
+        key, fit_key = jax.random.split(state.key)
+        trials = experience.trials
+        steps = jax.tree.map(lambda x: x[:, :, 0], trials.transitions)
+        kept = tuple(state.replay.rows.events)
+        replay = state.replay.add(Episode.of((), steps, kept), experience.tasks)
+        updates = state.updates + 1
+
+        def train(learned: tuple) -> tuple[tuple, dict[str, Array]]:
+            return self._fit(learned, replay, problem, fit_key)
+
+        def wait(learned: tuple) -> tuple[tuple, dict[str, Array]]:
+            shapes = jax.eval_shape(train, learned)[1]
+            return learned, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        (learning, target, optimizer_state), metrics = lax.cond(
+            updates >= self.tasks // self.collect_tasks,
+            train,
+            wait,
+            (state.learning, state.target, state.optimizer),
+        )
+        state = PEARLState(
+            learning=learning,
+            target=target,
+            optimizer=optimizer_state,
+            params=state.params,
+            replay=replay,
+            updates=updates,
+            key=key,
+        )
+        returns = jnp.mean(trials.returns, axis=(0, 2))  # [episodes]
+        metrics = {
+            "return": returns.mean(),
+            "return/first": returns[0],
+            "return/last": returns[-1],
+            **metrics,
+        }
+        return state, metrics
+
+    def _fit(
+        self, learned: tuple, replay: Replay, problem: Problem, key: PRNGKeyArray
+    ) -> tuple[tuple, dict[str, Array]]:
+        """The gradient steps of an update, each on tasks and batches of its own; `learned` are the
+        networks, the slow critics and the optimizer's state."""
+        learning, target, optimizer_state = learned
+
+        def gradient(learning: Learning, target: Critics, key: PRNGKeyArray):
+            draw_key, loss_key = jax.random.split(key)
+            context, batch = self._draw(replay, problem, draw_key)
+            return jax.grad(self.loss, has_aux=True)(learning, target, context, batch, loss_key)
+
+        descent = gradient_steps(
+            gradient,
+            learning,
+            optimizer_state,
+            jax.random.split(key, self.gradient_steps),
+            learning_rate=self.learning_rate,
+            slow=target,
+            after=lambda learning, slow: moved(slow, learning.networks.critics, self.target_rate),
+        )
+        learned = (descent.parameters, descent.slow, descent.optimizer_state)
+        return learned, jax.tree.map(jnp.mean, descent.metrics)
+
+    def _draw(self, replay: Replay, problem: Problem, key: PRNGKeyArray) -> tuple[Episode, Row]:
+        """Some tasks' contexts `[tasks, context batch, …]`, from recent episodes, and their batches
+        `[tasks, batch, …]`, from all."""
+        task_key, context_key, batch_key = jax.random.split(key, 3)
+        of = jax.random.randint(task_key, (self.meta_batch_size, 1), 0, self.tasks)
+        shape = (self.meta_batch_size, self.context_batch_size)
+        context = replay.steps(context_key, shape, of, self.recent_episodes)
+        drawn = replay.steps(batch_key, (self.meta_batch_size, self.batch_size), of)
+        space = problem.source.observation_space
+        batch = Row(
+            perceive(space, None, drawn.obs),
+            None,
+            drawn.action,
+            self.reward_scale * drawn.events.get(DENSE, drawn.reward),
+            drawn.carries_on,
+            perceive(space, None, drawn.next_obs),
+        )
+        return context, batch
+
+    def loss(
+        self,
+        learning: Learning,
+        target: Critics,
+        context: Episode,
+        batch: Row,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """SAC's losses with z of each task, drawn from its posterior, plus the KL; `context` is
+        `[tasks, transitions, …]`, `batch` `[tasks, batch, …]`."""
+        z_key, noise_key = jax.random.split(key)
+        factors = learning.encoder(context.obs, context.action, context.reward)
+        mean, variance = factors.posterior()
+        z = mean + jnp.sqrt(variance) * jax.random.normal(z_key, mean.shape)
+        z = self.encode * z + (1.0 - self.encode) * lax.stop_gradient(z)
+        tasks, size = batch.reward.shape
+        rows = jax.tree.map(lambda x: x.reshape(tasks * size, *x.shape[2:]), batch)
+        rows = rows._replace(context=jnp.repeat(z, size, axis=0))
+        sac = self.sac
+        noise = sac.noise(learning.networks, rows.action, noise_key)
+        loss, metrics = sac.loss(learning.networks, target, rows, noise)
+        kl = jnp.mean(prior_kl(mean, variance))
+        return loss + self.kl_weight * kl, {
+            **metrics,
+            "kl": kl,
+            "posterior/std": jnp.mean(jnp.sqrt(variance)),
+        }
+
+    def agent(self, problem: Problem, state: PEARLState) -> PEARLAgent:
+        return PEARLAgent(
+            policy=state.learning.networks.policy,
+            encoder=state.learning.encoder,
+            prior_episodes=jnp.asarray(self.prior_episodes, jnp.int32),
+            space=problem.source.observation_space,
+        )
+
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.collect_tasks * self._episodes * problem.source.horizon
+
+
+def prior_kl(
+    mean: Float[Array, "... latent"], variance: Float[Array, "... latent"]
+) -> Float[Array, "..."]:
+    """KL(N(mean, variance) ‖ N(0, I)), in nats."""
+    return 0.5 * jnp.sum(variance + mean**2 - 1.0 - jnp.log(variance), axis=-1)
