@@ -267,3 +267,28 @@ class HiddenNumber(AbstractProbe):
 
     def move(self, key, state, action, params):
         return state, -((action[0] - params["task"][0]) ** 2), False
+
+
+class TwoCues(AbstractProbe):
+    """Which of two actions is right shows in two cues. The first is ±1 with some noise, the same in source
+    and target; the second is three times as loud, and in the target always the same.
+    Reward 1 for the right action, then the end: the optimum of both is about 1, and a policy that goes
+    by the loud cue gets about 0.5 in the target."""
+
+    name: ClassVar[str] = "probe-two-cues"
+    observations: ClassVar[Space] = Box((2,))
+    target: bool = eqx.field(static=True, default=False)
+    horizon: int = eqx.field(static=True, default=1)
+
+    def first(self, key: PRNGKeyArray, params: Params) -> Array:
+        right_key, noise_key = jax.random.split(key)
+        right = jnp.where(jax.random.bernoulli(right_key), 1.0, -1.0)
+        noise = jax.random.normal(noise_key, (2,))
+        loud = 1.5 if self.target else 1.5 * right
+        return jnp.stack([right + 0.4 * noise[0], loud + 0.6 * noise[1], right])
+
+    def see(self, state: Array) -> Array:
+        return state[:2]
+
+    def move(self, key: PRNGKeyArray, state: Array, action: Array, params: Params):
+        return state, (2 * action - 1) * state[2] > 0, True

@@ -289,6 +289,21 @@ def test_other_methods_begin_from_it_too(donor: Run, tmp_path: Path, method: str
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_sac_begins_from_sac(tmp_path: Path):
+    sac = "sac num_envs=2 rollout_length=4 batch_size=4 capacity=40 warm_up_steps=0 hidden=4"
+    first = begun(tmp_path / "first", None, sac)
+    second = begun(tmp_path / "second", first.path, f"{sac} learning_rate=0 target_rate=0")
+    for name in ("networks", "target"):
+        for ours, theirs in zip(
+            jax.tree.leaves(getattr(second.state().learned, name)),
+            jax.tree.leaves(getattr(first.state().learned, name)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match=r"no networks|nothing of the run"):
+        begun(tmp_path / "third", first.path, TINY_PPO.replace("hidden=4", "hidden=7"))
+
+
 def test_several_seeds_begin_from_one(donor: Run, tmp_path: Path):
     run = begun(tmp_path / "run", f"{donor.path}@8", f"{TINY_PPO} learning_rate=0", seeds=2)
     first = lambda state: state.networks.value.body.layers[0].weight  # noqa: E731

@@ -80,6 +80,10 @@ METHODS: dict[str, Entry] = {
     "finetune": Entry(
         "stemrl.transfer.finetune:FineTune", "PPO on the training tasks, then PPO on the task met"
     ),
+    "dann": Entry(
+        "stemrl.transfer.dann:DANN",
+        "PPO on features from which nobody can tell source and target, by what is seen alone",
+    ),
     "darc": Entry(
         "stemrl.transfer.darc:DARC",
         "Learn in a source as if it were the target: classifiers pay for what both can do",

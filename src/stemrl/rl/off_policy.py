@@ -7,6 +7,7 @@ stands a complete method: packed lanes fill a ring of steps, batches are drawn f
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,9 +29,11 @@ from ..core import (
     Obs,
     Problem,
     Space,
+    State,
     UserError,
 )
 from .fitting import require_positive
+from .inheriting import inherit_parts
 from .normalize import Normalizer
 from .policy import context_size, flatten, is_image, observation_size, perceive
 from .replay import Replay, Row
@@ -270,6 +273,18 @@ class AbstractOffPolicy(AbstractLearner):
             random=jnp.where(warming, 1.0, self.exploration).astype(jnp.float32),
             actions=problem.source.action_space,
         )
+
+    def inherit(
+        self, problem: Problem, state: OffPolicyState, donor: AbstractLearner, found: State
+    ) -> tuple[OffPolicyState, list[str]]:
+        """Networks, their slow copies and what observations are scaled by; with a fresh optimizer and
+        an empty replay."""
+        fields = [f.name for f in dataclasses.fields(state.learned)]
+        names = [name for name in fields if "optimizer" not in name]
+        parts, left = inherit_parts(state.learned, found, *names)
+        learned = dataclasses.replace(state.learned, **parts)
+        scale, missing = inherit_parts(state, found, "normalizer")
+        return dataclasses.replace(state, learned=learned, **scale), left + missing
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.num_envs * self.rollout_length

@@ -20,6 +20,7 @@ from ..core import (
     observation_size,
 )
 from ..networks import MLP, Activation, ConvEncoder
+from ..networks.mlp import activate
 from .distributions import Categorical, DiagonalGaussian, outputs_for
 from .normalize import Normalizer
 
@@ -75,12 +76,31 @@ class Network(eqx.Module):
 
     def __call__(self, inputs: Array, context: Context = None) -> Float[Array, "... outputs"]:
         """`inputs` is what `perceive` gave; `context` has the same leading dimensions, or none."""
-        x = inputs if self.encoder is None else self.encoder(inputs)
-        if context is not None:
-            x = jnp.concatenate(
-                [x, jnp.broadcast_to(context, (*x.shape[:-1], context.shape[-1]))], -1
-            )
-        return self.body(x)
+        return self.head(self.features(inputs, context), context)
+
+    def features(self, inputs: Array, context: Context = None) -> Float[Array, "... features"]:
+        """What the network makes of its inputs before it decides: the encoder's output for images, else
+        the last hidden layer's."""
+        if self.encoder is not None:
+            return self.encoder(inputs)
+        x = _with_context(inputs, context)
+        for layer in self.body.layers[:-1]:
+            x = activate(self.body.activation, layer(x))
+        return x
+
+    def head(
+        self, features: Float[Array, "... features"], context: Context = None
+    ) -> Float[Array, "... outputs"]:
+        """The decision on `features`."""
+        if self.encoder is not None:
+            return self.body(_with_context(features, context))
+        return self.body.layers[-1](features)
+
+
+def _with_context(x: Array, context: Context) -> Array:
+    if context is None:
+        return x
+    return jnp.concatenate([x, jnp.broadcast_to(context, (*x.shape[:-1], context.shape[-1]))], -1)
 
 
 class Policy(eqx.Module):

@@ -13,13 +13,13 @@ trials in RL².
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractLearner, Context, Problem, Space, State, Transition, UserError
 from ..networks import Activation
@@ -284,52 +284,26 @@ class PPO(AbstractLearner):
     ) -> tuple[PPOState, dict[str, Array]]:
         """`reward`, if any, says what steps earn, in place of what they did."""
         key, fit_key = jax.random.split(state.key)
-        space = problem.source.observation_space
         steps = experience.transitions
-        earned, scaler = steps.reward if reward is None else reward(steps), state.scaler
-        if self.normalize_rewards:
-            scaler = scaler.update(earned, steps.ended, self.discount)
-            earned = scaler(earned)
-        # [time, lanes, …] to [lanes, time, …]
-        by_lane, earned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, earned))
-        rows, value = rows_of(
-            state.networks, state.normalizer, space, by_lane, earned, self.discount, self.gae_lambda
+        state, rows, value = self.prepare(
+            problem, state, steps, None if reward is None else reward(steps)
         )
-        networks, optimizer_state, metrics = fit(
-            lambda networks, rows: ppo_loss(
-                networks, rows, self.clip, self.value_weight, self.entropy_weight
-            ),
-            state.networks,
-            state.optimizer,
-            rows,
-            fit_key,
-            epochs=self.epochs,
-            minibatches=self.minibatches,
-            learning_rate=annealed(self.learning_rate, self.anneal_updates, state.updates),
-            max_gradient_norm=self.max_gradient_norm,
-            target_kl=self.target_kl,
+        networks, optimizer_state, metrics = self.improve(
+            self.loss, state.networks, state.optimizer, rows, state.updates, fit_key
         )
-        # What acted is what was learned from: the new statistics serve from the next step on.
-        normalizer = state.normalizer
-        if self.normalize_observations and not is_image(space):
-            normalizer = normalizer.update(flatten(space, steps.obs))
         metrics = {
             "return": experience.mean_return(),
             **metrics,
             "explained_variance": explained_variance(value, rows.target, rows.weight),
         }
-        return (
-            PPOState(
-                networks=networks,
-                optimizer=optimizer_state,
-                normalizer=normalizer,
-                scaler=scaler,
-                rollout_state=state.rollout_state,
-                updates=state.updates + 1,
-                key=key,
-            ),
-            metrics,
+        state = dataclasses.replace(
+            state,
+            networks=networks,
+            optimizer=optimizer_state,
+            updates=state.updates + 1,
+            key=key,
         )
+        return state, metrics
 
     def inherit(
         self, problem: Problem, state: PPOState, donor: AbstractLearner, found: State
@@ -343,6 +317,67 @@ class PPO(AbstractLearner):
             else RewardScaler(state.scaler.running, theirs.statistics)
         )
         return dataclasses.replace(state, **parts, scaler=scaler), left
+
+    def fresh_optimizer(self, networks: PyTree[Array]) -> optax.OptState:
+        """The optimizer before its first step, for whatever is to be moved."""
+        return optimizer(self.max_gradient_norm).init(networks)  # pyright: ignore
+
+    def prepare(
+        self,
+        problem: Problem,
+        state: PPOState,
+        steps: Transition,
+        reward: Float[Array, "time lanes"] | None = None,
+    ) -> tuple[PPOState, Rows, Float[Array, " rows"]]:
+        """Steps `[time, lanes, …]` as rows, and their values as they were; the state has seen the
+        observations and rewards. `reward` is in place of what the steps paid."""
+        space = problem.source.observation_space
+        reward, scaler = steps.reward if reward is None else reward, state.scaler
+        if self.normalize_rewards:
+            scaler = scaler.update(reward, steps.ended, self.discount)
+            reward = scaler(reward)
+        # [time, lanes, …] to [lanes, time, …]
+        by_lane, reward = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, reward))
+        rows, value = rows_of(
+            state.networks, state.normalizer, space, by_lane, reward, self.discount, self.gae_lambda
+        )
+        # What acted is what is learned from: the new statistics serve from the next step on.
+        normalizer = state.normalizer
+        if self.normalize_observations and not is_image(space):
+            normalizer = normalizer.update(flatten(space, steps.obs))
+        return dataclasses.replace(state, normalizer=normalizer, scaler=scaler), rows, value
+
+    def loss(
+        self, networks: ActorCritic, rows: Rows
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The whole objective on some rows, and its parts."""
+        return ppo_loss(networks, rows, self.clip, self.value_weight, self.entropy_weight)
+
+    def improve(
+        self,
+        loss: Callable[[Any, Any], tuple[Array, dict[str, Array]]],
+        parameters: PyTree[Array],
+        optimizer_state: optax.OptState,
+        rows: PyTree[Array],
+        updates: Int[Array, ""],
+        key: PRNGKeyArray,
+        *,
+        factors: PyTree[Array] | None = None,
+    ) -> tuple[Any, optax.OptState, dict[str, Array]]:
+        """`fit` to `loss` by these settings, after `updates` updates."""
+        return fit(
+            loss,
+            parameters,
+            optimizer_state,
+            rows,
+            key,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            learning_rate=annealed(self.learning_rate, self.anneal_updates, updates),
+            max_gradient_norm=self.max_gradient_norm,
+            target_kl=self.target_kl,
+            factors=factors,
+        )
 
     def agent(self, problem: Problem, state: PPOState) -> PolicyAgent:
         return PolicyAgent(

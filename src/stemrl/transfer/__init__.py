@@ -1,13 +1,16 @@
 """Transfer: what was learned in one place, used in another."""
 
 from .classifiers import Classifiers, Step, visits
+from .dann import DANN, DANNState
 from .darc import DARC, Both, DARCState, correction_table
 from .finetune import FineTune, FineTuner, Learning
 
 __all__ = [
+    "DANN",
     "DARC",
     "Both",
     "Classifiers",
+    "DANNState",
     "DARCState",
     "FineTune",
     "FineTuner",

@@ -1,0 +1,370 @@
+"""Domain-adversarial training (DANN; Ganin et al. 2016, 1505.07818) inside PPO, on what is seen.
+
+The problem: the target looks different from the source and is otherwise the same, and of the target
+there are observations alone: no reward, nothing to learn a policy from. The idea: let the policy decide
+on features f(s) from which a domain head D cannot tell where s was seen; what is learned on them in the
+source then holds in the target. With λ_p = λ (2 / (1 + e^(−10p)) − 1) over the progress p of training,
+
+    min over policy, value and f,  max over D:   L_PPO(source) − λ_p L_domain(D(f(s)))
+
+One backward pass does both: D descends its own loss in full, and on the way back into f its gradient is
+reversed and multiplied by λ_p (*shared*: one encoder for both domains). The lecture's form has an encoder
+for each (*separate*): the source is learned first, then stands still; a second encoder, a copy to begin
+with, is trained on target observations alone until D takes its features for the source's, and the policy's
+head is used on them as it is.
+
+What the head then does in the target is right only as far as p(what to do | features) is the same in both.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..core import AbstractAgent, AbstractLearner, BudgetUnit, Context, Problem, State, UserError
+from ..naming import make_named
+from ..networks import MLP
+from ..rl.fitting import gradient_steps, require_positive
+from ..rl.policy import Network, perceive
+from ..rl.ppo import PPO
+from ..rl.replay import Replay
+from ..rl.visits import Schedule, Visit, Visits, begin_visits, visit
+from .domain import (
+    Form,
+    adaptation_weight,
+    domain_loss,
+    fooling_loss,
+    learning_rate_factor,
+    reverse_gradient,
+)
+
+
+class SeenInBoth(NamedTuple):
+    """Experience of an update."""
+
+    source: Any
+    """What PPO collected."""
+    target: Visit | None
+    """What was seen of the target; `None` where it is a file."""
+
+
+class DANNState(eqx.Module):
+    """Everything that DANN knows."""
+
+    learner: Any
+    """PPO's state. Its optimizer moves the domain head too, in the shared form."""
+    domain: MLP
+    """D: the log-odds that features are the target's."""
+    encoder: Network | None
+    """The target's own, in the separate form (a whole policy network, whose head is never moved)."""
+    optimizer: optax.OptState
+    """Of encoder and domain head, in the separate form."""
+    visits: Visits | None
+    """Worlds under way in the target; `None` where it is a file."""
+    frames: Replay | None
+    """Observations of the target."""
+    collected: Int[Array, ""]
+    """Steps taken in the source."""
+    key: PRNGKeyArray
+
+
+class DANN(AbstractLearner):
+    """PPO on features from which nobody can tell source and target; needs a target and a budget of
+    observations, or a file of them."""
+
+    name: ClassVar[str] = "dann"
+    budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps", "observations")
+
+    learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
+    """PPO with hyper-parameters other than its defaults after the name (`ppo num_envs=16`); in Python,
+    a learner."""
+    form: Form = eqx.field(static=True, default="shared")
+    """One encoder for both domains (shared), or one of its own for the target (separate)."""
+    weight: float = 1.0
+    """How much being told apart counts in the features, λ; 0 turns the adaptation off."""
+    adapt_updates: int = eqx.field(static=True, default=100)
+    """Shared: updates over which λ_p rises. Separate: updates after which the source stands still and
+    the target's encoder learns."""
+    rate_decay: float = 0.0
+    """Power of (1 + 10p) by which PPO's step size falls meanwhile; 0.75 in the paper, whose SGD begins
+    at 0.01."""
+    domain_hidden: tuple[int, ...] = eqx.field(static=True, default=(64,))
+    """Hidden layers of the domain head (ReLU)."""
+    alignment_learning_rate: float = 1e-4
+    """Separate: Adam's step size for the target's encoder and the domain head."""
+    alignment_steps: int = eqx.field(static=True, default=64)
+    """Separate: gradient steps an update."""
+    alignment_batch_size: int = eqx.field(static=True, default=128)
+    """Separate: observations of each domain in a gradient step."""
+    source_to_target: int = eqx.field(static=True, default=10)
+    """Steps in the source for each observation of the target."""
+    capacity: int = eqx.field(static=True, default=20_000)
+    """Observations of the target that are kept, the latest; rounded up to whole visits."""
+
+    def __check_init__(self):
+        require_positive(
+            self, "adapt_updates", "alignment_steps", "alignment_batch_size",
+            "source_to_target", "capacity",
+        )  # fmt: skip
+        if self.form not in get_args(Form):
+            known = ", ".join(get_args(Form))
+            raise UserError(f"form must be one of {known}, not {self.form!r}")
+        _ = self.inner
+
+    @property
+    def inner(self) -> PPO:
+        """The learner in the source."""
+        named = isinstance(self.learner, str)
+        made = make_named("methods", self.learner) if named else self.learner
+        if not isinstance(made, PPO):
+            raise UserError(f"'{made.name}' cannot learn in the source of 'dann'; 'ppo' can")
+        return made
+
+    def schedule(self, problem: Problem) -> Schedule:
+        """When the target is visited, and for how long."""
+        steps, inner = self.steps_per_update(problem), self.inner
+        return Schedule.of(steps, self.source_to_target, inner.num_envs, inner.rollout_length)
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> DANNState:
+        learner_key, domain_key, visit_key, key = jax.random.split(key, 4)
+        space = problem.source.observation_space
+        learner = self.inner.init(problem, learner_key)
+        network = learner.networks.policy.network
+        inputs = perceive(space, learner.normalizer, jnp.zeros((1, *space.shape), space.dtype))
+        context = None if learner.rollout_state.context is None else jnp.zeros((1, _size(learner)))
+        size = jax.eval_shape(network.features, inputs, context).shape[-1]
+        domain = MLP(size, 1, self.domain_hidden, "relu", final_scale=0.01, key=domain_key)
+        visits = frames = encoder = None
+        alignment = optax.EmptyState()
+        if problem.logged is None:
+            schedule = self.schedule(problem)
+            explorer = self.inner.explorer(problem, learner)
+            visits = begin_visits(explorer, problem, schedule, visit_key)
+            row = jnp.zeros(space.shape, space.dtype)
+            frames = Replay.of(row, -(-self.capacity // schedule.steps) * schedule.steps)
+        if self.form == "shared":
+            moments = self.inner.fresh_optimizer((learner.networks, domain))
+            learner = dataclasses.replace(learner, optimizer=moments)
+        else:
+            encoder = network
+            alignment = optax.scale_by_adam().init((encoder, domain))  # pyright: ignore
+        return DANNState(
+            learner, domain, encoder, alignment, visits, frames, jnp.zeros((), jnp.int32), key
+        )
+
+    def collect(self, problem: Problem, state: DANNState) -> tuple[DANNState, SeenInBoth]:
+        key, visit_key = jax.random.split(state.key)
+        target, visits = None, state.visits
+        if visits is not None:
+            # The separate form has no use for the target before its encoder learns.
+            waiting = 0 if self.form == "shared" else self._waiting(problem)
+            visits, target = visit(
+                self.agent(problem, state),
+                problem,
+                visits,
+                self.schedule(problem),
+                state.collected - waiting,
+                visit_key,
+            )
+        learner, source = self.inner.collect(problem, state.learner)
+        state = dataclasses.replace(state, learner=learner, visits=visits, key=key)
+        return state, SeenInBoth(source, target)
+
+    def learn(
+        self, problem: Problem, state: DANNState, experience: SeenInBoth
+    ) -> tuple[DANNState, dict[str, Array]]:
+        key, frames_key, learn_key = jax.random.split(state.key, 3)
+        frames = state.frames
+        if experience.target is not None:
+            seen = experience.target.transitions.obs
+            seen = seen.reshape(-1, *seen.shape[2:])
+            frames = lax.cond(
+                experience.target.taken, lambda held: held.add(seen), lambda held: held, frames
+            )
+        update = self._shared if self.form == "shared" else self._separate
+        state = dataclasses.replace(
+            state,
+            frames=frames,
+            collected=state.collected + self.steps_per_update(problem),
+            key=key,
+        )
+        state, metrics = update(problem, state, experience.source, frames_key, learn_key)
+        spent = problem.logged.rows if state.visits is None else state.visits.spent  # pyright: ignore
+        return state, {**metrics, "target_observations": jnp.asarray(spent, jnp.float32)}
+
+    def _shared(
+        self, problem: Problem, state: DANNState, source: Any, frames_key: Any, key: Any
+    ) -> tuple[DANNState, dict[str, Array]]:
+        """PPO's epochs, with one more loss on the features of the policy's network."""
+        inner, learner = self.inner, state.learner
+        progress = jnp.minimum(learner.updates / self.adapt_updates, 1.0)
+        weight = self.weight * adaptation_weight(progress)
+        factor = learning_rate_factor(progress, self.rate_decay)
+        learner, rows, _ = inner.prepare(problem, learner, source.transitions)
+        frames = self._frames(problem, state, frames_key, (rows.weight.shape[0],))
+
+        def loss(both: tuple[Any, MLP], batch: tuple) -> tuple[Array, dict[str, Array]]:
+            networks, domain = both
+            rows, frames = batch
+            value, metrics = inner.loss(networks, rows)
+            domains, accuracy = _told_apart(
+                networks.policy.network, domain, rows.inputs, rows.context, frames, weight
+            )
+            told = {"loss/domain": domains, "domain_accuracy": accuracy}
+            return value + domains, {**metrics, **told}
+
+        (networks, domain), moments, metrics = inner.improve(
+            loss,
+            (learner.networks, state.domain),
+            learner.optimizer,
+            (rows, frames),
+            learner.updates,
+            key,
+            factors=jax.tree.map(lambda _: factor, (learner.networks, state.domain)),
+        )
+        learner = dataclasses.replace(
+            learner, networks=networks, optimizer=moments, updates=learner.updates + 1
+        )
+        state = dataclasses.replace(state, learner=learner, domain=domain)
+        metrics = {"return": source.mean_return(), **metrics, "adaptation_weight": weight}
+        return state, metrics
+
+    def _separate(
+        self, problem: Problem, state: DANNState, source: Any, frames_key: Any, key: Any
+    ) -> tuple[DANNState, dict[str, Array]]:
+        """First PPO, then the target's encoder against the source's, which stands still."""
+        inner, ready = self.inner, state.collected > self._waiting(problem)
+
+        def learn(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
+            learner, metrics = inner.learn(problem, state.learner, source)
+            encoder = learner.networks.policy.network
+            nothing = {"loss/domain": jnp.zeros(()), "domain_accuracy": jnp.zeros(())}
+            return dataclasses.replace(state, learner=learner, encoder=encoder), metrics | nothing
+
+        def align(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
+            shapes = jax.eval_shape(learn, state)[1]
+            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            state, metrics = self._align(problem, state, source.transitions, frames_key, key)
+            return state, {**zeros, "return": source.mean_return(), **metrics}
+
+        return lax.cond(ready, align, learn, state)
+
+    def _align(
+        self, problem: Problem, state: DANNState, steps: Any, frames_key: Any, key: Any
+    ) -> tuple[DANNState, dict[str, Array]]:
+        """Gradient steps of the domain head and of the target's encoder, each against the other."""
+        space, network = problem.source.observation_space, state.learner.networks.policy.network
+        shape = (self.alignment_steps, self.alignment_batch_size)
+        frames = self._frames(problem, state, frames_key, shape)
+        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        obs, context = flat(steps.obs), steps.info["context"]
+        index = jax.random.randint(key, shape, 0, obs.shape[0])
+        inputs = perceive(space, state.learner.normalizer, obs[index])
+        context = None if context is None else flat(context)[index]
+
+        def gradient(both: tuple[Network, MLP], slow: None, batch: tuple):
+            encoder, domain = both
+            inputs, context, frames = batch
+            ours = network.features(inputs, context)
+
+            def telling(domain: MLP) -> tuple[Array, Array]:
+                theirs = lax.stop_gradient(encoder).features(frames, context)
+                return domain_loss(domain(ours)[..., 0], domain(theirs)[..., 0])
+
+            def fooling(encoder: Network) -> Array:
+                return fooling_loss(domain(encoder.features(frames, context))[..., 0])
+
+            (loss, accuracy), for_domain = jax.value_and_grad(telling, has_aux=True)(domain)
+            told = {"loss/domain": loss, "domain_accuracy": accuracy}
+            return (jax.grad(fooling)(encoder), for_domain), told
+
+        weights = jax.tree.map(lambda _: jnp.asarray(self.weight, jnp.float32), state.encoder)
+        ones = jax.tree.map(lambda _: jnp.ones(()), state.domain)
+        descent = gradient_steps(
+            gradient,
+            (state.encoder, state.domain),
+            state.optimizer,
+            (inputs, context, frames),
+            learning_rate=self.alignment_learning_rate,
+            factors=(weights, ones),
+        )
+        encoder, domain = descent.parameters
+        state = dataclasses.replace(
+            state, encoder=encoder, domain=domain, optimizer=descent.optimizer_state
+        )
+        return state, jax.tree.map(jnp.mean, descent.metrics)
+
+    def _frames(
+        self, problem: Problem, state: DANNState, key: PRNGKeyArray, shape: tuple[int, ...]
+    ) -> Array:
+        """Observations of the target as the networks see them, `[*shape, …]`."""
+        if state.frames is None:
+            assert problem.logged is not None
+            frames = problem.logged.draw(key, shape, "observations")[0]
+        else:
+            frames = state.frames.steps(key, shape)
+        return perceive(problem.source.observation_space, state.learner.normalizer, frames)
+
+    def _waiting(self, problem: Problem) -> int:
+        """Steps in the source before the separate form begins to align."""
+        return self.adapt_updates * self.steps_per_update(problem)
+
+    def agent(self, problem: Problem, state: DANNState) -> AbstractAgent:
+        """The policy for the target: on the shared features, or on those of the target's encoder."""
+        agent = self.inner.agent(problem, state.learner)
+        if state.encoder is None:
+            return agent
+        # The source's head, on what the target's encoder makes of an observation.
+        return eqx.tree_at(
+            lambda a: (
+                a.policy.network.encoder
+                if a.policy.network.encoder is not None
+                else a.policy.network.body.layers[:-1]
+            ),
+            agent,
+            state.encoder.encoder
+            if state.encoder.encoder is not None
+            else state.encoder.body.layers[:-1],
+        )
+
+    def inherit(
+        self, problem: Problem, state: DANNState, donor: AbstractLearner, found: State
+    ) -> tuple[DANNState, list[str]]:
+        """What PPO inherits; in the separate form the target's encoder begins as the source's."""
+        learner, left = self.inner.inherit(problem, state.learner, donor, found)
+        encoder = None if state.encoder is None else learner.networks.policy.network
+        return dataclasses.replace(state, learner=learner, encoder=encoder), left
+
+    def steps_per_update(self, problem: Problem) -> int:
+        return self.inner.steps_per_update(problem)
+
+    def target_steps(self, problem: Problem, updates: int = 1) -> int:
+        if problem.logged is not None:
+            return 0
+        waiting = 0 if self.form == "shared" else self.adapt_updates
+        return self.schedule(problem).total(updates - waiting)
+
+
+def _told_apart(
+    network: Network,
+    domain: MLP,
+    inputs: Array,
+    context: Context,
+    frames: Array,
+    weight: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The domain head's loss and accuracy on features whose gradient is reversed."""
+
+    def log_odds(x: Array) -> Array:
+        return domain(reverse_gradient(network.features(x, context), weight))[..., 0]
+
+    return domain_loss(log_odds(inputs), log_odds(frames))
+
+
+def _size(learner: Any) -> int:
+    return learner.rollout_state.context.shape[-1]
