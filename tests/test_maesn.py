@@ -128,7 +128,7 @@ def test_without_the_latent_it_explores_far_less(learned):
             return jnp.zeros(self.latent_size)
 
     still = Still(**{name: getattr(agent, name) for name in agent.__dataclass_fields__})
-    assert reached(still) < reached(agent) - 0.3
+    assert reached(still) < 0.7 * reached(agent), (reached(still), reached(agent))
 
 
 def test_refusals():
