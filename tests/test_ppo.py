@@ -186,5 +186,5 @@ def test_contextual_navigation_is_nearly_optimal_soon():
     learner = PPO(
         num_envs=32, rollout_length=64, minibatches=8, learning_rate=2e-3, initial_std=0.5
     )
-    _, metrics, _ = train(learner, Problem.of(Point2D(), "context"), 20)
+    _, metrics, _ = train(learner, Problem.of(Point2D(), "context"), 24)
     assert metrics["return"] > -3.0

@@ -84,6 +84,10 @@ METHODS: dict[str, Entry] = {
         "stemrl.transfer.dann:DANN",
         "PPO on features from which nobody can tell source and target, by what is seen alone",
     ),
+    "epopt": Entry(
+        "stemrl.transfer.epopt:EPOpt",
+        "PPO on the worst part of the episodes, each in a world of its own: robust policies",
+    ),
     "darc": Entry(
         "stemrl.transfer.darc:DARC",
         "Learn in a source as if it were the target: classifiers pay for what both can do",

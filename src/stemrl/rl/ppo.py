@@ -92,6 +92,8 @@ class Rows(NamedTuple):
     """Of the value: advantage + value before learning, in scaled rewards."""
     weight: Float[Array, " rows"]
     """1, or 0 on padding."""
+    policy_weight: Float[Array, " rows"]
+    """Of each step in what the policy learns from; the value learns from all that `weight` counts."""
 
 
 def clipped_policy_loss(
@@ -131,9 +133,11 @@ def rows_of(
     reward: Float[Array, "batch time"],
     discount: float | Array,
     gae_lambda: float | Array,
+    policy_weight: Float[Array, "batch time"] | None = None,
 ) -> tuple[Rows, Float[Array, " rows"]]:
-    """Sequences of steps, every leaf `[batch, time, …]`, as rows with advantages (standardized)
-    and value targets; and their values as they were. `reward` is the scaled one.
+    """Sequences of steps, every leaf `[batch, time, …]`, as rows with advantages (standardized over
+    all of them) and value targets; and their values as they were. `reward` is the scaled one;
+    `policy_weight` says which steps the policy learns from, all if none.
 
     Both values of a step are the network's own, that of the true next observation too: what a time
     limit cuts off counts, what follows a termination does not.
@@ -159,6 +163,7 @@ def rows_of(
         advantage=standardize(advantage, weight),
         target=advantage + value,
         weight=weight,
+        policy_weight=weight if policy_weight is None else weight * policy_weight,
     )
     rows, value = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (rows, value))
     return rows, value
@@ -174,10 +179,10 @@ def ppo_loss(
     """The whole objective (eq. 9, negated) on some rows, and its parts."""
     distribution = networks.policy(rows.inputs, rows.context)
     policy, moved = clipped_policy_loss(
-        distribution.log_prob(rows.action), rows.log_prob, rows.advantage, rows.weight, clip
+        distribution.log_prob(rows.action), rows.log_prob, rows.advantage, rows.policy_weight, clip
     )
     value = value_loss(networks.values(rows.inputs, rows.context), rows.target, rows.weight)
-    entropy = weighted_mean(distribution.entropy(), rows.weight)
+    entropy = weighted_mean(distribution.entropy(), rows.policy_weight)
     loss = policy + value_weight * value - entropy_weight * entropy
     return loss, {"loss/policy": policy, "loss/value": value, "entropy": entropy, **moved}
 
@@ -328,23 +333,34 @@ class PPO(AbstractLearner):
         state: PPOState,
         steps: Transition,
         reward: Float[Array, "time lanes"] | None = None,
+        policy_weight: Float[Array, "time lanes"] | None = None,
     ) -> tuple[PPOState, Rows, Float[Array, " rows"]]:
         """Steps `[time, lanes, …]` as rows, and their values as they were; the state has seen the
-        observations and rewards. `reward` is in place of what the steps paid."""
+        observations and rewards, as far as they are no padding. `reward` is in place of what the
+        steps paid; see `rows_of` for `policy_weight`."""
         space = problem.source.observation_space
         reward, scaler = steps.reward if reward is None else reward, state.scaler
         if self.normalize_rewards:
-            scaler = scaler.update(reward, steps.ended, self.discount)
+            scaler = scaler.update(reward, steps.ended, self.discount, steps.valid)
             reward = scaler(reward)
         # [time, lanes, …] to [lanes, time, …]
-        by_lane, reward = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (steps, reward))
+        by_lane, reward, policy_weight = jax.tree.map(
+            lambda x: jnp.swapaxes(x, 0, 1), (steps, reward, policy_weight)
+        )
         rows, value = rows_of(
-            state.networks, state.normalizer, space, by_lane, reward, self.discount, self.gae_lambda
+            state.networks,
+            state.normalizer,
+            space,
+            by_lane,
+            reward,
+            self.discount,
+            self.gae_lambda,
+            policy_weight,
         )
         # What acted is what is learned from: the new statistics serve from the next step on.
         normalizer = state.normalizer
         if self.normalize_observations and not is_image(space):
-            normalizer = normalizer.update(flatten(space, steps.obs))
+            normalizer = normalizer.update(flatten(space, steps.obs), steps.valid)
         return dataclasses.replace(state, normalizer=normalizer, scaler=scaler), rows, value
 
     def loss(

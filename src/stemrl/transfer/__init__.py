@@ -3,6 +3,7 @@
 from .classifiers import Classifiers, Step, visits
 from .dann import DANN, DANNState
 from .darc import DARC, Both, DARCState, correction_table
+from .epopt import EPOpt
 from .finetune import FineTune, FineTuner, Learning
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Classifiers",
     "DANNState",
     "DARCState",
+    "EPOpt",
     "FineTune",
     "FineTuner",
     "Learning",
