@@ -27,6 +27,8 @@ class Skeleton(NamedTuple):
     """Red, green, blue and opacity, 0 to 1."""
     ground: float | None
     """Height of the floor (metres), if there is one."""
+    walls: Float[np.ndarray, "walls 2 3"]
+    """Boxes that stand in the world: their lowest and their highest corner."""
 
 
 def skeleton(model: mujoco.MjModel) -> Skeleton:
@@ -43,6 +45,12 @@ def skeleton(model: mujoco.MjModel) -> Skeleton:
         radii=np.array([radius for _, radius in axes]),
         colours=np.array(model.geom_rgba[parts], float),
         ground=float(model.geom_pos[planes[0], 2]) if len(planes) else None,
+        walls=np.array(
+            [
+                [model.geom_pos[i] - model.geom_size[i], model.geom_pos[i] + model.geom_size[i]]
+                for i in np.flatnonzero(_walls(model))
+            ]
+        ).reshape(-1, 2, 3),
     )
 
 
@@ -67,7 +75,13 @@ def _parts(model: mujoco.MjModel) -> np.ndarray:
     flat = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
     shown = ~np.isin(model.geom_type, [int(kind) for kind in flat])
     shown &= (model.geom_group < _SHOWN_GROUPS) & (model.geom_rgba[:, 3] > 0.0)
+    shown &= ~_walls(model)
     return np.flatnonzero(shown)
+
+
+def _walls(model: mujoco.MjModel) -> np.ndarray:
+    """Which geoms are boxes that belong to no body."""
+    return (model.geom_bodyid == 0) & (model.geom_type == mujoco.mjtGeom.mjGEOM_BOX)
 
 
 def _axis(model: mujoco.MjModel, geom: int) -> tuple[np.ndarray, float]:

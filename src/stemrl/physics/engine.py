@@ -76,6 +76,18 @@ class Motion(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Block:
+    """A box that stands in the world, whatever the file says, and that whatever touches the floor runs
+    into."""
+
+    name: str
+    middle: tuple[float, float, float]
+    """Metres."""
+    half: tuple[float, float, float]
+    """Half its sizes (metres)."""
+
+
+@dataclass(frozen=True)
 class Engine:
     """A model and how it is stepped. Make it with `Engine.load`; two with equal fields share one
     simulator and its pool of models."""
@@ -93,10 +105,17 @@ class Engine:
     slower than `mujoco.rollout` on an ant). Empty: nothing is tracked."""
     apply: Apply | None = None
     """How a task's `values` change the model; `None` where all share the nominal one."""
+    blocks: tuple[Block, ...] = ()
+    """What is put into the file's world."""
 
     @classmethod
     def load(
-        cls, path: str | Path, frame_skip: int, track: str = "", apply: Apply | None = None
+        cls,
+        path: str | Path,
+        frame_skip: int,
+        track: str = "",
+        apply: Apply | None = None,
+        blocks: tuple[Block, ...] = (),
     ) -> "Engine":
         """The engine of the MJCF file at `path`. Raises `UserError` if it cannot be read or is not
         a valid model, or if it has no body called `track`."""
@@ -108,7 +127,7 @@ class Engine:
             raise UserError(f"cannot read the model file {path}: {error.strerror}") from None
         if frame_skip < 1:
             raise UserError(f"frame_skip must be at least 1, not {frame_skip}")
-        engine = cls(str(path), digest, frame_skip, track, apply)
+        engine = cls(str(path), digest, frame_skip, track, apply, blocks)
         nominal = engine.nominal  # now: the file may change
         if track not in ("", CENTRE_OF_MASS):
             try:
@@ -120,7 +139,7 @@ class Engine:
     @property
     def nominal(self) -> mujoco.MjModel:
         """The model as in the file. Shared: do not change it."""
-        return _nominal(self.path, self.digest)
+        return _nominal(self.path, self.digest, self.blocks)
 
     @property
     def seconds(self) -> float:
@@ -211,6 +230,7 @@ class Engine:
 def _target(engine: Engine) -> str:
     """The name by which programs call the engine: the same in every process."""
     about = (engine.path, engine.digest, engine.frame_skip, engine.track, _named(engine.apply))
+    about += (engine.blocks,) if engine.blocks else ()
     digest = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     return foreign.bind(f"stemrl_mujoco_{digest}", engine._step)
 
@@ -374,7 +394,7 @@ def _digest(path: str, modified: int, size: int) -> str:
 
 
 @functools.cache
-def _nominal(path: str, digest: str) -> mujoco.MjModel:
+def _nominal(path: str, digest: str, blocks: tuple[Block, ...]) -> mujoco.MjModel:
     try:
         with quiet(), warnings.catch_warnings(action="ignore"):
             spec = mujoco.MjSpec.from_file(path)
@@ -382,6 +402,14 @@ def _nominal(path: str, digest: str) -> mujoco.MjModel:
             for texture in spec.textures:
                 if texture.builtin != mujoco.mjtBuiltin.mjBUILTIN_NONE:
                     texture.width = texture.height = 1
+            for block in blocks:
+                spec.worldbody.add_geom(
+                    name=block.name,
+                    type=mujoco.mjtGeom.mjGEOM_BOX,
+                    pos=block.middle,
+                    size=block.half,
+                    conaffinity=1,
+                )
             return spec.compile()
     except ValueError as error:
         reason = " ".join(str(error).split())

@@ -32,7 +32,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..core import UserError
-from .engine import CENTRE_OF_MASS, Apply, Engine, Motion, quiet
+from .engine import CENTRE_OF_MASS, Apply, Block, Engine, Motion, quiet
 from .parameters import ModelParameters
 
 LIMIT = 1e10
@@ -58,13 +58,18 @@ class MjxEngine(Engine):
 
     @classmethod
     def load(
-        cls, path: str | Path, frame_skip: int, track: str = "", apply: Apply | None = None
+        cls,
+        path: str | Path,
+        frame_skip: int,
+        track: str = "",
+        apply: Apply | None = None,
+        blocks: tuple[Block, ...] = (),
     ) -> "MjxEngine":
         """See `Engine.load`. Raises `UserError` too where MJX is not installed, or lacks something
         that the model needs."""
         if not isinstance(apply, ModelParameters | None):
             raise UserError("the engine mjx changes models by ModelParameters only")
-        engine = super().load(path, frame_skip, track, apply)
+        engine = super().load(path, frame_skip, track, apply, blocks)
         assert isinstance(engine, MjxEngine)
         _nominal(engine)
         return engine

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import AbstractFamily, Box, Params
 from .drawing import Skeleton, poses, skeleton
-from .engine import CENTRE_OF_MASS, Apply, Engine, Motion, State
+from .engine import CENTRE_OF_MASS, Apply, Block, Engine, Motion, State
 
 EngineName = Literal["native", "mjx"]
 
@@ -55,6 +55,8 @@ class Robot:
     """Positions and velocities from the third on that a standing robot keeps inside ± this."""
     track: str = ""
     """What is tracked; see `Engine`."""
+    blocks: tuple[Block, ...] = ()
+    """What stands in its way."""
 
     def engine(self, apply: Apply | None = None, name: EngineName = "native") -> Engine:
         """Its simulator; with `apply`, one in which every task has a model of its own."""
@@ -63,8 +65,8 @@ class Robot:
         if name == "mjx":
             from .mjx import MjxEngine
 
-            return MjxEngine.load(path, self.frame_skip, self.track, apply)
-        return Engine.load(path, self.frame_skip, self.track, apply)
+            return MjxEngine.load(path, self.frame_skip, self.track, apply, self.blocks)
+        return Engine.load(path, self.frame_skip, self.track, apply, self.blocks)
 
     def stands(self, motion: Motion) -> Bool[Array, ""]:
         """Whether it is healthy, in Gymnasium's word."""

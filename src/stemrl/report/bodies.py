@@ -55,6 +55,12 @@ def _side(
     window = (ASPECT * height, height)
     camera = np.stack([centre[:, 0], np.full(len(centre), ground + 0.32 * height)], 1)
     shapes, gauge = _asked_from_side(centre, seconds, wishes, ground, height)
+    for low, high in skeleton.walls:
+        if high[2] > ground:
+            # Squares as wide as it is, one on the other, as high as the window.
+            middle, half = (low[0] + high[0]) / 2, (high[0] - low[0]) / 2
+            for up in np.arange(ground + half, ground + height + half, 2 * half):
+                shapes.append(Shape("square", np.asarray([[[middle, up]]]), half, "wall"))
     # The far side is painted first.
     order = sorted(range(len(roles)), key=lambda i: ("far", "near", "body").index(roles[i]))
     shapes += [Shape("capsule", flat[:, i], float(skeleton.radii[i]), roles[i]) for i in order]
