@@ -210,6 +210,26 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.physics.randomized:HumanoidParams",
         "A humanoid with masses, inertias, damping and friction of its own",
     ),
+    "half-cheetah-broken": Entry(
+        "stemrl.physics.off_dynamics:HalfCheetahBroken",
+        "DARC's half-cheetah with a dead motor in the target",
+    ),
+    "ant-broken": Entry(
+        "stemrl.physics.off_dynamics:AntBroken",
+        "DARC's ant with a dead motor in the target",
+    ),
+    "hopper-falling": Entry(
+        "stemrl.physics.off_dynamics:HopperFalling",
+        "DARC's hopper, whose fall ends the episode in the target alone",
+    ),
+    "half-cheetah-wall": Entry(
+        "stemrl.physics.off_dynamics:HalfCheetahWall",
+        "DARC's half-cheetah, paid for speed either way, with a wall behind it in the target",
+    ),
+    "ant-disk": Entry(
+        "stemrl.physics.off_dynamics:AntDisk",
+        "An ant on an endless plane, in the target on a disk whose edge ends the episode",
+    ),
     "gymnasium": Entry(
         "stemrl.tasks.gymnasium:GymnasiumFamily",
         "Any Gymnasium environment with some of its attributes drawn from ranges (on the host)",

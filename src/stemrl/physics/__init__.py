@@ -1,7 +1,7 @@
 """Native MuJoCo inside compiled programs, and the families of robots built on it."""
 
 from .drawing import Skeleton
-from .engine import CENTRE_OF_MASS, Apply, Engine, Motion
+from .engine import CENTRE_OF_MASS, Apply, Block, Engine, Motion
 from .locomotion import (
     AntDir,
     AntForwardBackward,
@@ -31,6 +31,7 @@ from .mujoco_env import (
     Robot,
     Walker2dEnv,
 )
+from .off_dynamics import AntBroken, AntDisk, HalfCheetahBroken, HalfCheetahWall, HopperFalling
 from .parameters import KINDS, ModelParameters
 from .randomized import AbstractParamsFamily, HopperParams, HumanoidParams, WalkerParams
 from .reacher import REACHER, ReacherEnv, ReacherGoal
@@ -47,20 +48,26 @@ __all__ = [
     "AbstractMjcfFamily",
     "AbstractMujocoFamily",
     "AbstractParamsFamily",
+    "AntBroken",
     "AntDir",
+    "AntDisk",
     "AntEnv",
     "AntForwardBackward",
     "AntGoal",
     "AntVel",
     "Apply",
+    "Block",
     "Engine",
     "Forward",
+    "HalfCheetahBroken",
     "HalfCheetahDir",
     "HalfCheetahEnv",
     "HalfCheetahVel",
     "HalfCheetahVelMaml",
     "HalfCheetahVelPearl",
+    "HalfCheetahWall",
     "HopperEnv",
+    "HopperFalling",
     "HopperParams",
     "HumanoidDir",
     "HumanoidEnv",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .maze import Maze, MazeEnv
     from .pendulum import Pendulum, PendulumEnv
     from .pixels import PixelDrive, PixelDriveEnv, PixelReach, PixelReachEnv
-    from .point import Point2D, PointEnv, PointSparse
+    from .point import Point2D, PointEnv, PointSemicircle, PointSparse
     from .point_maze import PointMaze, PointMazeEnv, PointMazeGoals
     from .random_mdp import RandomMDP, RandomMDPEnv
     from .sinusoid import Sinusoid
@@ -48,7 +48,7 @@ _find = importer(
         "maze": ("Maze", "MazeEnv"),
         "pendulum": ("Pendulum", "PendulumEnv"),
         "pixels": ("PixelDrive", "PixelDriveEnv", "PixelReach", "PixelReachEnv"),
-        "point": ("Point2D", "PointEnv", "PointSparse"),
+        "point": ("Point2D", "PointEnv", "PointSemicircle", "PointSparse"),
         "point_maze": ("PointMaze", "PointMazeEnv", "PointMazeGoals"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
         "sinusoid": ("Sinusoid",),
@@ -94,6 +94,7 @@ __all__ = [
     "PointMaze",
     "PointMazeEnv",
     "PointMazeGoals",
+    "PointSemicircle",
     "PointSparse",
     "RandomMDP",
     "RandomMDPEnv",
