@@ -14,14 +14,15 @@ import pytest
 
 import probes
 from stemrl.cli import main
-from stemrl.core import Problem, UserError
+from stemrl.core import Logged, Problem, UserError
 from stemrl.report import correction_map
 from stemrl.rl import PPO, SAC, play
 from stemrl.rl.fitting import descend
 from stemrl.runs import Run, RunConfig, train
 from stemrl.tasks.grid_wall import ACTIONS, GridWall, log_ratio
 from stemrl.transfer import DARC, Classifiers, DARCState, correction_table, visits
-from stemrl.transfer.classifiers import classifier_loss
+from stemrl.transfer.classifiers import classifier_loss, miscalibration
+from stemrl.transfer.darc import diagnosed
 
 KEY = jax.random.key(0)
 SOURCE, TARGET = GridWall(size=3, slip=0.6), GridWall(wall=True, size=3, slip=0.6)
@@ -147,6 +148,11 @@ def test_the_correction_is_not_capped():
     )
     change = correction_table(learner, problem, certain) - correction_table(learner, problem, state)
     np.testing.assert_allclose(change, 25.0, rtol=1e-4)
+    # What a softmax of a softmax would make of the same certainty: each difference of logs is at most 1.
+    twice = lambda log_odds: jax.nn.log_softmax(jax.nn.softmax(jnp.asarray([0.0, log_odds])))  # noqa: E731
+    capped = [float(twice(x)[1] - twice(x)[0]) for x in (25.0, -25.0)]
+    assert abs(capped[0]) <= 1.0 and abs(capped[1]) <= 1.0
+    assert capped[0] - capped[1] <= 2.0 < float(change.max())
 
 
 def test_how_often_a_state_is_met_cancels_but_for_the_ablation():
@@ -194,6 +200,30 @@ def test_noise_is_for_training_only():
 
 
 # ---- learning ----
+
+
+QUICK_PPO = PPO(
+    num_envs=16, rollout_length=32, hidden=(32,), learning_rate=3e-3, epochs=4, minibatches=4,
+    entropy_weight=0.02, discount=0.95,
+)  # fmt: skip
+
+
+def recorded(family: GridWall, steps: int) -> Logged:
+    """Steps of somebody who goes at random, from any cell."""
+    keys = jax.random.split(KEY, (3, steps))
+    params = family.sample(KEY, "train")
+    action = jax.vmap(family.action_space.sample)(keys[0])
+    obs, state = jax.vmap(family.env.reset, (0, None))(keys[1], params)
+    after = jax.vmap(family.env.step, (0, 0, 0, None))(keys[2], state, action, params)[0]
+    columns = {"observations": obs, "actions": action, "next_observations": after}
+    return Logged.of(columns, family.observation_space, family.action_space)
+
+
+@eqx.filter_jit
+def by_the_top(agent: Any, family: GridWall, params: Any) -> Any:
+    """Share of episodes that come by the top row."""
+    steps = play(agent, family, params, None, jax.random.key(1), 1).transitions
+    return jnp.any((steps.obs >= family.size * (family.size - 1)) & steps.valid, axis=-1).mean()
 
 
 @eqx.filter_jit
@@ -257,6 +287,93 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
     )
 
 
+def test_from_a_file_of_steps_in_the_target():
+    """The wall is gone round by what 3,000 recorded steps tell of it, with none taken there; and
+    those of a target without a wall tell of none."""
+    source, target = GridWall(size=3), GridWall(size=3, wall=True)
+    learner = DARC(
+        learner=QUICK_PPO,
+        classifier_noise=0.0,
+        classifier_hidden=(64,),
+        classifier_learning_rate=3e-3,
+        warm_up_steps=2_000,
+    )
+    blocked = target.tasks(KEY, "test", 200)
+    for family, low, high in ((target, 0.9, 1.0), (source, 0.0, 0.3)):
+        logged = recorded(family, 3_000)
+        problem = Problem(source, source, logged=logged)
+        assert learner.target_steps(problem, 100) == 0
+        state, metrics = updates(learner, problem, begin(learner, problem), 60)
+        assert metrics["target_steps"] == 3_000 and np.isfinite(list(metrics.values())).all()
+        assert low <= success(learner.agent(problem, state), target, blocked) <= high
+
+
+def test_a_file_without_actions_is_refused():
+    family = GridWall(size=3)
+    frames = Logged.of(
+        {"observations": np.arange(9)}, family.observation_space, family.action_space
+    )
+    with pytest.raises(UserError, match="no column 'actions', which 'darc' needs"):
+        DARC(learner=TINY_PPO).init(Problem(family, family, logged=frames), KEY)
+
+
+def test_in_reverse_it_takes_the_long_way():
+    """The wall stands in the source, and the target is free: nothing in the source shows that one may
+    go straight. A policy of the target does."""
+    source, target = GridWall(size=3, wall=True, slip=0.1), GridWall(size=3, slip=0.1)
+    problem = Problem(source, target, 10_000)
+    learner = DARC(
+        learner=QUICK_PPO,
+        classifier_noise=0.0,
+        classifier_hidden=(64,),
+        classifier_learning_rate=3e-3,
+        warm_up_steps=2_000,
+    )
+    state, _ = updates(learner, problem, begin(learner, problem), 60)
+    own = Problem.of(target)
+    state_there, _ = updates(QUICK_PPO, own, begin(QUICK_PPO, own), 60)
+    free = target.tasks(KEY, "test", 200)
+    ways = []
+    for agent in (learner.agent(problem, state), QUICK_PPO.agent(own, state_there)):
+        assert success(agent, target, free) > 0.95
+        ways.append(by_the_top(agent, target, free))
+    assert ways[0] >= 0.9 and ways[1] <= 0.1
+
+
+def test_an_ablation_without_the_state_action_term():
+    problem = Problem(SOURCE, TARGET, 100)
+    tables = {}
+    for correction in ("dynamics", "transition", "state-action"):
+        learner = DARC(learner=TINY_PPO, correction=correction, **QUICK)
+        state = begin(learner, problem)
+        state = eqx.tree_at(
+            lambda s: s.classifiers, state, jax.tree.map(lambda x: 5 * x, state.classifiers)
+        )
+        tables[correction] = correction_table(learner, problem, state)
+    whole = tables["dynamics"] + tables["state-action"]
+    np.testing.assert_allclose(tables["transition"], whole, atol=1e-5)
+    assert jnp.abs(tables["transition"] - tables["dynamics"]).max() > 1e-3
+
+
+# ---- when to trust it ----
+
+
+def test_calibration_is_how_far_probabilities_are_from_frequencies():
+    # Of four steps at 73%, two are the target's; of two at 5%, none is.
+    log_odds = jnp.asarray([1.0, 1.0, 1.0, 1.0, -3.0, -3.0])
+    is_target = jnp.asarray([True, True, False, False, False, False])
+    expected = (4 * (1 / (1 + np.exp(-1)) - 0.5) + 2 / (1 + np.exp(3))) / 6
+    np.testing.assert_allclose(miscalibration(log_odds, is_target), expected, rtol=1e-5)
+
+
+def test_the_correction_in_a_few_numbers():
+    told = diagnosed(jnp.asarray([-20.0, -4.0, 0.0, 0.5, 2.0]))
+    assert told["correction/50%"] == 0.0 and told["correction/lowest"] == -20.0
+    np.testing.assert_allclose(told["correction/beyond_1"], 0.6)
+    np.testing.assert_allclose(told["correction/beyond_3"], 0.4)
+    np.testing.assert_allclose(told["correction/saturated"], 0.2)
+
+
 # ---- the budget ----
 
 
@@ -304,7 +421,7 @@ def test_from_the_command_line(tmp_path: Path):
         ({"learner": "pppo"}, "unknown method 'pppo'"),
         ({"learner": "ppo lane=3"}, "'ppo' has no setting 'lane'"),
         ({"learner": "ppo num_envs=many"}, "num_envs must be INT, not 'many'"),
-        ({"correction": "both"}, "must be one of dynamics, state-action"),
+        ({"correction": "both"}, "must be one of dynamics, transition, state-action"),
         ({"capacity": 0}, "capacity must be at least 1"),
     ],
 )

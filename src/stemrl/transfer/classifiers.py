@@ -103,6 +103,18 @@ def classifier_loss(
     return loss, {"loss/classifiers": loss, "accuracy": jnp.mean(((whole > 0) == is_target) * 1.0)}
 
 
+def miscalibration(
+    log_odds: Float[Array, " n"], is_target: Bool[Array, " n"], bins: int = 10
+) -> Float[Array, ""]:
+    """How far a classifier's probabilities are from the frequencies, on average over steps (expected
+    calibration error, Naeini et al. 2015): 0 if of the steps that it calls the target's with 70%, 70%
+    are."""
+    probability = jax.nn.sigmoid(log_odds)
+    bin_of = jnp.minimum((probability * bins).astype(jnp.int32), bins - 1)
+    gap = jnp.zeros(bins).at[bin_of].add(probability - is_target)
+    return jnp.sum(jnp.abs(gap)) / log_odds.shape[0]
+
+
 def visits(replay: Replay, states: int, actions: int) -> Int[Array, "states actions states"]:
     """How often each (s, a, s′) is among the steps held."""
     steps: Any = replay.rows

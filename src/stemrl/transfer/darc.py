@@ -46,9 +46,12 @@ from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.replay import Replay, Row
 from ..rl.visits import Schedule, Visit, Visits, begin_visits, visit
-from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss
+from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss, miscalibration
 
-Correction = Literal["dynamics", "state-action"]
+Correction = Literal["dynamics", "transition", "state-action"]
+SATURATED = 10.0
+"""Nats beyond which Δr says that a classifier is certain, and no longer how much likelier a step is: by
+then one domain has been seen to do a thing 20,000 times as often as the other."""
 
 
 class Both(NamedTuple):
@@ -56,7 +59,8 @@ class Both(NamedTuple):
 
     source: Any
     """What the learner collected."""
-    target: Visit
+    target: Visit | None
+    """What was seen of the target; `None` where it is a file."""
 
 
 class DARCState(eqx.Module):
@@ -64,14 +68,14 @@ class DARCState(eqx.Module):
 
     learner: State
     """Of the learner in the source."""
-    visits: Visits
-    """Worlds under way in the target, and what was spent there."""
+    visits: Visits | None
+    """Worlds under way in the target, and what was spent there; `None` where it is a file."""
     classifiers: Classifiers
     optimizer: optax.OptState
     normalizer: Normalizer
     """Of what the classifiers see."""
     source_steps: Replay
-    target_steps: Replay
+    target_steps: Replay | None
     collected: Int[Array, ""]
     """Steps taken in the source."""
     key: PRNGKeyArray
@@ -86,8 +90,8 @@ class DARC(AbstractLearner):
     """The method that learns in the source, ppo, (as in the paper) sac, td3 or dqn, with
     hyper-parameters other than their defaults after it (`sac num_envs=8 hidden=64,64`); in Python, a learner."""
     correction: Correction = eqx.field(static=True, default="dynamics")
-    """Δr by both classifiers (dynamics), or as an ablation by the one on (s, a) alone
-    (state-action)."""
+    """Δr by both classifiers (dynamics); or, as ablations, by the one on (s, a, s′) without taking
+    away the (s, a) term (transition), or by the one on (s, a) alone (state-action)."""
     source_to_target: int = eqx.field(static=True, default=10)
     """Steps in the source for each in the target."""
     warm_up_steps: int = eqx.field(static=True, default=10_000)
@@ -141,28 +145,36 @@ class DARC(AbstractLearner):
         classifiers = Classifiers.of(problem, self.classifier_hidden, key=classifier_key)
         actions = problem.source.action_space
         row = Step(*(_zero(s) for s in (space, actions, space)))
-        schedule = self.schedule(problem)
-        source, target = self.steps_per_update(problem), schedule.steps
+        source = self.steps_per_update(problem)
         learner = self.inner.init(problem, learner_key)
-        explorer = self.inner.explorer(problem, learner)
+        visits = target_steps = None
+        if problem.logged is None:
+            schedule = self.schedule(problem)
+            explorer = self.inner.explorer(problem, learner)
+            visits = begin_visits(explorer, problem, schedule, target_key)
+            target_steps = Replay.of(row, -(-self.capacity // schedule.steps) * schedule.steps)
+        else:
+            problem.logged.require("actions", "next_observations", by=self.name)
         return DARCState(
             learner=learner,
-            visits=begin_visits(explorer, problem, schedule, target_key),
+            visits=visits,
             classifiers=classifiers,
             optimizer=optax.scale_by_adam().init(classifiers),  # pyright: ignore
             normalizer=Normalizer.of(observation_size(space)),
             source_steps=Replay.of(row, -(-self.capacity // source) * source),
-            target_steps=Replay.of(row, -(-self.capacity // target) * target),
+            target_steps=target_steps,
             collected=jnp.zeros((), jnp.int32),
             key=key,
         )
 
     def collect(self, problem: Problem, state: DARCState) -> tuple[DARCState, Both]:
         key, visit_key = jax.random.split(state.key)
-        explorer = self.inner.explorer(problem, state.learner)
-        visits, target = visit(
-            explorer, problem, state.visits, self.schedule(problem), state.collected, visit_key
-        )
+        visits, target = state.visits, None
+        if visits is not None:
+            explorer = self.inner.explorer(problem, state.learner)
+            visits, target = visit(
+                explorer, problem, visits, self.schedule(problem), state.collected, visit_key
+            )
         learner, source = self.inner.collect(problem, state.learner)
         state = dataclasses.replace(state, learner=learner, visits=visits, key=key)
         return state, Both(source, target)
@@ -172,20 +184,21 @@ class DARC(AbstractLearner):
     ) -> tuple[DARCState, dict[str, Array]]:
         key, fit_key = jax.random.split(state.key)
         space = problem.source.observation_space
-        source, target = (_steps(e.transitions) for e in (experience.source, experience.target))
-        taken = experience.target.taken
-        normalizer = state.normalizer.update(flatten(space, source.obs))
-        weight = jnp.broadcast_to(taken, target.obs.shape[:1])
+        source, told = _steps(experience.source.transitions), {}
+        normalizer, target_steps = state.normalizer.update(flatten(space, source.obs)), None
+        if experience.target is not None:
+            target, taken = _steps(experience.target.transitions), experience.target.taken
+            weight = jnp.broadcast_to(taken, target.obs.shape[:1])
+            normalizer = normalizer.update(flatten(space, target.obs), weight)
+            target_steps = lax.cond(
+                taken, lambda held: held.add(target), lambda held: held, state.target_steps
+            )
+            told = {"return/target": experience.target.mean_return}
         state = dataclasses.replace(
             state,
-            normalizer=normalizer.update(flatten(space, target.obs), weight),
+            normalizer=normalizer,
             source_steps=state.source_steps.add(source),
-            target_steps=lax.cond(
-                taken,
-                lambda replay: replay.add(target),
-                lambda replay: replay,
-                state.target_steps,
-            ),
+            target_steps=target_steps,
             collected=state.collected + self.steps_per_update(problem),
             key=key,
         )
@@ -203,10 +216,9 @@ class DARC(AbstractLearner):
         correction = self.correct(problem, state, *source)
         metrics = {
             **metrics,
-            "return/target": experience.target.mean_return,
-            "correction": jnp.mean(correction),
-            "correction/lowest": jnp.min(correction),
-            "target_steps": state.visits.spent,
+            **told,
+            **diagnosed(correction),
+            "target_steps": self._spent(problem, state),
             **classified,
         }
         return eqx.tree_at(lambda s: s.learner, state, learner), metrics
@@ -219,7 +231,7 @@ class DARC(AbstractLearner):
         shape = (self.classifier_gradient_steps, self.classifier_batch_size // 2)
         drawn = (
             state.source_steps.steps(source_key, shape),
-            state.target_steps.steps(target_key, shape),
+            self._of_target(problem, state, target_key, shape),
         )
         pair, next_inputs = classifier_inputs(
             problem.source.observation_space,
@@ -250,7 +262,29 @@ class DARC(AbstractLearner):
             (pair, next_inputs, jax.random.split(noise_key, shape[0])),
         )
         state = dataclasses.replace(state, classifiers=classifiers, optimizer=optimizer_state)
+        # Without noise, as Δr is made: by the steps of the last batch.
+        last = classifiers(pair[-1], next_inputs[-1])
+        for name, log_odds in zip(("state_action", "transition"), last, strict=True):
+            classified[f"miscalibration/{name}"] = miscalibration(log_odds, is_target)
         return state, jax.tree.map(jnp.mean, classified)
+
+    def _of_target(
+        self, problem: Problem, state: DARCState, key: PRNGKeyArray, shape: tuple[int, ...]
+    ) -> Step:
+        """Steps of the target, drawn uniformly from those that were taken, or from the file."""
+        if state.target_steps is not None:
+            return state.target_steps.steps(key, shape)
+        assert problem.logged is not None
+        return Step(
+            *problem.logged.draw(key, shape, "observations", "actions", "next_observations")
+        )
+
+    def _spent(self, problem: Problem, state: DARCState) -> Array:
+        """Steps of the target that are known."""
+        if state.visits is not None:
+            return state.visits.spent
+        assert problem.logged is not None
+        return jnp.asarray(problem.logged.rows)
 
     def correct(
         self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
@@ -269,7 +303,9 @@ class DARC(AbstractLearner):
         )
         # log q(target|·) − log q(source|·) is the log-odds itself.
         state_action, whole = state.classifiers(pair, next_inputs)
-        return whole - state_action if self.correction == "dynamics" else state_action
+        if self.correction == "dynamics":
+            return whole - state_action
+        return whole if self.correction == "transition" else state_action
 
     def agent(self, problem: Problem, state: DARCState) -> AbstractAgent:
         return self.inner.agent(problem, state.learner)
@@ -289,7 +325,26 @@ class DARC(AbstractLearner):
         return self.inner.steps_per_update(problem)
 
     def target_steps(self, problem: Problem, updates: int = 1) -> int:
+        if problem.logged is not None:
+            return 0
         return self.schedule(problem).total(updates)
+
+
+def diagnosed(correction: Float[Array, "..."]) -> dict[str, Float[Array, ""]]:
+    """Δr of some steps in a few numbers: quantiles, and how much of it lies beyond 1, 3 and 10 nats;
+    when to trust it is on DARC's page."""
+    size = jnp.abs(correction)
+    low, middle, high = jnp.quantile(correction, jnp.asarray([0.05, 0.5, 0.95]))
+    return {
+        "correction": jnp.mean(correction),
+        "correction/lowest": jnp.min(correction),
+        "correction/5%": low,
+        "correction/50%": middle,
+        "correction/95%": high,
+        "correction/beyond_1": jnp.mean(size > 1.0),
+        "correction/beyond_3": jnp.mean(size > 3.0),
+        "correction/saturated": jnp.mean(size > SATURATED),
+    }
 
 
 def correction_table(
