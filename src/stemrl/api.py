@@ -196,7 +196,7 @@ def evaluate(
 def _few_shot(
     what: Run | FewShotAgent, which: Which, method: str, **options: Any
 ) -> FewShotEvaluation:
-    agents = [what]
+    agents: list[Any] = [what]
     if isinstance(what, Run):
         agents = [what.agent(which, index) for index in range(what.config.seeds)]
         method = what.config.method

@@ -155,12 +155,10 @@ def finetuning(
     - `seeds`: fewer than all, as in `Workshop.train`.
     """
     config = RunConfig("finetune", family, family_settings=dict(family_settings or {}))
-    target = config.problem().target
-    episodes = target.trial_episodes if episodes is None else episodes
-    if episodes % episodes_per_round:
-        raise UserError(
-            f"rounds of {episodes_per_round} episodes do not fill a trial of {episodes}"
-        )
+    target: Any = config.problem().target
+    total: int = target.trial_episodes if episodes is None else episodes
+    if total % episodes_per_round:
+        raise UserError(f"rounds of {episodes_per_round} episodes do not fill a trial of {total}")
     if episodes_per_round * target.horizon < 2:
         raise UserError("fine-tuning on one step at a time learns nothing; take a larger width")
     settings = {"adapt_minibatches": 1, "entropy_weight": 0.01, **(settings or {})}
@@ -176,7 +174,7 @@ def finetuning(
 
     def totals(step_size: float, split: str, tasks: int) -> np.ndarray:
         agents = [_with_step_size(agent, step_size) for agent in trained.agents]
-        options: dict[str, Any] = {"episodes": episodes - episodes_per_round, "split": split}
+        options: dict[str, Any] = {"episodes": total - episodes_per_round, "split": split}
         return trial_totals(workshop.judge(agents, trained.problem, tasks=tasks, **options))
 
     def compute() -> dict[str, np.ndarray]:

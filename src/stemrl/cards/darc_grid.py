@@ -89,7 +89,8 @@ def _accuracy(workshop: Workshop) -> list[Measure]:
                 # As arrays, which are not compiled in.
                 now = dataclasses.replace(learner, classifier_learning_rate=rate)
                 state = learn((now, problem), state)
-            visited = [visits(r, cells, ACTIONS) for r in (state.source_steps, state.target_steps)]
+            replays: tuple[Any, ...] = (state.source_steps, state.target_steps)
+            visited = [visits(r, cells, ACTIONS) for r in replays]
             return {
                 "learned": np.asarray(correction_table(learner, problem, state)),
                 "visited": np.minimum(*map(np.asarray, visited)),

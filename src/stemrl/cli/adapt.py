@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     parser.add_switch("--no-pictures", "only the returns")
     parser.add_switch("--json", "print an object")
     options = parser.parse(arguments)
-    task = described_task(options)
+    task, text = described_task(options), ""
     with only_answers():
         import numpy as np
 
@@ -119,12 +119,13 @@ def _few_shot(run: "Run", task: dict[str, Any], options: Any, wanted: dict[str, 
         found.params,
     )
     parts = []
+    draw: Any = plot
     for index, one in enumerate(tasks):
         said = ((k, _short(v)) for k, v in one["parameters"].items())
         parts.append("task " + "  ".join(f"{k}={v}" for k, v in said))
         if index < MOST_PICTURES and not options.no_pictures:
             ours = jax.tree.map(lambda leaf, i=index: leaf[i], (train, test))
-            picture = plot(agent, *ours, options.gradient_steps)
+            picture = draw(agent, *ours, options.gradient_steps)
             parts += [] if picture is None else [f"\n{picture}\n"]
         rows = [(str(p["shots"]), number(p["score"])) for p in one["points"]]
         parts.append(table(("shots", found.score_name), rows) + "\n")

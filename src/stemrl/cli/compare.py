@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a trained agent")
     add_evaluation_flags(parser)
     parser.add_switch("--json", "print an object with the runs' evaluations")
-    options = parser.parse(arguments)
+    options, text = parser.parse(arguments), ""
     with only_answers():
         from ..api import load
         from ..runs import enable_compilation_cache

@@ -80,7 +80,7 @@ class Logged(eqx.Module):
 
     def save(self, path: str | Path, action_space: Space) -> None:
         """Write a `.npz` that `read` reads, actions in the units of the space."""
-        columns = {name: np.asarray(getattr(self, name)) for name in self.columns}
+        columns: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in self.columns}
         if self.actions is not None:
             columns["actions"] = np.asarray(unscale_action(action_space, self.actions))
         np.savez_compressed(path, **columns)
@@ -103,7 +103,9 @@ class Logged(eqx.Module):
         rows = len(found["observations"]) if found["observations"].ndim else 0
         if not rows:
             raise UserError(f"{where} is empty: it has no rows")
-        spaces = dict.fromkeys(("observations", "next_observations"), observation_space)
+        spaces: dict[str, Space] = dict.fromkeys(
+            ("observations", "next_observations"), observation_space
+        )
         spaces["actions"] = action_space
         digest = hashlib.sha256()
         for name, column in found.items():
@@ -117,7 +119,7 @@ class Logged(eqx.Module):
             found[name] = _typed(column, space, name, where)
             digest.update(f"{name} {found[name].dtype} {shape}".encode())
             digest.update(np.ascontiguousarray(found[name]).tobytes())
-        arrays = {name: jnp.asarray(column) for name, column in found.items()}
+        arrays: dict[str, Any] = {name: jnp.asarray(column) for name, column in found.items()}
         if "actions" in arrays:
             arrays["actions"] = scale_action(action_space, arrays["actions"])
         return cls(**arrays, digest=digest.hexdigest()[:16], where=where)

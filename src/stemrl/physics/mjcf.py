@@ -128,6 +128,11 @@ class MjcfEnv(eqx.Module):
 
     family: AbstractMjcfFamily
 
+    @property
+    def engine(self) -> Any:
+        """What steps the model, as `MujocoEnv` has it."""
+        return self.family.robot.engine
+
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, MjcfState]:
         engine = self.family.robot.engine
         model = engine.nominal

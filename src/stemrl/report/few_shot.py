@@ -173,7 +173,7 @@ def _task(
         )
     ]
     for style, (label, agent) in enumerate(agents):
-        y = np.asarray(agent.fit(train, steps)(x))[:, 0]
+        y = np.asarray(agent.fit(train, steps)(jax.numpy.asarray(x)))[:, 0]
         series.append(Series(label, x[:, 0].tolist(), y.tolist(), style=style, markers=False))
     xs, ys = (np.asarray(v)[:, 0].tolist() for v in train)
     series.append(Series(f"its {len(xs)} examples", xs, ys, style=4, line=False))

@@ -131,8 +131,8 @@ def gradient_steps(
         return (*stepped, going), (metrics, going)
 
     start = (parameters, optimizer_state, slow, jnp.asarray(True))
-    (*moved, _), (metrics, going) = lax.scan(step, start, batches)
-    return Descent(*moved, metrics, going.astype(jnp.float32))
+    (parameters, optimizer_state, slow, _), (metrics, going) = lax.scan(step, start, batches)
+    return Descent(parameters, optimizer_state, slow, metrics, going.astype(jnp.float32))
 
 
 def shuffled(

@@ -105,6 +105,10 @@ def _play(
         carries, episodes = play_episodes(agent, family, memory, params, episodes_key)
 
         def adapt(memory: Memory) -> Memory:
+            # A memory without arrays has nothing to adapt, and nothing that a loop could return.
+            if not jax.tree.leaves(memory):
+                return memory
+
             def one(task):
                 return agent.adapt(*task)
 

@@ -352,7 +352,7 @@ class PPO(AbstractLearner):
             state.normalizer,
             space,
             by_lane,
-            reward,
+            reward,  # pyright: ignore[reportArgumentType]
             self.discount,
             self.gae_lambda,
             policy_weight,

@@ -17,8 +17,8 @@ class Sinusoid(AbstractSupervisedFamily):
     Out of distribution the amplitude is U[5, 10]."""
 
     name: ClassVar[str] = "sinusoid"
-    inputs: ClassVar[int] = 1
-    outputs: ClassVar[int] = 1
+    inputs: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+    outputs: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
     score_name: ClassVar[str] = "mean squared error"
 
     min_amplitude: float = eqx.field(static=True, default=0.1)

@@ -120,7 +120,7 @@ class DANN(AbstractLearner):
     def inner(self) -> PPO:
         """The learner in the source."""
         named = isinstance(self.learner, str)
-        made = make_named("methods", self.learner) if named else self.learner
+        made: Any = make_named("methods", self.learner) if named else self.learner
         if not isinstance(made, PPO):
             raise UserError(f"'{made.name}' cannot learn in the source of 'dann'; 'ppo' can")
         return made

@@ -14,7 +14,7 @@ nothing yet has no worst case worth avoiding. The policy gradient here is PPO's 
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -61,7 +61,7 @@ class EPOpt(AbstractLearner):
 
     def _named(self) -> PPO:
         named = isinstance(self.learner, str)
-        made = make_named("methods", self.learner) if named else self.learner
+        made: Any = make_named("methods", self.learner) if named else self.learner
         if not isinstance(made, PPO):
             raise UserError(f"'{made.name}' cannot learn inside 'epopt'; 'ppo' can")
         return made
