@@ -18,10 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .memory import AbstractMemoryCell, unroll_steps
+from .memory import AbstractMemoryCell, heads_of, unroll_steps
 
-HEAD = 32
-"""Entries of a head's keys and values, or a little more where the size is no multiple of it."""
 SEGMENT = 5
 """Steps of a sequence that are one piece to the gradient."""
 CAUTIOUS = -1.0
@@ -46,7 +44,7 @@ class DeltaMemory(AbstractMemoryCell):
         self.value_bias = jnp.zeros(size)
         self.strength_bias = jnp.full(size, CAUTIOUS)
         self.size = size
-        self.heads = max(h for h in range(1, max(size // HEAD, 1) + 1) if size % h == 0)
+        self.heads = heads_of(size)
 
     def initial(self) -> Float[Array, " heads*head*head"]:
         return jnp.zeros(self.size * self.size // self.heads)

@@ -14,8 +14,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 MemoryState = PyTree[Array]
-"""What a memory holds; every leaf `[…, size of that leaf]`, with the leading dimensions of the
-inputs."""
+"""What a memory holds; every leaf has the leading dimensions of the inputs, then those it has in
+`initial`."""
+
+HEAD = 32
+"""Entries of a head's keys and values, or a little more where the size is no multiple of it."""
+
+
+def heads_of(size: int) -> int:
+    """How many heads of about `HEAD` entries a memory of this size has."""
+    return max(h for h in range(1, max(size // HEAD, 1) + 1) if size % h == 0)
 
 
 class AbstractMemoryCell(eqx.Module):

@@ -34,6 +34,25 @@ class Linear(eqx.Module):
         return x @ self.weight + self.bias
 
 
+class LayerNorm(eqx.Module):
+    """Entries of mean 0 and deviation 1, then scaled and shifted (Ba et al. 1607.06450)."""
+
+    scale: Float[Array, " size"]
+    shift: Float[Array, " size"]
+
+    def __init__(self, size: int):
+        self.scale, self.shift = jnp.ones(size), jnp.zeros(size)
+
+    def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
+        return standardized(x) * self.scale + self.shift
+
+
+def standardized(x: Float[Array, "... size"]) -> Float[Array, "... size"]:
+    """Of mean 0 and deviation 1 over the last dimension (0 stays 0)."""
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
+
+
 class MLP(eqx.Module):
     """Linear layers with an activation after each but the last."""
 
