@@ -74,8 +74,9 @@ def stopping(monkeypatch: pytest.MonkeyPatch, update: int, how: str) -> None:
 
 
 @contextlib.contextmanager
-def compiling() -> Iterator[list[str]]:
-    """The names of the run's programs, each time that one is compiled."""
+def compiling(forget: bool = True) -> Iterator[list[str]]:
+    """The names of the run's programs, each time that one is compiled. Without `forget`, those
+    that this process has compiled before may be missing."""
     names: list[str] = []
 
     class Names(logging.Handler):
@@ -85,7 +86,8 @@ def compiling() -> Iterator[list[str]]:
             ):
                 names.append(found[1])
 
-    jax.clear_caches()  # other files' tests may have compiled the same, in this very process
+    if forget:  # other files' tests may have compiled the same, in this very process
+        jax.clear_caches()
     handler, logger = Names(), logging.getLogger("jax")
     logger.addHandler(handler)
     with jax.log_compiles():

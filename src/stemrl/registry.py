@@ -15,6 +15,19 @@ from .errors import UserError, nearest
 
 
 @dataclass(frozen=True)
+class Tiny:
+    """The smallest training of a method in which all its parts still take part, in words as a user
+    would type them: `stemrl.runs.RunConfig.tiny` makes it, for tests and for quick looks."""
+
+    settings: str
+    """Hyper-parameters: few units, few steps, two gradient steps at most."""
+    family: str = "point-2d horizon=4"
+    """The family, whose episodes should end within an update, with its settings."""
+    others: dict[str, Any] = field(default_factory=dict)
+    """Other fields of `RunConfig`: `reveal`, `target`, `budget`."""
+
+
+@dataclass(frozen=True)
 class Entry:
     """One name: where its class is, what it is, and the settings that make it a preset."""
 
@@ -24,6 +37,9 @@ class Entry:
     """One line."""
     preset: dict[str, Any] = field(default_factory=dict)
     """Settings that differ from the class's own defaults."""
+    tiny: Tiny | None = None
+    """Of a method: its smallest training. Every method has one; `tests/test_matrix.py` tries every
+    verb on it."""
     supervised: bool = False
     """Of a method: it learns from labelled examples; of a family: it has nothing to act in."""
 
@@ -36,49 +52,82 @@ class Entry:
         return getattr(loaded, name)
 
 
+_TINY_PPO = "num_envs=2 rollout_length=4 epochs=1 minibatches=2 hidden=4"
+_TINY_REPLAY = "num_envs=2 rollout_length=4 update_to_data=0.25 batch_size=4 capacity=40 warm_up_steps=8 hidden=4"
+
 METHODS: dict[str, Entry] = {
     "maml": Entry(
         "stemrl.meta.maml:MAML",
         "Learn the parameters from which a few policy-gradient steps adapt best",
+        tiny=Tiny("meta_batch_size=2 inner_episodes=2 hidden=4 cg_iterations=2 backtracks=2"),
     ),
     "maesn": Entry(
         "stemrl.meta.maesn:MAESN",
         "MAML with a latent of each task, drawn once an episode: structured exploration",
+        tiny=Tiny("train_tasks=2 inner_episodes=2 hidden=4 cg_iterations=2 backtracks=2"),
     ),
     "rl2": Entry(
-        "stemrl.meta.rl2:RL2", "RL²: a recurrent policy over the history of a whole trial"
+        "stemrl.meta.rl2:RL2",
+        "RL²: a recurrent policy over the history of a whole trial",
+        tiny=Tiny("hidden_size=4 episodes=2 batch_steps=32 epochs=1 minibatches=2"),
     ),
     "pearl": Entry(
         "stemrl.meta.pearl:PEARL",
         "PEARL: SAC that sees a latent task variable, inferred from the task's transitions",
+        tiny=Tiny(
+            "tasks=2 collect_tasks=1 prior_episodes=1 posterior_episodes=1 gradient_steps=2"
+            " meta_batch_size=2 batch_size=4 context_batch_size=4 capacity=4 hidden=4 encoder_hidden=4"
+        ),
     ),
     "ppo": Entry(
         "stemrl.rl.ppo:PPO",
         "Proximal policy optimization; contextual where the context is revealed",
+        tiny=Tiny(_TINY_PPO),
     ),
     "sac": Entry(
         "stemrl.rl.sac:SAC",
         "Soft actor-critic with replay; contextual where the context is revealed",
+        tiny=Tiny(_TINY_REPLAY),
     ),
     "td3": Entry(
         "stemrl.rl.td3:TD3",
         "Twin delayed deterministic policy gradients with replay, for continuous actions",
+        tiny=Tiny(_TINY_REPLAY),
     ),
-    "dqn": Entry("stemrl.rl.dqn:DQN", "Deep Q-learning with replay, for discrete actions"),
+    "dqn": Entry(
+        "stemrl.rl.dqn:DQN",
+        "Deep Q-learning with replay, for discrete actions",
+        tiny=Tiny(_TINY_REPLAY, "gridnavi horizon=4"),
+    ),
     "her": Entry(
         "stemrl.multitask.her:HER",
         "Learning with hindsight: every episode teaches the goals that it did reach",
+        tiny=Tiny(
+            "episodes=2 gradient_steps=2 batch_size=8 capacity=8 hidden=4",
+            "bit-flip bits=3",
+            {"reveal": "context"},
+        ),
     ),
     "dg-learning": Entry(
         "stemrl.multitask.dg_learning:DGLearning",
         "Learning to achieve goals: a table in which every step teaches every goal",
+        tiny=Tiny(
+            "num_envs=2 rollout_length=8", "goal-grid size=4 horizon=4", {"reveal": "context"}
+        ),
     ),
     "uvfa": Entry(
         "stemrl.multitask.uvfa:UVFA",
         "Universal value functions: a product of an embedded state and an embedded goal",
+        tiny=Tiny(
+            "form=bootstrapped rank=2 hidden=4 batch_size=8 gradient_steps=2 num_envs=2 rollout_length=8",
+            "goal-grid size=4 horizon=4",
+            {"reveal": "context"},
+        ),
     ),
     "finetune": Entry(
-        "stemrl.transfer.finetune:FineTune", "PPO on the training tasks, then PPO on the task met"
+        "stemrl.transfer.finetune:FineTune",
+        "PPO on the training tasks, then PPO on the task met",
+        tiny=Tiny(f"{_TINY_PPO} episodes_per_round=2 adapt_epochs=1 adapt_minibatches=2"),
     ),
     "dann": Entry(
         "stemrl.transfer.dann:DANN",
@@ -91,11 +140,19 @@ METHODS: dict[str, Entry] = {
     "darc": Entry(
         "stemrl.transfer.darc:DARC",
         "Learn in a source as if it were the target: classifiers pay for what both can do",
+        tiny=Tiny(
+            "learner='ppo num_envs=2 rollout_length=10 minibatches=2 epochs=1 hidden=4'"
+            " warm_up_steps=20 classifier_hidden=4 classifier_gradient_steps=2"
+            " classifier_batch_size=8 capacity=80",
+            "grid-wall horizon=10",
+            {"target": "grid-wall wall=true horizon=10", "budget": 100},
+        ),
     ),
     "maml-supervised": Entry(
         "stemrl.meta.supervised.maml:SupervisedMAML",
         "Supervised: learn the network from which a few gradient steps fit a few examples best",
         supervised=True,
+        tiny=Tiny("meta_batch_size=2 shots=3 queries=3 hidden=4", "sinusoid"),
     ),
 }
 

@@ -124,6 +124,18 @@ class RunConfig:
         if self.seed + self.seeds > 2**31:
             raise UserError(f"seed must be below 2**31, not {self.seed}")
 
+    @classmethod
+    def tiny(cls, method: str, updates: int = 1, **changes: Any) -> "RunConfig":
+        """The smallest training of a method of the registry, of so many updates, without
+        evaluations; `changes` are other fields. Raises `UserError` for a method without one."""
+        tiny = registry.find("methods", method).tiny
+        if tiny is None:
+            raise UserError(f"'{method}' has no tiny setting: give its Entry in registry.py one")
+        fields = {"family": tiny.family, "evaluate_every": 0, **tiny.others, **changes}
+        config = cls(f"{method} {tiny.settings}", **fields)
+        steps = updates * config.learner().steps_per_update(config.problem())
+        return dataclasses.replace(config, steps=steps)
+
     def learner(self) -> Any:
         """The method with its settings: an `AbstractLearner` or `AbstractSupervisedLearner`."""
         learner = _build("methods", self.method, self.settings)
