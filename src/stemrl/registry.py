@@ -132,10 +132,17 @@ METHODS: dict[str, Entry] = {
     "dann": Entry(
         "stemrl.transfer.dann:DANN",
         "PPO on features from which nobody can tell source and target, by what is seen alone",
+        tiny=Tiny(
+            f"learner='ppo {_TINY_PPO}' domain_hidden=4 alignment_steps=2 alignment_batch_size=4"
+            " capacity=40 source_to_target=2",
+            "grid-wall horizon=4",
+            {"target": "grid-wall wall=true horizon=4", "budget": 100},
+        ),
     ),
     "epopt": Entry(
         "stemrl.transfer.epopt:EPOpt",
         "PPO on the worst part of the episodes, each in a world of its own: robust policies",
+        tiny=Tiny(f"learner='ppo {_TINY_PPO}' episodes=4 epsilon=0.5 warm_up_updates=2"),
     ),
     "darc": Entry(
         "stemrl.transfer.darc:DARC",
