@@ -1,15 +1,13 @@
 """Memories that look back or learn: read at once as step by step, resets and padding anywhere; TTT's
 dual form; what RL² makes of them."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 import pytest
 
-from stemrl.networks import SNAIL, Attention, ResidualStack, TTTLinear, memory_cell
-from stemrl.networks.ttt import dual_form
+from stemrl.networks import ResidualStack, TTTLinear, memory_cell
 
 TIME, LANES, INPUTS, LENGTH, MINI_BATCH = 23, 4, 3, 6, 4
 NAMES = ("snail", "transformer", "ttt", "gru stack")
@@ -150,7 +148,8 @@ def test_every_parameter_is_learned_and_its_gradient_right(setting):
         )
         step = 2e-3
         ahead, behind = (
-            loss(jax.tree.map(lambda y, d, s=s: y + s * step * d, cell, way)) for s in (1, -1)
+            loss(jax.tree.map(lambda y, d, s=s, step=step: y + s * step * d, cell, way))
+            for s in (1, -1)
         )
         slope = sum(
             jnp.sum(a * b) for a, b in zip(*map(jax.tree.leaves, (gradient, way)), strict=True)

@@ -50,7 +50,7 @@ def forgetful(agent):
     return Forgetful(**{f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)})
 
 
-@pytest.mark.parametrize("cell", ("gru", "lstm", "delta"))
+@pytest.mark.parametrize("cell", ("gru", "lstm", "delta", "snail", "transformer", "ttt"))
 def test_the_optimum_over_a_trial_and_only_by_remembering(cell):
     """5.5 of 6; cleared between episodes, every episode costs a guess: 4.5."""
     problem = Problem.of(HiddenArm())
@@ -78,6 +78,9 @@ class FarNumber(AbstractProbe):
     ("family", "cell", "settings"),
     (
         (Corridor(), "lstm", {"previous_observation": True, "head_hidden_size": 8}),
+        (FarNumber(), "snail", {}),
+        (FarNumber(), "transformer", {"layers": 1}),
+        (FarNumber(), "ttt", {}),
         (FarNumber(), "gru", {"previous_observation": True, "chrono_span": 9}),
         (Picture(), "gru", {"head_hidden_size": 8}),
     ),

@@ -84,12 +84,14 @@ class RecurrentActorCritic(eqx.Module):
         size: int,
         *,
         initial_std: float,
+        length: int = 1,
+        layers: int = 0,
         chrono_span: int = 0,
         head_hidden_size: int = 0,
         previous_observation: bool = False,
         key: PRNGKeyArray,
     ) -> "RecurrentActorCritic":
-        """Fresh networks for the spaces of `problem`. `chrono_span`: see `memory_cell`; `head_hidden_size`: entries
+        """Fresh networks for the spaces of `problem`. `length`, `layers`, `chrono_span`: see `memory_cell`; `head_hidden_size`: entries
         of the layer between memory and heads, none if 0. Raises `UserError` for images whose
         previous one is to be read."""
         encoder_key, cell_key, policy_key, value_key = jax.random.split(key, 4)
@@ -107,7 +109,15 @@ class RecurrentActorCritic(eqx.Module):
         top = head_hidden_size or size
         return cls(
             encoder=encoder,
-            cell=memory_cell(cell, inputs, size, chrono_span=chrono_span, key=cell_key),
+            cell=memory_cell(
+                cell,
+                inputs,
+                size,
+                length=length,
+                layers=layers,
+                chrono_span=chrono_span,
+                key=cell_key,
+            ),
             head_hidden=Linear(size + inputs, head_hidden_size, scale=2**0.5, key=hidden_key)
             if head_hidden_size
             else None,

@@ -149,7 +149,9 @@ class RL2(AbstractLearner):
     name: ClassVar[str] = "rl2"
 
     cell: Cell = eqx.field(static=True, default="gru")
-    """The memory: gru, lstm or delta (fast weights)."""
+    """The memory: gru, lstm, delta (fast weights), snail, transformer or ttt."""
+    layers: int = eqx.field(static=True, default=0)
+    """Layers of memory; 0: one of gru, lstm and delta, two of the others."""
     hidden_size: int = eqx.field(static=True, default=64)
     """Entries of the memory's output (the authors': 256)."""
     chrono_span: int = eqx.field(static=True, default=0)
@@ -207,9 +209,11 @@ class RL2(AbstractLearner):
             )
         if self.cell not in get_args(Cell):
             raise UserError(f"cell must be one of {', '.join(get_args(Cell))}, not {self.cell!r}")
-        if self.chrono_span and self.cell == "delta":
+        if self.layers < 0:
+            raise UserError(f"layers must be at least 0, not {self.layers}")
+        if self.chrono_span and self.cell not in ("gru", "lstm"):
             raise UserError(
-                "chrono_span is for gru and lstm; the delta rule forgets nothing by itself"
+                f"chrono_span is for gru and lstm; {self.cell} forgets nothing by itself"
             )
 
     def trial_episodes(self, problem: Problem) -> int:
@@ -230,6 +234,8 @@ class RL2(AbstractLearner):
             self.cell,
             self.hidden_size,
             initial_std=self.initial_std,
+            length=self.trial_episodes(problem) * problem.source.horizon,
+            layers=self.layers,
             chrono_span=self.chrono_span,
             head_hidden_size=self.head_hidden_size,
             previous_observation=self.previous_observation,
