@@ -102,7 +102,8 @@ class Attention(AbstractMemoryCell):
         last = last_position(position, packed.count)
         count = None if packed.count is None else packed.count[..., None]
         state = AttentionState(
-            *(kept(y, self.length, count, last[..., None]) for y in (keys, values)), last
+            *(kept(y, self.length, count, last[..., None]) for y in (keys, values)),
+            last,  # pyright: ignore
         )
         return state, packed.unpack(output)
 

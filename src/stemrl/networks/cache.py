@@ -19,7 +19,7 @@ class Packed(NamedTuple):
 
     x: Float[Array, "time ... inputs"]
     reset: Bool[Array, "time ..."] | None
-    count: Int[Array, "..."] | None
+    count: Int[Array, "..."] | None  # pyright: ignore
     """Valid steps of each sequence; all if none."""
     back: Int[Array, "time ..."] | None
     """Where each step of the sequences as they were is now."""

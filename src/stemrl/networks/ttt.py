@@ -106,7 +106,7 @@ def blocks_of(
         return real & jnp.take_along_axis(of_step, rows, axis=0)
 
     flags = (rows, real, flag(reset), flag((position[:-1] + 1) % mini_batch == 0))
-    return Blocks(*(x.reshape(blocks, size, *x.shape[1:]) for x in flags), place)
+    return Blocks(*(x.reshape(blocks, size, *x.shape[1:]) for x in flags), place)  # pyright: ignore
 
 
 def dual_form(
@@ -206,7 +206,7 @@ class TTTLinear(AbstractMemoryCell):
 
         def read(changes: tuple[Array, Array], block: Blocks):
             def reading(changes):
-                return self._read(*changes, take(packed.x, block.rows), block)
+                return self._read(*changes, take(packed.x, block.rows), block)  # pyright: ignore
 
             def idle(changes):
                 return changes, jnp.zeros((*block.rows.shape, self.size))
