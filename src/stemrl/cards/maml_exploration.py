@@ -18,7 +18,7 @@ STEPS = 2_400_000
 BACK: dict[str, tuple[str, Any]] = {
     "surrogate": ("log-likelihood surrogate", "log_likelihood"),
     "learned_inner_rate": ("a fixed inner rate", False),
-    "trace": ("λ = 1", 1.0),
+    "gae_lambda": ("λ = 1", 1.0),
     "normalize_observations": ("observations as they are", False),
     "outer": ("outer TRPO", "trpo"),
 }
