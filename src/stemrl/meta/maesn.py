@@ -20,7 +20,7 @@ wanted. Meta-train on dense rewards (they are needed here), adapt on sparse ones
 
 import functools
 import operator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -30,7 +30,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
-    AbstractLearner,
     Action,
     Context,
     Info,
@@ -39,16 +38,14 @@ from ..core import (
     Problem,
     Space,
     Transition,
-    UserError,
 )
-from ..networks import Activation
 from ..rl.baseline import episode_advantages
 from ..rl.devices import ALL, share
-from ..rl.fitting import optimizer, require_positive
+from ..rl.fitting import require_positive
 from ..rl.play import Trials, play, strong
 from ..rl.policy import Policy, context_size, flatten, is_image
 from .maml_agent import Batch, Surrogate, surrogate_of
-from .outer import Distribution, clipped_steps, importance_weighted, thin, trust_region_step
+from .outer import Distribution, OuterSettings, importance_weighted
 
 
 class Gaussian(NamedTuple):
@@ -230,7 +227,7 @@ class Tasks(NamedTuple):
     """`Round`, `[tasks, steps, …]`: after the last adaptation."""
 
 
-class MAESN(AbstractLearner):
+class MAESN(OuterSettings):
     """MAML with a latent of each task, drawn once an episode: exploration that is itself learned."""
 
     name: ClassVar[str] = "maesn"
@@ -252,57 +249,11 @@ class MAESN(AbstractLearner):
     adapt_policy: bool = eqx.field(static=True, default=True)
     """Whether the inner step moves the policy too, or the latent alone, which then has to say what the
     task is."""
-    surrogate: Surrogate = eqx.field(static=True, default="log_likelihood")
-    """What the inner step ascends: log_likelihood (the authors'), likelihood_ratio or dice."""
-    outer: Literal["trpo", "ppo"] = eqx.field(static=True, default="trpo")
-    """The meta-step: trpo, or ppo with Adam."""
-    discount: float = 0.99
-    """Discount factor γ."""
-    gae_lambda: float = 1.0
-    """λ of generalized advantage estimation; 1: returns minus baseline."""
-    max_kl: float = 0.01
-    """TRPO: bound on the mean KL divergence between adapted policies (nats)."""
-    damping: float = 1e-5
-    """TRPO: added to the Fisher matrix's diagonal."""
-    cg_iterations: int = eqx.field(static=True, default=10)
-    """TRPO: iterations of conjugate gradient."""
-    backtracks: int = eqx.field(static=True, default=10)
-    """TRPO: times that the line search shortens the step before it gives up."""
-    fisher_stride: int = eqx.field(static=True, default=9)
-    """TRPO: the Fisher matrix takes every n-th step, but at least 200 of each task and round."""
-    epochs: int = eqx.field(static=True, default=5)
-    """PPO: gradient steps per update, each on all tasks."""
     learning_rate: float = 1e-2
     """PPO: Adam's step size."""
-    clip: float = 0.2
-    """PPO: how far a probability ratio may move before it stops counting, ε."""
-    max_gradient_norm: float = 1.0
-    """PPO: bound on the gradient's global norm."""
-    target_kl: float = 0.03
-    """PPO: an update's epochs end once the adapted policies have moved 1.5 times this (nats)."""
-    hidden: tuple[int, ...] = eqx.field(static=True, default=(100, 100))
-    """Hidden layers of the policy."""
-    activation: Activation = eqx.field(static=True, default="relu")
-    """Their activation: tanh, relu, elu, silu or gelu."""
-    initial_std: float = eqx.field(static=True, default=1.0)
-    """First standard deviation of continuous actions, whose range is [−1, 1]."""
-    min_std: float = eqx.field(static=True, default=1e-6)
-    """Lower bound on it."""
 
     def __check_init__(self):
-        require_positive(
-            self,
-            *("train_tasks", "latent_size", "inner_episodes", "inner_steps", "cg_iterations"),
-            *("fisher_stride", "epochs"),
-        )
-        for field, known in (
-            ("surrogate", ("log_likelihood", "likelihood_ratio", "dice")),
-            ("outer", ("trpo", "ppo")),
-        ):
-            if getattr(self, field) not in known:
-                raise UserError(
-                    f"{field} must be one of {', '.join(known)}, not {getattr(self, field)!r}"
-                )
+        require_positive(self, "train_tasks", "latent_size", "inner_episodes", "inner_steps")
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> MAESNState:
         policy_key, task_key, key = jax.random.split(key, 3)
@@ -324,9 +275,7 @@ class MAESN(AbstractLearner):
         )
         latents = Gaussian.standard(self.train_tasks, self.latent_size)
         parameters = MetaParameters(policy, latents, rates)
-        adam = None
-        if self.outer == "ppo":
-            adam = optimizer(self.max_gradient_norm).init(parameters)  # pyright: ignore
+        adam = self.fresh_optimizer(parameters)
         tasks = family.tasks(task_key, "train", self.train_tasks)
         return strong(MAESNState(parameters, tasks, adam, key))
 
@@ -382,7 +331,8 @@ class MAESN(AbstractLearner):
                 inner=jax.tree.map(lambda x: x[:, :-1], batches),
                 outer=jax.tree.map(lambda x: x[:, -1], batches),
             )
-            return self._step(agent, state, tasks)
+            adapted = functools.partial(self.distributions, agent)
+            return self.outer_step(adapted, state.parameters, state.optimizer, tasks)
 
         number = jnp.arange(self.train_tasks)
         parameters, adam, metrics = share(mine, (agent, state), (number, experience), out=ALL)
@@ -420,30 +370,3 @@ class MAESN(AbstractLearner):
         """mean(ρ A) of one task's outer round minus the penalty (eq. 5)."""
         distribution, penalty = self.distributions(agent, parameters, task)
         return importance_weighted(distribution, task.outer) - penalty
-
-    def _step(self, agent: MAESNAgent, state: MAESNState, tasks: Tasks):
-        """The outer step, of either kind: parameters, Adam's state and metrics."""
-        adapted = functools.partial(self.distributions, agent)
-        if self.outer == "trpo":
-            parameters, metrics = trust_region_step(
-                adapted,
-                state.parameters,
-                tasks,
-                thin(tasks, self.fisher_stride, inner=self.surrogate != "dice"),
-                max_kl=self.max_kl,
-                damping=self.damping,
-                iterations=self.cg_iterations,
-                backtracks=self.backtracks,
-            )
-            return parameters, state.optimizer, metrics
-        return clipped_steps(
-            adapted,
-            state.parameters,
-            state.optimizer,  # pyright: ignore[reportArgumentType]
-            tasks,
-            clip=self.clip,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            max_gradient_norm=self.max_gradient_norm,
-            target_kl=self.target_kl,
-        )

@@ -19,7 +19,7 @@ with the number of tasks.
 
 import functools
 import operator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,15 +27,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractLearner, Context, Problem, UserError
-from ..networks import Activation
+from ..core import Context, Problem
 from ..rl.devices import ALL, share
-from ..rl.fitting import optimizer, require_positive
+from ..rl.fitting import require_positive
 from ..rl.normalize import Normalizer
 from ..rl.play import Trials, play, strong
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
-from .maml_agent import Batch, Initialization, MAMLAgent, Surrogate
-from .outer import Distribution, clipped_steps, importance_weighted, thin, trust_region_step
+from .maml_agent import Batch, Initialization, MAMLAgent
+from .outer import Distribution, OuterSettings, importance_weighted
 
 
 class MAMLState(eqx.Module):
@@ -58,7 +57,7 @@ class Tasks(NamedTuple):
     """The round after the last adaptation, `[tasks, steps, …]`."""
 
 
-class MAML(AbstractLearner):
+class MAML(OuterSettings):
     """MAML with an exact second-order gradient and a TRPO or PPO outer step."""
 
     name: ClassVar[str] = "maml"
@@ -75,46 +74,8 @@ class MAML(AbstractLearner):
     """Learn the inner rate, one for each tensor of the network."""
     later_step_factor: float = 0.5
     """Factor on the inner rate at adaptations beyond `inner_steps` (the authors halve it)."""
-    surrogate: Surrogate = eqx.field(static=True, default="log_likelihood")
-    """What the inner step ascends: log_likelihood (MAML), likelihood_ratio (ProMP's LVC) or dice."""
     first_order: bool = eqx.field(static=True, default=False)
     """Leave the second derivatives out of the meta-gradient."""
-    outer: Literal["trpo", "ppo"] = eqx.field(static=True, default="trpo")
-    """The meta-step: trpo, or ppo with Adam."""
-    discount: float = 0.99
-    """Discount factor γ."""
-    gae_lambda: float = 1.0
-    """λ of generalized advantage estimation; 1, as the authors': returns minus baseline."""
-    max_kl: float = 0.01
-    """TRPO: bound on the mean KL divergence between adapted policies (nats)."""
-    damping: float = 1e-5
-    """TRPO: added to the Fisher matrix's diagonal."""
-    cg_iterations: int = eqx.field(static=True, default=10)
-    """TRPO: iterations of conjugate gradient."""
-    backtracks: int = eqx.field(static=True, default=10)
-    """TRPO: times that the line search shortens the step before it gives up."""
-    fisher_stride: int = eqx.field(static=True, default=9)
-    """TRPO: the Fisher matrix takes every n-th step, but at least 200 of each task and round; the
-    gradient and the line search take all."""
-    epochs: int = eqx.field(static=True, default=5)
-    """PPO: gradient steps per update, each on all tasks."""
-    learning_rate: float = 1e-3
-    """PPO: Adam's step size."""
-    clip: float = 0.2
-    """PPO: how far a probability ratio may move before it stops counting, ε."""
-    max_gradient_norm: float = 1.0
-    """PPO: bound on the gradient's global norm."""
-    target_kl: float = 0.03
-    """PPO: an update's epochs end once the adapted policies have moved 1.5 times this (nats): Adam
-    alone steps far over the clipping when the inner step amplifies what it does."""
-    hidden: tuple[int, ...] = eqx.field(static=True, default=(100, 100))
-    """Hidden layers of the policy."""
-    activation: Activation = eqx.field(static=True, default="relu")
-    """Their activation: tanh, relu, elu, silu or gelu."""
-    initial_std: float = eqx.field(static=True, default=1.0)
-    """First standard deviation of continuous actions, whose range is [−1, 1]."""
-    min_std: float = eqx.field(static=True, default=1e-6)
-    """Lower bound on it."""
     normalize_observations: bool = eqx.field(static=True, default=False)
     """Whether the policy sees observations by their running mean and deviation. Off: an inner
     step's effect depends on the scale of its inputs, which had better not drift."""
@@ -122,24 +83,7 @@ class MAML(AbstractLearner):
     """Tasks that adapt at once while playing; matters for speed alone."""
 
     def __check_init__(self):
-        require_positive(
-            self,
-            *("meta_batch_size", "inner_episodes", "inner_steps", "cg_iterations"),
-            *("fisher_stride", "epochs", "task_batch"),
-        )
-        if self.backtracks < 0:
-            raise UserError(f"backtracks must be at least 0, not {self.backtracks}")
-        choices = {
-            "surrogate": ("log_likelihood", "likelihood_ratio", "dice"),
-            "outer": ("trpo", "ppo"),
-        }
-        for field, known in choices.items():
-            if getattr(self, field) not in known:
-                raise UserError(
-                    f"{field} must be one of {', '.join(known)}, not {getattr(self, field)!r}"
-                )
-        if min(self.initial_std, self.min_std) <= 0:
-            raise UserError("initial_std and min_std must be positive")
+        require_positive(self, "meta_batch_size", "inner_episodes", "inner_steps", "task_batch")
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> MAMLState:
         policy_key, key = jax.random.split(key)
@@ -158,9 +102,7 @@ class MAML(AbstractLearner):
         if self.learned_inner_rate:
             rates = jax.tree.map(lambda _: jnp.full((), self.inner_learning_rate), policy)
         initialization = Initialization(policy, rates)
-        adam = None
-        if self.outer == "ppo":
-            adam = optimizer(self.max_gradient_norm).init(initialization)  # pyright: ignore
+        adam = self.fresh_optimizer(initialization)
         normalize = self.normalize_observations and not is_image(space)
         normalizer = Normalizer.of(observation_size(space)) if normalize else None
         return strong(MAMLState(initialization, adam, normalizer, key))
@@ -206,7 +148,9 @@ class MAML(AbstractLearner):
 
         def mine(everyone, experience: Trials):
             agent, state = everyone
-            return self._step(agent, state, self.prepare(agent, experience))
+            adapted = functools.partial(self.distributions, agent)
+            tasks = self.prepare(agent, experience)
+            return self.outer_step(adapted, state.initialization, state.optimizer, tasks)
 
         initialization, adam, metrics = share(mine, (agent, state), experience, out=ALL)
         normalizer = state.normalizer
@@ -260,30 +204,3 @@ class MAML(AbstractLearner):
         acted to the one that θ now adapts to; and that one's distributions over actions."""
         distribution, _ = self.distributions(agent, initialization, task)
         return importance_weighted(distribution, task.outer), distribution
-
-    def _step(self, agent: MAMLAgent, state: MAMLState, tasks: Tasks):
-        """The outer step, of either kind: initialization, Adam's state and metrics."""
-        adapted = functools.partial(self.distributions, agent)
-        if self.outer == "trpo":
-            initialization, metrics = trust_region_step(
-                adapted,
-                state.initialization,
-                tasks,
-                thin(tasks, self.fisher_stride, inner=self.surrogate != "dice"),
-                max_kl=self.max_kl,
-                damping=self.damping,
-                iterations=self.cg_iterations,
-                backtracks=self.backtracks,
-            )
-            return initialization, state.optimizer, metrics
-        return clipped_steps(
-            adapted,
-            state.initialization,
-            state.optimizer,  # pyright: ignore[reportArgumentType]
-            tasks,
-            clip=self.clip,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            max_gradient_norm=self.max_gradient_norm,
-            target_kl=self.target_kl,
-        )

@@ -7,8 +7,9 @@ after another, so that memory does not grow with their number.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,18 +17,117 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..core import AbstractLearner, UserError
+from ..networks import Activation
 from ..rl.devices import mean
 from ..rl.distributions import Categorical, DiagonalGaussian
-from ..rl.fitting import descend, optimizer
+from ..rl.fitting import descend, optimizer, require_positive
 from ..rl.play import select
 from ..rl.ppo import clipped_policy_loss
 from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
-from .maml_agent import Batch
+from .maml_agent import Batch, Surrogate
 
 Distribution = Categorical | DiagonalGaussian
+Outer = Literal["trpo", "ppo"]
+"""The kinds of outer step."""
 Adapted = Callable[[Any, Any], tuple[Distribution, Float[Array, ""]]]
 """By φ and a task (with `outer: Batch`): the adapted policy's distributions over actions at the steps
 of the outer round, and a penalty on φ."""
+
+
+class OuterSettings(AbstractLearner):
+    """The settings of learners that differentiate through inner steps, and their outer step."""
+
+    surrogate: Surrogate = eqx.field(static=True, default="log_likelihood")
+    """What the inner step ascends: log_likelihood (MAML), likelihood_ratio (ProMP's LVC) or dice."""
+    outer: Outer = eqx.field(static=True, default="trpo")
+    """The meta-step: trpo, or ppo with Adam."""
+    discount: float = 0.99
+    """Discount factor γ."""
+    gae_lambda: float = 1.0
+    """λ of generalized advantage estimation; 1, as the authors': returns minus baseline."""
+    max_kl: float = 0.01
+    """TRPO: bound on the mean KL divergence between adapted policies (nats)."""
+    damping: float = 1e-5
+    """TRPO: added to the Fisher matrix's diagonal."""
+    cg_iterations: int = eqx.field(static=True, default=10)
+    """TRPO: iterations of conjugate gradient."""
+    backtracks: int = eqx.field(static=True, default=10)
+    """TRPO: times that the line search shortens the step before it gives up."""
+    fisher_stride: int = eqx.field(static=True, default=9)
+    """TRPO: the Fisher matrix takes every n-th step, but at least 200 of each task and round; the
+    gradient and the line search take all."""
+    epochs: int = eqx.field(static=True, default=5)
+    """PPO: gradient steps per update, each on all tasks."""
+    learning_rate: float = 1e-3
+    """PPO: Adam's step size."""
+    clip: float = 0.2
+    """PPO: how far a probability ratio may move before it stops counting, ε."""
+    max_gradient_norm: float = 1.0
+    """PPO: bound on the gradient's global norm."""
+    target_kl: float = 0.03
+    """PPO: an update's epochs end once the adapted policies have moved 1.5 times this (nats): Adam
+    alone steps far over the clipping when the inner step amplifies what it does."""
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(100, 100))
+    """Hidden layers of the policy."""
+    activation: Activation = eqx.field(static=True, default="relu")
+    """Their activation: tanh, relu, elu, silu or gelu."""
+    initial_std: float = eqx.field(static=True, default=1.0)
+    """First standard deviation of continuous actions, whose range is [−1, 1]."""
+    min_std: float = eqx.field(static=True, default=1e-6)
+    """Lower bound on it."""
+
+    def __check_init__(self):
+        require_positive(self, "cg_iterations", "fisher_stride", "epochs")
+        if self.backtracks < 0:
+            raise UserError(f"backtracks must be at least 0, not {self.backtracks}")
+        for field, kind in (("surrogate", Surrogate), ("outer", Outer)):
+            if getattr(self, field) not in get_args(kind):
+                raise UserError(
+                    f"{field} must be one of {', '.join(get_args(kind))},"
+                    f" not {getattr(self, field)!r}"
+                )
+        if min(self.initial_std, self.min_std) <= 0:
+            raise UserError("initial_std and min_std must be positive")
+
+    def fresh_optimizer(self, parameters: PyTree[Array]) -> optax.OptState | None:
+        """Adam before its first step; `None` with TRPO, which has none."""
+        if self.outer == "trpo":
+            return None
+        return optimizer(self.max_gradient_norm).init(parameters)  # pyright: ignore
+
+    def outer_step(
+        self,
+        adapted: "Adapted",
+        parameters: PyTree[Array],
+        adam: optax.OptState | None,
+        tasks: Any,
+    ) -> tuple[Any, optax.OptState | None, dict[str, Array]]:
+        """One outer step, of either kind, on prepared tasks (every leaf `[tasks, …]`): parameters,
+        Adam's state and metrics."""
+        if self.outer == "trpo":
+            parameters, metrics = trust_region_step(
+                adapted,
+                parameters,
+                tasks,
+                thin(tasks, self.fisher_stride, inner=self.surrogate != "dice"),
+                max_kl=self.max_kl,
+                damping=self.damping,
+                iterations=self.cg_iterations,
+                backtracks=self.backtracks,
+            )
+            return parameters, adam, metrics
+        return clipped_steps(
+            adapted,
+            parameters,
+            adam,  # pyright: ignore[reportArgumentType]
+            tasks,
+            clip=self.clip,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+            target_kl=self.target_kl,
+        )
 
 
 def importance_weighted(distribution: Distribution, outer: Batch) -> Float[Array, ""]:
