@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from . import registry
 from .errors import UserError, nearest
-from .settings import metavar, read, settings_of
+from .settings import metavar, read, refuse_out_of_range, settings_of
 
 _SETTING = re.compile(r"""(?:^|\s)([A-Za-z_][\w-]*)=("[^"]*"|'[^']*'|\S*)""")
 
@@ -43,7 +43,8 @@ def named_settings(kind: str, text: str) -> tuple[str, dict[str, Any]]:
     name, typed = split_name(text)
     if not typed:
         return name, {}
-    kinds = {setting.name: setting.kind for setting in settings_of(registry.find(kind, name).path)}
+    known = settings_of(registry.find(kind, name).path)
+    kinds = {setting.name: setting.kind for setting in known}
     settings = {}
     for key, word in typed.items():
         if key not in kinds:
@@ -52,6 +53,7 @@ def named_settings(kind: str, text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(value, str) and not _may_be_text(kinds[key], value):
             raise UserError(f"'{name}': {key} must be {metavar(kinds[key])}, not '{word}'")
         settings[key] = tuple(value) if isinstance(value, list) else value
+    refuse_out_of_range(settings, known, name)
     return name, settings
 
 

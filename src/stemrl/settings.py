@@ -9,14 +9,110 @@ import ast
 import functools
 import importlib.machinery
 import inspect
+import math
+import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be, as an interval: `[0, 1]` with its ends, `(0, inf)` without
+    them."""
+
+    low: float
+    high: float
+    open_low: bool
+    open_high: bool
+    """Whether the ends themselves are left out."""
+
+    @classmethod
+    def of(cls, text: str) -> "Range":
+        """From how an interval is written."""
+        found = _INTERVAL.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is no interval")
+        return cls(_number(found[2]), _number(found[3]), found[1] == "(", found[4] == ")")
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        """In words, to follow "must be"."""
+        low = f"{'above' if self.open_low else 'at least'} {_shown(self.low)}"
+        high = f"{'below' if self.open_high else 'at most'} {_shown(self.high)}"
+        if math.isinf(self.high):
+            finite = ["finite"] if self.open_high else []
+            return " and ".join(([low] if math.isfinite(self.low) else []) + finite)
+        if math.isinf(self.low):
+            return high
+        if not (self.open_low or self.open_high):
+            return f"between {_shown(self.low)} and {_shown(self.high)}"
+        return f"{low} and {high}"
+
+
+_INTERVAL = re.compile(r"([\[(])\s*([-−]?[\d.e-]+|[-−]inf)\s*,\s*([-−]?[\d.e-]+|inf)\s*([\])])")
+_OWN_RANGE = re.compile(rf"\bin ({_INTERVAL.pattern})")
+"""In a setting's docstring: "Share of the steps that are thrown away, in [0, 1)"."""
+
+
+def _number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def _shown(value: float) -> str:
+    return str(int(value)) if abs(value) < 1e16 and value == int(value) else f"{value:g}"
+
+
+_FROM_ONE, _FROM_ZERO, _ABOVE_ZERO = (
+    Range.of("[1, inf]"),
+    Range.of("[0, inf)"),
+    Range.of("(0, inf)"),
+)
+_SHARE, _LIMIT = Range.of("[0, 1]"), Range.of("(0, inf]")
+"""A limit may be infinite, and then limits nothing."""
+
+WHOLE = Range.of("[-inf, 2147483647]")
+"""Of every whole number: what 32 bits can hold."""
+
+RANGES: dict[str, Range] = {
+    **dict.fromkeys(("discount", "gae_lambda", "exploration", "target_rate"), _SHARE),
+    **dict.fromkeys(("learning_rate", "value_weight", "kl_weight", "damping"), _FROM_ZERO),
+    **dict.fromkeys(("exploration_noise", "target_noise"), _FROM_ZERO),
+    **dict.fromkeys(("initial_std", "min_std", "max_kl", "initial_temperature"), _ABOVE_ZERO),
+    **dict.fromkeys(("update_to_data",), _ABOVE_ZERO),
+    **dict.fromkeys(("clip", "max_gradient_norm", "target_kl"), _LIMIT),
+    **dict.fromkeys(("hidden", "hidden_size", "horizon", "anneal_updates"), _FROM_ONE),
+    **dict.fromkeys(("decay_updates", "num_envs", "rollout_length", "epochs"), _FROM_ONE),
+    **dict.fromkeys(("minibatches", "batch_size", "capacity", "gradient_steps"), _FROM_ONE),
+    **dict.fromkeys(("meta_batch_size", "inner_episodes", "batch_steps"), _FROM_ONE),
+    **dict.fromkeys(("entropy_weight", "reward_scale"), Range.of("(-inf, inf)")),
+    "warm_up_steps": Range.of("[0, inf]"),
+    "inner_steps": Range.of("[0, inf]"),
+    "size": _ABOVE_ZERO,
+}
+"""What the field's common hyper-parameters may be, by name, in everybody's methods and families. A
+rate of zero freezes what would learn. Names that end like one of these (`inner_learning_rate`,
+`classifier_hidden`) have its range, and a docstring that says another one ("in [0, 1)") comes first."""
+
+_ENDINGS = ("learning_rate", "hidden", "gradient_steps", "minibatches", "epochs", "batch_size")
+
+
+def range_by_name(name: str, documentation: str = "") -> Range | None:
+    """The interval that a docstring names, or else the usual one of such a name."""
+    if found := _OWN_RANGE.search(documentation):
+        return Range.of(found[1])
+    if name in RANGES:
+        return RANGES[name]
+    return next((RANGES[ending] for ending in _ENDINGS if name.endswith(f"_{ending}")), None)
 
 
 @dataclass(frozen=True)
@@ -31,6 +127,39 @@ class Setting:
     """As the source has it; `None` where the field must be given."""
     documentation: str
     """Its docstring, in one line."""
+
+    @property
+    def range(self) -> Range | None:
+        """What its numbers may be; `None` for what is no number, or may be any."""
+        if not _numbers(self.kind):
+            return None
+        return range_by_name(self.name, self.documentation)
+
+    def refuse(self, value: Any, owner: str) -> None:
+        """Raise `UserError` for a number out of range, one of several included."""
+        allowed, is_each = self.range, isinstance(value, tuple | list)
+        for one in value if is_each else (value,):
+            if isinstance(one, bool) or not isinstance(one, int | float):
+                continue
+            for interval in (allowed, WHOLE if isinstance(one, int) else None):
+                if interval is not None and one not in interval:
+                    each = " each" if is_each else ""
+                    raise UserError(
+                        f"{owner}: {self.name} must be {interval}{each}, not {_shown(one)}"
+                    )
+
+
+def refuse_out_of_range(settings: Mapping[str, Any], known: Iterable[Setting], owner: str) -> None:
+    """Raise `UserError` for the first of `settings` whose number is out of its range."""
+    by_name = {setting.name: setting for setting in known}
+    for name, value in settings.items():
+        if name in by_name:
+            by_name[name].refuse(value, owner)
+
+
+def _numbers(kind: Any) -> bool:
+    """Whether a kind's values may be numbers."""
+    return kind in (int, float) or any(_numbers(inner) for inner in get_args(kind))
 
 
 def settings_of(path: str) -> list[Setting]:
@@ -66,7 +195,7 @@ def read(text: str, kind: Any) -> Any:
         if kind is int:
             return int(text) if "e" not in text.lower() else _whole(text)
         return float(text) if kind is float else text
-    except ValueError:
+    except (ValueError, OverflowError):
         return text
 
 

@@ -91,6 +91,8 @@ class Parser(argparse.ArgumentParser):
                 flag = f"--{group}.{name}"
             default = (preset or {}).get(setting.name, setting.default)
             shown = "required" if default is None else f"default: {_as_flag(default)}"
+            if setting.range is not None and str(setting.range):
+                shown = f"{setting.range}; {shown}"
             options: dict[str, Any] = {"metavar": metavar(setting.kind)}
             if setting.kind is bool:
                 options |= {"nargs": "?", "const": "true"}

@@ -21,6 +21,7 @@ from ..errors import CannotResume, UserError, nearest
 from ..machine import versions
 from ..naming import located, named_settings
 from ..reading import read_configuration
+from ..settings import refuse_out_of_range, settings_of
 from . import starting, trust
 from .fields import checked, coerce, field_kinds, hashable, plain
 
@@ -344,6 +345,7 @@ def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
     made = entry.load()
     if isinstance(made, type):
         settings = checked(made, {**entry.preset, **settings}, name)
+        refuse_out_of_range(settings, settings_of(entry.path), name)
         for required in _required(made):
             if required not in settings:
                 raise UserError(f"'{name}' needs a value for its setting '{required}'")

@@ -6,6 +6,7 @@ The fields' own annotations are the schema: `int`, `float`, `bool`, `str`, `Lite
 
 import dataclasses
 import math
+import numbers
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -84,9 +85,11 @@ def _fit(value: Any, kind: Any) -> Any:
     if kind is float:
         if isinstance(value, str) and value in ("inf", "-inf"):  # how JSON is given them
             return float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
             return _MISFIT
         return float(value)
+    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)  # NumPy's too
     if kind in (int, bool, str):
         return value if type(value) is kind else _MISFIT
     return hashable(value)
