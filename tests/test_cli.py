@@ -114,7 +114,7 @@ def test_help_shows_every_hyper_parameter_with_its_default(method: str, capsys):
     for setting in settings_of(registry.METHODS[method].path):
         assert f"--{setting.name.replace('_', '-')} " in words
         assert setting.documentation in words
-    assert "--family.size FLOAT" in words and "(default: 0.5)" in words
+    assert "--family.size FLOAT" in words and "(above 0 and finite; default: 0.5)" in words
 
 
 @pytest.mark.parametrize("kind", ["methods", "families", "cards", "reference-agents"])
