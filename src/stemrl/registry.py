@@ -124,6 +124,10 @@ METHODS: dict[str, Entry] = {
             {"reveal": "context"},
         ),
     ),
+    "goal-dreaming": Entry(
+        "stemrl.multitask.goal_dreaming:GoalDreaming",
+        "Goals of its own, dreamed from what was reached, the rare first; no reward from outside",
+    ),
     "finetune": Entry(
         "stemrl.transfer.finetune:FineTune",
         "PPO on the training tasks, then PPO on the task met",

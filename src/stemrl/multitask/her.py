@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import registry
 from ..core import AbstractAgent, AbstractGoalFamily, AbstractLearner, Params, Problem, UserError
@@ -29,7 +29,7 @@ from ..rl.fitting import require_positive
 from ..rl.off_policy import AbstractOffPolicy, Explorer, ValueRange, seen
 from ..rl.play import Trials, play
 from ..rl.policy import context_size
-from ..rl.replay import Episode, Replay
+from ..rl.replay import Episode, Replay, Row
 from .relabel import Strategy, draw_relabelled
 
 SHARED = ("learning_rate", "discount", "target_rate", "hidden", "batch_size", "double")
@@ -131,12 +131,7 @@ class HER(AbstractLearner):
         family = problem.source
         params = family.tasks(task_key, "train", self.episodes)
         context = jax.vmap(lambda p: problem.context(family, p))(params)
-        explorer = Explorer(
-            policy=self.inner.policy(state.learned, family.observation_space, None, exploring=True),
-            random=jnp.asarray(self.exploration, jnp.float32),
-            actions=family.action_space,
-        )
-        trials = play(explorer, family, params, context, play_key, 1)
+        trials = play(self.explorer(problem, state), family, params, context, play_key, 1)
         return eqx.tree_at(lambda s: s.key, state, key), Played(params, trials)
 
     def learn(
@@ -149,25 +144,38 @@ class HER(AbstractLearner):
 
         # All that the loop needs is drawn at once.
         shape = (self.gradient_steps, self.batch_size)
-        rows = draw_relabelled(
-            problem,
-            replay.rows,
-            draw_key,
-            shape[0] * shape[1],
-            self.strategy,
-            self.hindsight_goals,
-        )
+        rows = self.draw(problem, replay.rows, draw_key, shape[0] * shape[1])
         rows = seen(problem.source.observation_space, None, rows)
         batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
         possible = ValueRange(-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
         learned, metrics = self.inner.fit(state.learned, batches, fit_key, possible)
 
+        state = HERState(learned=learned, replay=replay, key=key)
+        return state, {**metrics, **self.outcome(problem, state, experience)}
+
+    def draw(self, problem: Problem, episodes: Episode, key: PRNGKeyArray, n: int) -> Row:
+        """`n` of the stored steps, most of them with other goals."""
+        return draw_relabelled(problem, episodes, key, n, self.strategy, self.hindsight_goals)
+
+    def outcome(
+        self, problem: Problem, state: HERState, experience: Played
+    ) -> dict[str, Float[Array, ""]]:
+        """How the episodes of this update went."""
+        trials = experience.trials
+        metrics = {"return": jnp.mean(trials.returns)}
         solved = trials.transitions.events.get("success")
         if solved is not None:
             ever = jnp.any(solved & trials.transitions.valid, axis=-1)
-            metrics |= {"success": jnp.mean(ever.astype(jnp.float32))}
-        state = HERState(learned=learned, replay=replay, key=key)
-        return state, {"return": jnp.mean(trials.returns), **metrics}
+            metrics["success"] = jnp.mean(ever.astype(jnp.float32))
+        return metrics
+
+    def explorer(self, problem: Problem, state: HERState) -> Explorer:
+        family = problem.source
+        return Explorer(
+            policy=self.inner.policy(state.learned, family.observation_space, None, exploring=True),
+            random=jnp.asarray(self.exploration, jnp.float32),
+            actions=family.action_space,
+        )
 
     def agent(self, problem: Problem, state: HERState) -> AbstractAgent:
         return self.inner.policy(state.learned, problem.source.observation_space, None)
