@@ -677,7 +677,7 @@ POISON: dict[str, dict[str, Any]] = {
 
 NOT_YET_POISONED = {
     "maesn", "pearl", "td3", "dqn", "epopt", "dann",
-    "dg-learning", "uvfa",  # which learn from where steps led, not from what they paid
+    "goal-dreaming", "dg-learning", "uvfa",  # which learn from where steps led, not from what they paid
 }  # fmt: skip
 """Methods that nobody has tried with rewards that are not numbers: to be made empty."""
 

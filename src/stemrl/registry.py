@@ -127,6 +127,11 @@ METHODS: dict[str, Entry] = {
     "goal-dreaming": Entry(
         "stemrl.multitask.goal_dreaming:GoalDreaming",
         "Goals of its own, dreamed from what was reached, the rare first; no reward from outside",
+        tiny=Tiny(
+            "episodes=2 gradient_steps=2 batch_size=8 capacity=8 hidden=4 candidates=8",
+            "bit-flip bits=3",
+            {"reveal": "context"},
+        ),
     ),
     "finetune": Entry(
         "stemrl.transfer.finetune:FineTune",
