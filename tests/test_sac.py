@@ -39,7 +39,8 @@ def train(learner: SAC, problem: Problem, updates: int) -> tuple[SACState, dict[
         traces.append(1)
         return fixed[0].update(fixed[1], state)
 
-    state = eqx.filter_jit(learner.init)(problem, KEY)
+    # A key of its own: those who check that none is used twice call this too.
+    state = eqx.filter_jit(learner.init)(problem, jax.random.key(0))
     metrics = {}
     for _ in range(updates):
         state, metrics = update((learner, problem), state)
