@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stemrl import registry
-from stemrl.cards.card import Card, reached
+from stemrl.cards.card import Card, aim_verdict, verdict, worst
 from stemrl.cli.output import number
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,9 +27,11 @@ CARDS = """## Published results
 A *card* is a published result and the setting that is to give ours. `stemrl reproduce CARD` trains,
 evaluates, prints the paper's numbers beside ours and writes the file that stands here. *Ours* is a mean
 over training seeds, beside it the 95% t interval over seeds; a row without an interval is of one seed, or
-of what has none. A row with a *bar* is a claim: it is
-*reached* or **missed**; a row without one stands there for comparison. The bar is what this library
-asks of itself, and need not be the paper's number.
+of what has none. A row with a *bar* is a claim. It is *reached* if the mean meets the bar and the interval
+lies wholly on its side, *at the bar* if the mean meets it and the interval does not exclude a miss, and
+**missed** otherwise; a claim that one beats another is reached only if the interval excludes 0. An *aim* is
+what one hopes for: missed, it is printed as such. A row with neither stands there for comparison. The bar
+is what this library asks of itself, and need not be the paper's number.
 """
 
 BENCHMARKS = """## Speed
@@ -46,7 +48,8 @@ def page(results: Path, known: Mapping[str, Card]) -> str:
     cards, benchmarks = (_read(results / kind) for kind in ("cards", "benchmarks"))
     for name in cards.keys() & known.keys():
         words = known[name]
-        cards[name] |= {"title": words.title, "source": words.source, "note": words.note}
+        told = ("title", "source", "note", "differs", "tried", "revised")
+        cards[name] |= {word: getattr(words, word) for word in told}
     for name, card in cards.items():
         if card["scale"] != "full":
             raise SystemExit(f"results/cards/{name}.json is of scale {card['scale']}, not full")
@@ -59,9 +62,10 @@ def page(results: Path, known: Mapping[str, Card]) -> str:
         parts.append("There is no card yet.\n")
     for name, card in cards.items():
         parts.append(_card(name, card))
-        if (results / "cards" / f"{name}.png").exists():
-            # As seen from the page; the site has its own copy (`hooks.py`).
-            parts.append(f"![{card['title']}](../results/cards/{name}.png)\n")
+        for picture in card.get("pictures") or [f"{name}.png"]:
+            if (results / "cards" / picture).exists():
+                # As seen from the page; the site has its own copy (`hooks.py`).
+                parts.append(f"![{card['title']}](../results/cards/{picture})\n")
     parts.append(BENCHMARKS)
     parts += [_benchmark(name, content) for name, content in benchmarks.items()]
     if not benchmarks:
@@ -71,7 +75,7 @@ def page(results: Path, known: Mapping[str, Card]) -> str:
 
 def _overview(cards: dict[str, dict[str, Any]]) -> str:
     rows = [
-        (f"[`{name}`](#{name})", card["title"], _verdict(card["reached"]))
+        (f"[`{name}`](#{name})", card["title"], _verdict(worst(card["rows"])))
         for name, card in cards.items()
     ]
     return _table(("card", "what it shows", "verdict"), rows)
@@ -85,14 +89,20 @@ def _card(name: str, card: dict[str, Any]) -> str:
             bar.append(f"{'≥' if row['direction'] == 'at least' else '≤'} {_number(row['bar'])}")
         if (excluded := row.get("interval_excludes")) is not None:
             bar.append(f"interval excludes {_number(excluded)}")
+        if not row.get("must", True):
+            bar.insert(0, "aim:")
+        told = _verdict(verdict(row), must=row.get("must", True))
+        if (aim := row.get("aim")) is not None:
+            bar.append(f"aim {_number(aim)}")
+            told = f"{told}, aim {_verdict(aim_verdict(row), must=False)}".removeprefix(", ")
         rows.append(
             (
                 row["name"],
                 _number(row["published"]),
                 _number(row["mean"], unlike=row["bar"]),
                 _interval(row["low"], row["high"]),
-                ", ".join(bar),
-                _verdict(reached(row)),
+                ", ".join(bar).replace("aim:, ", "aim: "),
+                told,
             )
         )
     seeds = f"{card['seeds']} seed" + ("s" if card["seeds"] != 1 else "")
@@ -106,6 +116,15 @@ def _card(name: str, card: dict[str, Any]) -> str:
     ]
     if card["note"]:
         lines += ["", card["note"].strip()]
+    if card.get("revised"):
+        lines += ["", f"*Revised after its bar was seen:* {card['revised']}"]
+    if card.get("differs"):
+        lines += ["", "Where it differs from the paper:", ""]
+        lines += [f"- {text}" for text in card["differs"]]
+    if card.get("tried"):
+        # Folded, as few readers want it.
+        lines += ["", "<details markdown><summary>What was tried</summary>", ""]
+        lines += [_table(("tried", "gave"), card["tried"]), "</details>"]
     return "\n".join([*lines, ""])
 
 
@@ -122,7 +141,7 @@ def _benchmark(name: str, content: dict[str, Any]) -> str:
                 f"{_number(row['theirs'])} {unit}".strip(),
                 _number(row["ratio"], unlike=bar),
                 "" if bar is None else f"≥ {_number(bar)}",
-                _verdict(met),
+                _verdict({True: "reached", False: "missed", None: None}[met]),
             )
         )
     told = [f"`python benchmarks/{name}.py`, {_machine(content)}."]
@@ -159,8 +178,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _verdict(met: bool | None) -> str:
-    return {True: "reached", False: "**missed**", None: ""}[met]
+def _verdict(found: str | None, *, must: bool = True) -> str:
+    if found == "missed":
+        return "**missed**" if must else "missed"
+    return found or ""
 
 
 def _number(value: float | None, unlike: float | None = None) -> str:

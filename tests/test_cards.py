@@ -8,7 +8,7 @@ import pytest
 
 from stemrl import registry
 from stemrl.cards import Card, Measure, Workshop, differences, reproduce
-from stemrl.cards.card import reached
+from stemrl.cards.card import aim_verdict, verdict
 from stemrl.cards.reproduce import find_card
 from stemrl.cli import main
 from stemrl.errors import UserError
@@ -39,26 +39,63 @@ def test_rows_hold_mean_and_t_interval_over_seeds():
 
 
 @pytest.mark.parametrize(
-    ("measure", "verdict"),
+    ("measure", "told"),
     [
-        (Measure("a", [2.0, 2.2], bar=2.0), True),
-        (Measure("a", [1.9, 2.0], bar=2.0), False),
-        (Measure("a", [0.3, 0.5], bar=0.4, direction="at most"), True),
-        (Measure("a", [0.3, 0.6], bar=0.4, direction="at most"), False),
-        (Measure("a", [1.0, 1.1, 1.2], low_bar=0.0), True),
-        (Measure("a", [-1.0, 1.1, 2.2], low_bar=0.0), False),
+        (Measure("a", [2.1, 2.11], bar=2.0), "reached"),
+        (Measure("a", [2.0, 2.2], bar=2.0), "at the bar"),
+        (Measure("a", [1.9, 2.0], bar=2.0), "missed"),
+        (Measure("a", [0.3, 0.5], bar=0.41, direction="at most"), "at the bar"),
+        (Measure("a", [0.3, 0.6], bar=0.4, direction="at most"), "missed"),
+        (Measure("a", [1.0, 1.1, 1.2], low_bar=0.0), "reached"),
+        # That one beats another takes an interval on its side.
+        (Measure("a", [-1.0, 1.1, 2.2], low_bar=0.0), "missed"),
+        (Measure("a", [1.0], low_bar=0.0), "missed"),
+        (Measure("the optimum", [1.0], bar=0.5), "reached"),
         (Measure("a", [1.0]), None),
     ],
 )
-def test_a_bar_is_reached_or_not(measure: Measure, verdict: bool | None):
-    assert reached(measure.row()) is verdict
-    assert result(measure)["reached"] is verdict
+def test_a_bar_is_reached_or_just_met_or_missed(measure: Measure, told: str | None):
+    assert verdict(measure.row()) == told
+    assert result(measure)["verdict"] == told
+    assert result(measure)["reached"] is (None if told is None else told != "missed")
 
 
-def test_one_miss_is_a_miss():
+def test_one_miss_is_a_miss_but_an_aim_is_none():
     good, bad = Measure("a", [1.0], bar=0.0), Measure("b", [1.0], bar=2.0)
     assert result(good, Measure("c", [5.0]))["reached"] is True
     assert result(good, bad)["reached"] is False
+    hoped = Measure("b", [1.0], bar=2.0, must=False)
+    assert verdict(hoped.row()) == "missed" and result(good, hoped)["verdict"] == "reached"
+    beyond = Measure("d", [1.0, 1.0], bar=0.5, aim=2.0).row()
+    assert (verdict(beyond), aim_verdict(beyond)) == ("reached", "missed")
+    near = Measure("e", [0.9, 1.2], bar=1.0)
+    assert result(good, near)["verdict"] == "at the bar" and result(good, near)["reached"] is True
+
+
+def test_the_interval_of_shares_stays_inside():
+    row = Measure("success", [1.0, 0.98, 0.9], proportion=True).row()
+    assert 0 < row["low"] < row["mean"] < row["high"] <= 1
+    row = Measure("success", [0.0, 0.0, 0.1], proportion=True).row()
+    assert row["low"] == 0 <= row["mean"] < row["high"] < 1
+    with pytest.raises(UserError, match="is no proportion"):
+        Measure("success", [1.1], proportion=True).row()
+
+
+def test_a_card_hands_over_curves_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "from stemrl.cards import Card, Measure\n"
+        "def run(workshop):\n"
+        "    workshop.curve('learning', 'ours', [0, 10], [[1, 2], [3, 2]])\n"
+        "    workshop.picture('map').write_bytes(b'')\n"
+        "    return [Measure('seeds', [1.0])]\n"
+        "CARD = Card('own', 'Mine', 'nowhere', run)\n"
+    )
+    found, path = reproduce("own.py:CARD")
+    line = found["figures"]["learning"]["lines"]["ours"]
+    assert line["mean"] == [2, 2] and line["low"][1] == line["high"][1] == 2 > line["low"][0]
+    assert found["pictures"] == ["own-map.png", "own-learning.png"]
+    assert all((path.parent / name).exists() for name in found["pictures"])
 
 
 def test_differences_are_paired():

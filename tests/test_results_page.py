@@ -29,8 +29,8 @@ MACHINE = {"processor": "Some CPU", "cores": 2, "devices": ["cpu: cpu", "gpu: So
 VERSIONS = {"stemrl": "0.1.0", "jax": "0.10.2", "mujoco": "4.0.0"}
 
 
-def toy(note: str, measures: Sequence[Measure] = ()) -> Card:
-    return Card("toy", "Toys learn", "Toy 2001, Table 1", lambda _: measures, note=note)
+def toy(note: str, measures: Sequence[Measure] = (), **words: Any) -> Card:
+    return Card("toy", "Toys learn", "Toy 2001, Table 1", lambda _: measures, note=note, **words)
 
 
 def result(measures: list[Measure], scale: Any = "full") -> dict[str, Any]:
@@ -64,15 +64,32 @@ def test_reached_and_missed_stand_side_by_side(tmp_path):
         Measure("return |after|", [1.0, 1.0, 1.0], bar=1.5),
         Measure("ours − theirs", [-0.5, 0.1, 0.6], low_bar=0.0),
         Measure("the optimum", [4.0], published=4.0),
+        Measure("hoped for", [1.0, 1.0], bar=2.0, must=False),
+        Measure("share", [0.9, 0.9], bar=0.5, aim=0.95),
     ]
     write(tmp_path, "cards", "toy", result(measures))
     (tmp_path / "cards" / "toy.png").touch()
-    text = script.page(tmp_path, {"toy": toy("We *tried again*."), "another": toy("")})
-    assert "| return | −2.5 | 2 | [−0.4841, 4.484] | ≥ 1.5 | reached |" in text
+    text = script.page(
+        tmp_path,
+        {
+            "toy": toy(
+                "We *tried again*.",
+                differs=("A step is longer.",),
+                tried=(("a shorter one", "worse"),),
+                revised="longer steps.",
+            ),
+            "another": toy(""),
+        },
+    )
+    assert "| return | −2.5 | 2 | [−0.4841, 4.484] | ≥ 1.5 | at the bar |" in text
     assert "| return \\|after\\| |  | 1 | [1, 1] | ≥ 1.5 | **missed** |" in text
     assert "| interval excludes 0 | **missed** |" in text
     assert "| the optimum | 4 | 4 |  |  |  |" in text
     assert "| [`toy`](#toy) | Toys learn | **missed** |" in text
+    assert "| hoped for |  | 1 | [1, 1] | aim: ≥ 2 | missed |" in text
+    assert "| share |  | 0.9 | [0.9, 0.9] | ≥ 0.5, aim 0.95 | reached, aim missed |" in text
+    assert "*Revised after its bar was seen:* longer steps." in text
+    assert "- A step is longer." in text and "| a shorter one | worse |" in text
     assert "3 seeds, 12.57 minutes, on Some CPU, 2 cores, gpu: Some GPU; stemrl 0.1.0" in text
     assert "![Toys learn](../results/cards/toy.png)" in text
     assert "We *tried again*." in text and "Not run at full scale yet: `another`." in text

@@ -1,7 +1,7 @@
 """Cards: published results, reproduced by one command each (`stemrl reproduce CARD`)."""
 
 from .baselines import adjusted_mean, classical, exact, expected_total, finetuning
-from .card import Card, Measure, differences
+from .card import Card, Measure, differences, verdict
 from .reproduce import reproduce
 from .workshop import Trained, Workshop, point_means, trial_totals
 
@@ -19,4 +19,5 @@ __all__ = [
     "point_means",
     "reproduce",
     "trial_totals",
+    "verdict",
 ]

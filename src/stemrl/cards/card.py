@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import UserError
-from ..evaluate.statistics import t_interval
+from ..evaluate.statistics import proportion_interval, t_interval
 
 if TYPE_CHECKING:
     from .workshop import Workshop
 
 Scale = Literal["quick", "full"]
 Direction = Literal["at least", "at most"]
+Verdict = Literal["reached", "at the bar", "missed"]
+"""Of a row with a bar. *Reached*: the mean meets the bar, and the interval lies wholly on its side.
+*At the bar*: the mean meets it, the interval does not exclude that it is missed. *Missed*: neither."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,29 @@ class Measure:
     low_bar: float | None = None
     """What the interval must exclude, in the same direction: for a claim that one beats another, 0
     on their paired differences."""
+    aim: float | None = None
+    """What one hopes for beyond the bar, in the same direction. A missed aim is printed as such, and
+    the card does not miss for it."""
+    must: bool = True
+    """Whether the card misses if this row misses its bar; if not, `bar` and `low_bar` are an aim
+    too."""
+    proportion: bool = False
+    """Whether the values are shares: their interval then stays inside [0, 1]."""
 
     def row(self) -> dict[str, Any]:
         """The row as JSON has it: mean and 95% t interval over seeds. An interval needs two seeds:
-        with one, `low` and `high` are null. Raises `UserError` if a value is not finite."""
+        with one, `low` and `high` are null. Raises `UserError` if a value is not finite, or if a
+        proportion lies outside [0, 1]."""
         values = np.asarray(self.values, float)
         if not np.isfinite(values).all():
             raise UserError(f"'{self.name}' is not finite: {values.tolist()}")
+        if self.proportion and not ((values >= 0) & (values <= 1)).all():
+            raise UserError(f"'{self.name}' is no proportion: {values.tolist()}")
         low = high = None
         if len(values) > 1:
-            low, high = (float(x) for x in t_interval(values)[1:])
-        row = {
+            interval = proportion_interval if self.proportion else t_interval
+            low, high = (float(x) for x in interval(values)[1:])
+        row: dict[str, Any] = {
             "name": self.name,
             "published": self.published,
             "bar": self.bar,
@@ -60,19 +75,49 @@ class Measure:
         }
         if self.low_bar is not None:
             row["interval_excludes"] = self.low_bar
-        return row
+        if self.aim is not None:
+            row["aim"] = self.aim
+        if not self.must:
+            row["must"] = False
+        return row | {"verdict": verdict(row), "aim_verdict": aim_verdict(row)}
 
 
-def reached(row: dict[str, Any]) -> bool | None:
-    """Whether a row meets its bar; `None` if it has none."""
-    at_least = row["direction"] == "at least"
-    verdicts = []
-    if row["bar"] is not None:
-        verdicts.append(row["mean"] >= row["bar"] if at_least else row["mean"] <= row["bar"])
+def verdict(row: dict[str, Any]) -> Verdict | None:
+    """Of a row on its bar; `None` if it has none. What an interval must exclude has no verdict in
+    between: it excludes it or it is missed."""
+    found = _against(row, row["bar"])
     if (excluded := row.get("interval_excludes")) is not None:
-        edge = row["low"] if at_least else row["high"]
-        verdicts.append(edge is not None and (edge > excluded if at_least else edge < excluded))
-    return all(verdicts) if verdicts else None
+        edge = row["low"] if row["direction"] == "at least" else row["high"]
+        if edge is None or not _beyond(row, edge, excluded) or edge == excluded:
+            return "missed"
+        found = found or "reached"
+    return found
+
+
+def aim_verdict(row: dict[str, Any]) -> Verdict | None:
+    """Of a row on its aim; `None` if it has none."""
+    return _against(row, row.get("aim"))
+
+
+def worst(rows: Sequence[dict[str, Any]]) -> Verdict | None:
+    """The worst verdict of the rows that a card must reach; `None` if there is none."""
+    found = [verdict(row) for row in rows if row.get("must", True)]
+    order: tuple[Verdict, ...] = ("missed", "at the bar", "reached")
+    return next((one for one in order if one in found), None)
+
+
+def _against(row: dict[str, Any], bar: float | None) -> Verdict | None:
+    if bar is None:
+        return None
+    if not _beyond(row, row["mean"], bar):
+        return "missed"
+    edge = row["low"] if row["direction"] == "at least" else row["high"]
+    # A single value, as of an exact optimum, has no interval.
+    return "reached" if edge is None or _beyond(row, edge, bar) else "at the bar"
+
+
+def _beyond(row: dict[str, Any], value: float, bar: float) -> bool:
+    return value >= bar if row["direction"] == "at least" else value <= bar
 
 
 @dataclass(frozen=True)
@@ -92,8 +137,14 @@ class Card:
     heavy: bool = False
     """Takes up to an hour a seed at full scale; other cards up to 20 minutes in all."""
     note: str = ""
-    """What a reader should know of the setting, where it is not the paper's; and of what was tried
-    where the bar is missed. Markdown."""
+    """What the numbers say, where that is not plain: a few lines of Markdown."""
+    differs: Sequence[str] = ()
+    """Where the setting is not the paper's: a sentence each."""
+    tried: Sequence[tuple[str, str]] = ()
+    """What else was tried and what it gave, a row of a table each."""
+    revised: str = ""
+    """That, and how, the recipe was changed after its result was held against the bar; empty if it
+    was not. A number that was reached so is weaker evidence."""
 
     def result(
         self,
@@ -105,15 +156,20 @@ class Card:
         settings: dict[str, Any],
         machine: dict[str, Any],
         versions: dict[str, str],
+        figures: dict[str, Any] | None = None,
+        pictures: Sequence[str] = (),
     ) -> dict[str, Any]:
         """The JSON object that `results/cards/<name>.json` holds."""
         rows = [measure.row() for measure in measures]
-        verdicts = [verdict for row in rows if (verdict := reached(row)) is not None]
+        found = worst(rows)
         return {
             "card": self.name,
             "title": self.title,
             "source": self.source,
             "note": self.note,
+            "differs": list(self.differs),
+            "tried": [list(row) for row in self.tried],
+            "revised": self.revised,
             "scale": scale,
             "seeds": seeds,
             "seconds": round(seconds, 1),
@@ -121,7 +177,10 @@ class Card:
             "machine": machine,
             "versions": versions,
             "rows": rows,
-            "reached": all(verdicts) if verdicts else None,
+            "figures": figures or {},
+            "pictures": list(pictures),
+            "verdict": found,
+            "reached": None if found is None else found != "missed",
         }
 
 

@@ -163,7 +163,7 @@ def _transfer(workshop: Workshop) -> Callable[[], list[Measure]]:
         return [float((e.scores > 0).mean()) for e in found]
 
     return lambda: [
-        Measure(f"success in the target, {name}", success(trained), None, *bar)
+        Measure(f"success in the target, {name}", success(trained), None, *bar, proportion=True)
         for trained, name, bar in rows
     ]
 

@@ -37,10 +37,12 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     with_hindsight = {strategy: success(strategy) for strategy in strategies}
     without = success("none")
     return [
-        Measure("success with HER (future, k = 4)", with_hindsight["future"], 1.0, 0.95),
-        Measure("success without", without, 0.0, 0.05, "at most"),
+        Measure(
+            "success with HER (future, k = 4)", with_hindsight["future"], 1.0, 0.95, proportion=True
+        ),
+        Measure("success without", without, 0.0, 0.05, "at most", proportion=True),
         *(
-            Measure(f"success with HER ({strategy})", with_hindsight[strategy])
+            Measure(f"success with HER ({strategy})", with_hindsight[strategy], proportion=True)
             for strategy in strategies
             if strategy != "future"
         ),

@@ -82,8 +82,9 @@ CARD = Card(
     source="an ablation of maml-half-cheetah-dir; nothing published to compare with",
     run=run,
     heavy=True,
-    note=(
-        "On 2.4M steps, three tenths of that card's. The floor under the deviation is not among the"
-        " settings that are taken back one at a time: the deviation is far above it for as long."
+    differs=(
+        "On 2.4M steps, three tenths of the card `maml-half-cheetah-dir`'s.",
+        "The floor under the deviation is not among the settings that are taken back one at a time:"
+        " the deviation is far above it for as long.",
     ),
 )

@@ -15,6 +15,7 @@ from ..runs import enable_compilation_cache
 from ..runs.crew import Crew
 from ..runs.files import write_whole, writing
 from .card import Card, Scale
+from .curves import draw_curves
 from .workshop import Workshop
 
 RESULTS = Path("results/cards")
@@ -88,7 +89,9 @@ def reproduce(
     if fresh or scale == "quick":
         shutil.rmtree(home, ignore_errors=True)
     with Crew(workers) if workers > 1 else contextlib.nullcontext() as crew:
-        workshop = Workshop(home, scale, tuple(range(seeds)), progress, folder, crew)
+        workshop = Workshop(
+            home, scale, tuple(range(seeds)), progress, folder, crew, name=card.name
+        )
         try:
             measures = card.run(workshop)
         except KeyboardInterrupt:
@@ -96,6 +99,8 @@ def reproduce(
                 "stopping, and saving what is trained; the same command goes on from there"
             )
             raise
+    for figure, content in workshop.figures.items():
+        draw_curves(content, workshop.picture(figure))
     result = card.result(
         measures,
         scale=scale,
@@ -104,6 +109,8 @@ def reproduce(
         settings=workshop.settings | ({"trainings at once": workers} if workers > 1 else {}),
         machine=machine(),
         versions=versions(),
+        figures=workshop.figures,
+        pictures=workshop.drawn,
     )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -155,10 +155,11 @@ CARD = Card(
     title="RL² learns to explore bandits, better than greedy play and nearly as the best rules",
     source="Duan et al. 2016 (1611.02779), Table 1; Bayes-optimal values are exact",
     run=run,
-    note=(
-        "By PPO on updates of 12,000 and 48,000 steps, not by TRPO on 250,000 as in the paper. UCB1 here"
-        " has the prior's pulls besides a tuned constant, and Gittins' index a discount of 0.99: both are"
-        " better than published, and better than RL² at a hundred pulls, whose bar is what the paper's best"
-        " UCB1 has. Fine-tuning, which only stands beside, is of one seed and ε-greedy's ε is 0.1."
+    differs=(
+        "By PPO on updates of 12,000 and 48,000 steps, not by TRPO on 250,000.",
+        "UCB1 has the prior's pulls besides a tuned constant, and Gittins' index a discount of 0.99:"
+        " both are better than published, and better than RL² at a hundred pulls, whose bar is what"
+        " the paper's best UCB1 has.",
+        "ε-greedy's ε is 0.1. Fine-tuning, which only stands beside, is of one seed.",
     ),
 )

@@ -57,7 +57,7 @@ CARD = Card(
     source="GridNavi of VariBAD (Zintgraf et al. 2020, 1910.08348), §5.1; the optimum is exact",
     run=run,
     note=(
-        "PSRL plays as if the goal were one drawn from its posterior. What is published of this grid is"
-        " a curve; the bar is a share of the exact optimum."
+        "What is published of this grid is a curve; the bar is a share of the exact optimum. PSRL plays"
+        " as if the goal were one drawn from its posterior."
     ),
 )

@@ -72,10 +72,12 @@ CARD = Card(
     title="RL² learns to act in random decision processes",
     source="Duan et al. 2016 (1611.02779), Table 2, n = 10",
     run=run,
-    note=(
-        "The memory is one of fast weights (`--cell delta`), not the paper's GRU; updates are of 32,000"
-        " steps, not 250,000, by PPO, not TRPO; and the discount is 0.95, which an episode of ten steps"
-        " asks for. Each update has three epochs; four gave 157.2, and take a third longer. Fine-tuning,"
-        " which only stands beside, is of one seed; ε of ε-greedy is 0.1, where the paper tunes it."
+    differs=(
+        "The memory is one of fast weights (`--cell delta`), not the paper's GRU.",
+        "Updates are of 32,000 steps, not 250,000, by PPO, not TRPO.",
+        "The discount is 0.95, which an episode of ten steps asks for.",
+        "ε-greedy's ε is 0.1, where the paper tunes it. Fine-tuning, which only stands beside, is of one"
+        " seed.",
     ),
+    tried=(("four epochs an update instead of three", "157.2, a third longer"),),
 )

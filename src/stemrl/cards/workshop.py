@@ -27,6 +27,7 @@ from ..core import (
 )
 from ..errors import CannotResume, UserError
 from ..evaluate import Evaluation, evaluate
+from ..evaluate.statistics import t_interval
 from ..runs import Run, RunConfig, train
 from ..runs.crew import Crew, Job
 from ..runs.files import write_whole, writing
@@ -55,6 +56,12 @@ class Workshop:
     """Who trains, one process a seed; without, this process does, with all seeds at once if it can."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the result will say of the setting; `train` adds its own."""
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Curves by figure, as `curve` adds them; a picture is made of each."""
+    drawn: list[str] = field(default_factory=list)
+    """The pictures that `picture` has named, in order."""
+    name: str = "card"
+    """The card's, with which its pictures' names begin."""
 
     def __post_init__(self):
         self._began = time.monotonic()
@@ -82,6 +89,45 @@ class Workshop:
         """A word on stderr."""
         if self.progress:
             print(text, file=sys.stderr, flush=True)
+
+    def picture(self, name: str) -> Path:
+        """Where to draw a picture (PNG) that will stand below the card's table."""
+        file = f"{self.name}-{name}.png"
+        if file not in self.drawn:
+            self.drawn.append(file)
+        with writing(self.pictures):
+            self.pictures.mkdir(parents=True, exist_ok=True)
+        return self.pictures / file
+
+    def curve(
+        self,
+        figure: str,
+        line: str,
+        x: Sequence[float] | np.ndarray,
+        values: np.ndarray | Sequence[Sequence[float]],
+        *,
+        x_label: str = "environment steps",
+        y_label: str = "return",
+    ) -> None:
+        """Add a line to a figure of the result: mean and 95% t interval over seeds at each point.
+
+        **Arguments:**
+
+        - `figure`, `line`: their names; lines of one figure share its axes.
+        - `x`: `[points]`.
+        - `values`: `[seeds, points]`.
+        """
+        values = np.atleast_2d(np.asarray(values, float))
+        band = [t_interval(v)[1:] if len(v) > 1 else (float(v[0]),) * 2 for v in values.T]
+        lines = self.figures.setdefault(
+            figure, {"x_label": x_label, "y_label": y_label, "lines": {}}
+        )["lines"]
+        lines[line] = {
+            "x": np.asarray(x, float).tolist(),
+            "mean": values.mean(0).tolist(),
+            "low": [low for low, _ in band],
+            "high": [high for _, high in band],
+        }
 
     def train(
         self,

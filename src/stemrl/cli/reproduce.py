@@ -72,24 +72,35 @@ def run(arguments: list[str]) -> int:
 
 def _told(result: dict[str, Any]) -> str:
     """Published beside ours, and the verdict."""
-    from ..cards.card import reached
-
     rows = []
     for row in result["rows"]:
-        verdict = {True: "yes", False: "MISSED", None: ""}[reached(row)]
         sign = "≥" if row["direction"] == "at least" else "≤"
         bar = "" if row["bar"] is None else f"{sign} {number(row['bar'])}"
         if "interval_excludes" in row:
             bar = f"{bar} interval excludes {number(row['interval_excludes'])}".strip()
+        if not row.get("must", True):
+            bar = f"aim {bar}"
+        told = _judged(row["verdict"], row.get("must", True))
+        if "aim" in row:
+            bar = f"{bar}, aim {number(row['aim'])}".removeprefix(", ")
+            told = f"{told}, aim {row['aim_verdict']}".removeprefix(", ")
         interval = "" if row["low"] is None else f"[{number(row['low'])}, {number(row['high'])}]"
         rows.append(
-            (row["name"], number(row["published"]), number(row["mean"]), interval, bar, verdict)
+            (row["name"], number(row["published"]), number(row["mean"]), interval, bar, told)
         )
     seeds = f"{result['seeds']} seed" + ("s" if result["seeds"] > 1 else "")
     head = f"{result['card']} ({result['scale']}, {seeds}, {number(result['seconds'])} s)"
-    lines = [head, table(("", "published", "ours", "95%", "bar", "reached"), rows)]
+    lines = [head, table(("", "published", "ours", "95%", "bar", "verdict"), rows)]
     if result["scale"] == "quick":
         lines.append("quick: these numbers only show that everything runs")
-    elif result["reached"] is not None:
-        lines.append("reached" if result["reached"] else "NOT reached: see the rows marked MISSED")
+    elif result["verdict"] == "missed":
+        lines.append("NOT reached: see the rows marked MISSED")
+    elif result["verdict"] is not None:
+        lines.append(result["verdict"])
     return "\n".join(lines) + "\n"
+
+
+def _judged(verdict: str | None, must: bool) -> str:
+    if verdict == "missed":
+        return "MISSED" if must else "missed (an aim)"
+    return verdict or ""

@@ -31,6 +31,7 @@ from .statistics import (
     performance_profile,
     probability_of_improvement,
     profile_interval,
+    proportion_interval,
     t_interval,
 )
 from .transfer import Estimate, Generalization, Transfer, generalization, transfer
@@ -56,6 +57,7 @@ __all__ = [
     "play_tasks",
     "probability_of_improvement",
     "profile_interval",
+    "proportion_interval",
     "refuse_acting",
     "refuse_examples",
     "t_interval",

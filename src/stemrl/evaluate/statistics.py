@@ -97,6 +97,18 @@ def t_interval(
     return center, center - half, center + half
 
 
+def proportion_interval(
+    values: Float[np.ndarray, " n"], *, level: float = 0.95
+) -> tuple[float, float, float]:
+    """`(mean, low, high)` of shares in [0, 1], one a training seed (n ≥ 2): Student's t on arcsin √p,
+    whose variance hardly depends on p, and back. The interval stays inside [0, 1]."""
+    values = np.asarray(values, float)
+    _, low, high = t_interval(np.arcsin(np.sqrt(np.clip(values, 0, 1))), level=level)
+    low, high = (float(np.sin(np.clip(angle, 0, np.pi / 2)) ** 2) for angle in (low, high))
+    center = float(values.mean())
+    return center, min(low, center), max(high, center)
+
+
 def performance_profile(
     scores: Float[np.ndarray, "... n"], thresholds: Float[np.ndarray, " taus"]
 ) -> Float[np.ndarray, "... taus"]:
