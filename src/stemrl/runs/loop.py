@@ -321,11 +321,11 @@ class Training:
             wanted = self.schedule.chunk(self.update, hosts.agreed(length))
             began = time.monotonic()
             with devices.sharing(self.mesh):
-                rows, fine = run_chunk(wanted)
+                rows, bad = run_chunk(wanted)
             took = time.monotonic() - began
             self._record(rows, took, compiling)
-            if not fine.all():
-                self._refuse(rows[-1], fine)
+            if (bad >= 0).any():
+                self._refuse(rows[-1], bad)
             each = took / len(rows)
             if not compiling:
                 length = max(1, min(2 * length, round(CHUNK_SECONDS / max(each, 1e-6))))
@@ -336,31 +336,31 @@ class Training:
         """A chunk as one compiled loop."""
         count = devices.placed(jnp.int32(updates), self.mesh)
         fixed = (self.learner, self.problem, self.exempt, count, self.seeded)
-        state, done, rows, fine = programs.advance(fixed, self.now.state)
+        state, done, rows, bad = programs.advance(fixed, self.now.state)
         self.now = replace(self.now, state=state)
         rows = jax.device_get(rows)
-        return [{k: v[i] for k, v in rows.items()} for i in range(int(done))], np.asarray(fine)
+        return [{k: v[i] for k, v in rows.items()} for i in range(int(done))], np.asarray(bad)
 
     def _step_by_step(self, updates: int) -> tuple[list[Metrics], np.ndarray]:
         """A chunk as a Python loop of collecting and learning."""
-        rows, fine, began = [], np.array(True), time.monotonic()
+        rows, bad, began = [], np.array(-1), time.monotonic()
         host = "host" in (self.problem.source.stepping, self.problem.target.stepping)
         for _ in range(updates):
             try:
                 with simulating():
-                    metrics, finite = self._collect_and_learn(host)
+                    metrics, places = self._collect_and_learn(host)
             except SimulatorError:
                 if rows:
                     self._record(rows, time.monotonic() - began, True)
                 raise
             rows.append(metrics)
-            fine = np.asarray(finite)
-            if not fine.all():
+            bad = np.asarray(places)
+            if (bad >= 0).any():
                 break
-        return rows, fine
+        return rows, bad
 
     def _collect_and_learn(self, host: bool) -> tuple[Metrics, Array]:
-        """An update in two steps: its metrics, and which quantities are finite."""
+        """An update in two steps: its metrics, and where which quantity is not finite."""
         if host:
             state, experience = self.learner.collect(self.problem, self.now.state)
             learn = programs.learn_keeping
@@ -368,9 +368,9 @@ class Training:
             state, experience = programs.collect((self.learner, self.problem), self.now.state)
             learn = programs.learn
         fixed = (self.learner, self.problem, experience, self.exempt)
-        state, metrics, finite = learn(fixed, state)
+        state, metrics, bad = learn(fixed, state)
         self.now = replace(self.now, state=state)
-        return jax.device_get(metrics), finite
+        return jax.device_get(metrics), bad
 
     def _record(self, rows: list[Metrics], took: float, compiling: bool) -> None:
         """Write down what a chunk of updates gave, up to and with the first that is not finite."""
@@ -381,13 +381,21 @@ class Training:
         )
         self.recorder.updates(before.update, before.seconds, rows, each, not compiling)
 
-    def _refuse(self, metrics: Metrics, fine: np.ndarray) -> None:
-        """Say what is not finite."""
-        names = programs.quantities(self.now.state, metrics, self.seeded)
-        seed, quantity = np.argwhere(~fine.reshape(self.config.seeds, -1))[0]
+    def _refuse(self, metrics: Metrics, bad: np.ndarray) -> None:
+        """Say what is not finite, and whose fault it is."""
+        seed, quantity, where = programs.not_finite(bad, self.now.state, metrics, self.seeded)
         which = f" of seed {self.config.seed + seed}" if self.seeded else ""
+        if where and quantity != "action":
+            names = {self.problem.source.name, self.problem.target.name}
+            family = " or ".join(f"'{name}'" for name in sorted(names))
+            raise NonFinite(
+                f"stopped in update {self.update}: the {quantity} of the family {family} is not"
+                f" finite at {where}{which}; {self._good()}; mend the family, not the learner"
+            )
+        if where:
+            quantity = f"{quantity} at {where}"
         raise NonFinite(
-            f"stopped in update {self.update}: '{names[quantity]}'{which} is not finite;"
+            f"stopped in update {self.update}: '{quantity}'{which} is not finite;"
             f" {self._good()}; lower the learning rate or clip gradients"
         )
 

@@ -72,47 +72,48 @@ def shape_of_state(learner: Learns, problem: Any, keys: PRNGKeyArray) -> PyTree[
 def advance(
     fixed: tuple[Learns, Any, Bool[Array, " leaves"], Int[Array, ""], bool],
     state: State,
-) -> tuple[State, Int[Array, ""], dict[str, Array], Bool[Array, "..."]]:
+) -> tuple[State, Int[Array, ""], dict[str, Array], Int[Array, "..."]]:
     """Up to `CHUNK` updates.
 
     **Arguments:** `fixed` is learner, problem, the leaves that may be infinite (see `exempt`), the
     number of updates and whether the state has a leading dimension of seeds.
 
     **Returns:** the state, the updates done (fewer than asked for if the last of them gave
-    something that is not finite), metrics `[CHUNK, …]` and which quantities are finite.
+    something that is not finite), metrics `[CHUNK, …]` and where which quantity is not finite (see
+    `not_finite`).
     """
     learner, problem, exempt, updates, seeded = fixed
 
     def update(state: State):
-        new, metrics = _update(learner, problem, state)
-        return _checked(state, new, metrics, exempt)
+        new, metrics, experience = _update(learner, problem, state)
+        return _checked(state, new, metrics, experience, exempt)
 
     update = eqx.filter_vmap(update) if seeded else update
     shapes = eqx.filter_eval_shape(update, state)[1:]
-    rows, fine = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), shapes[0]), shapes[1]
+    rows, bad = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), shapes[0]), shapes[1]
 
     def going(loop):
-        index, _, _, fine = loop
-        return (index < updates) & jnp.all(fine)
+        index, _, _, bad = loop
+        return (index < updates) & jnp.all(bad < 0)
 
     def body(loop):
         index, state, rows, _ = loop
-        state, metrics, fine = update(state)
+        state, metrics, bad = update(state)
         rows = {k: lax.dynamic_update_index_in_dim(rows[k], metrics[k], index, 0) for k in rows}
-        return index + 1, state, rows, fine
+        return index + 1, state, rows, bad
 
-    start = (jnp.zeros((), jnp.int32), state, rows, jnp.ones(fine.shape, bool))
-    index, state, rows, fine = lax.while_loop(going, body, start)
-    return state, index, rows, fine
+    start = (jnp.zeros((), jnp.int32), state, rows, jnp.full(bad.shape, -1, jnp.int32))
+    index, state, rows, bad = lax.while_loop(going, body, start)
+    return state, index, rows, bad
 
 
-def _update(learner: Learns, problem: Any, state: State) -> tuple[State, dict[str, Array]]:
-    """`learner.update`, with divergences counted where anything is simulated."""
+def _update(learner: Learns, problem: Any, state: State) -> tuple[State, dict[str, Array], Any]:
+    """`learner.update`, with divergences counted where anything is simulated, and the experience."""
     if not isinstance(learner, AbstractLearner):
-        return learner.update(problem, state)
+        return *learner.update(problem, state), None
     new, experience = learner.collect(problem, state)
     new, metrics = learner.learn(problem, new, experience)
-    return new, metrics | _diverged(experience)
+    return new, metrics | _diverged(experience), experience
 
 
 def _collect(fixed: tuple[AbstractLearner, Problem], state: State) -> tuple[State, Any]:
@@ -127,43 +128,86 @@ collect = eqx.filter_jit(_collect, donate="all-except-first")
 
 def _learn(
     fixed: tuple[AbstractLearner, Problem, Any, Bool[Array, " leaves"]], state: State
-) -> tuple[State, dict[str, Array], Bool[Array, " quantities"]]:
+) -> tuple[State, dict[str, Array], Int[Array, "quantities 4"]]:
     learner, problem, experience, exempt = fixed
     new, metrics = learner.learn(problem, state, experience)
-    return _checked(state, new, metrics | _diverged(experience), exempt)
+    return _checked(state, new, metrics | _diverged(experience), experience, exempt)
 
 
 learn = eqx.filter_jit(_learn, donate="all-except-first")
 """The learning half: `fixed` is learner, problem, experience and the leaves that may be infinite;
-returns the state, the metrics and which quantities are finite."""
+returns the state, the metrics and where which quantity is not finite (see `not_finite`)."""
 
 learn_keeping = eqx.filter_jit(_learn)
 """The same without donation, for a state whose leaves may share buffers: one that collecting on
 the host has touched."""
 
 
+def _transitions(experience: Any) -> list[Transition]:
+    leaves = jax.tree.leaves(experience, is_leaf=lambda x: isinstance(x, Transition))
+    return [leaf for leaf in leaves if isinstance(leaf, Transition)]
+
+
 def _diverged(experience: Any) -> dict[str, Array]:
     """How many of the episodes that were just played ended because their simulation broke down;
     nothing where the environments do not tell."""
-    leaves = jax.tree.leaves(experience, is_leaf=lambda x: isinstance(x, Transition))
     counts = [
-        jnp.sum(leaf.events["diverged"] & leaf.valid)
-        for leaf in leaves
-        if isinstance(leaf, Transition) and "diverged" in leaf.events
+        jnp.sum(steps.events["diverged"] & steps.valid)
+        for steps in _transitions(experience)
+        if "diverged" in steps.events
     ]
     return {"diverged": sum(counts[1:], counts[0])} if counts else {}
 
 
 def _checked(
-    old: State, new: State, metrics: dict[str, Array], exempt: Bool[Array, " leaves"]
-) -> tuple[State, dict[str, Array], Bool[Array, " quantities"]]:
-    """The new state in the old one's types, float metrics, and what of both is finite."""
+    old: State,
+    new: State,
+    metrics: dict[str, Array],
+    experience: Any,
+    exempt: Bool[Array, " leaves"],
+) -> tuple[State, dict[str, Array], Int[Array, "quantities 4"]]:
+    """The new state in the old one's types, float metrics, and what of both, and of what was
+    experienced, is not finite."""
     metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
     new, metrics = everywhere((like(new, old), metrics))
     leaves = [jnp.all(jnp.isfinite(x)) for x in _watched(new).values()]
     losses = [jnp.isfinite(metrics[name]) for name in _losses(metrics)]
     fine = jnp.stack(leaves) | exempt if leaves else exempt
-    return new, metrics, jnp.concatenate([fine, jnp.asarray(losses, bool)])
+    fine = jnp.concatenate([fine, jnp.asarray(losses, bool)])
+    places = jnp.broadcast_to(jnp.where(fine, -1, 0)[:, None], (len(fine), 4)).astype(jnp.int32)
+    return new, metrics, jnp.concatenate([_not_finite_steps(experience), places])
+
+
+def _not_finite_steps(experience: Any) -> Int[Array, "3 4"]:
+    """Of each of `EXPERIENCED`, the position of the first that is not finite, by the dimensions of
+    a step from the left, filled up with −1; all of it −1 where there is none."""
+    found = jnp.full((len(EXPERIENCED), 4), -1, jnp.int32)
+    for steps in _transitions(experience):
+        valid, dims = steps.valid, steps.valid.ndim
+        if not 0 < dims <= 4:
+            continue
+
+        def bad(values: Any, valid: Array = valid, dims: int = dims) -> Array:
+            wrong = jnp.zeros_like(valid)
+            for leaf in jax.tree.leaves(values):
+                if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                    axes = tuple(range(dims, leaf.ndim))
+                    wrong = wrong | ~jnp.all(jnp.isfinite(leaf), axis=axes)
+            return wrong & valid
+
+        rows, action = [], bad(steps.action)
+        # What comes of an action that is not finite is not the environment's fault; and an action
+        # is none where an agent has learned from a reward or an observation that was none.
+        for wrong in (
+            bad((steps.obs, steps.next_obs)) & ~action,
+            bad(steps.reward) & ~action,
+            action,
+        ):
+            place = jnp.stack(jnp.unravel_index(jnp.argmax(wrong), wrong.shape))
+            place = jnp.pad(place.astype(jnp.int32), (0, 4 - dims), constant_values=-1)
+            rows.append(jnp.where(jnp.any(wrong), place, -1))
+        found = jnp.where(found[:, :1] < 0, jnp.stack(rows), found)
+    return found
 
 
 def exempt(state: State, seeded: bool) -> np.ndarray:
@@ -172,9 +216,31 @@ def exempt(state: State, seeded: bool) -> np.ndarray:
     return np.array([not np.isfinite(np.asarray(x)).all() for x in watched], bool)
 
 
-def quantities(state: State, metrics: dict[str, Any], seeded: bool) -> list[str]:
-    """The names of what `advance` and `learn` watch, in their order."""
-    return [*_watched(state, seeded), *_losses(metrics)]
+EXPERIENCED = ("observation", "reward", "action")
+"""What of every step must be finite, in the order of blame."""
+DIMENSIONS = {
+    1: ("step",),
+    2: ("step", "environment"),
+    3: ("task", "episode", "step"),
+    4: ("task", "round", "episode", "step"),
+}
+"""Of steps, by how many they are: a rollout's, whole episodes', a trial's."""
+
+
+def not_finite(
+    bad: Int[np.ndarray, "... 4"], state: State, metrics: dict[str, Any], seeded: bool
+) -> tuple[int, str, str]:
+    """What is not finite, of what `advance` and `learn` say: the first seed's, its name, and for one
+    of `EXPERIENCED` where ('step 3 of environment 0'), else nothing."""
+    names = [*EXPERIENCED, *_watched(state, seeded), *_losses(metrics)]
+    bad = bad.reshape(-1, len(names), 4)
+    seed, quantity = np.argwhere(bad[..., 0] >= 0)[0]
+    place = [int(i) for i in bad[seed, quantity] if i >= 0]
+    where = ""
+    if quantity < len(EXPERIENCED):
+        parts = [f"{name} {i}" for name, i in zip(DIMENSIONS[len(place)], place, strict=True)]
+        where = " of ".join(parts if len(place) <= 2 else parts[::-1])
+    return int(seed), names[quantity], where
 
 
 def _watched(state: State, seeded: bool = False) -> dict[str, Any]:
