@@ -350,18 +350,24 @@ def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _path(cls: type) -> str:
-    """`package.module:Class`, or `file.py:Class` for one in a script."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    if "<locals>" in cls.__qualname__:
-        raise UserError(
-            f"{cls.__qualname__} is defined inside a function, where a run cannot find it again;"
-            " move it to the top level of a file"
-        )
+    """`package.module:Class`, or `file.py:Class` for one in a script. A class that a function has
+    made is found by the name that its module calls it by."""
+    module = sys.modules.get(cls.__module__)
+    name = cls.__qualname__
+    if "<locals>" in name:
+        names = [n for n, value in vars(module).items() if value is cls] if module else []
+        if not names:
+            raise UserError(
+                f"{name} is defined inside a function, where a run cannot find it again;"
+                " move it to the top level of a file"
+            )
+        name = names[0]
     if "." in cls.__module__:
-        return f"{cls.__module__}:{cls.__qualname__}"
+        return f"{cls.__module__}:{name}"
+    file = getattr(module, "__file__", None)
     if file is None:
         raise UserError(
-            f"{cls.__qualname__} is defined in an interactive session, where a run cannot find it"
+            f"{name} is defined in an interactive session, where a run cannot find it"
             " again; put it into a file"
         )
-    return f"{Path(file).resolve()}:{cls.__qualname__}"
+    return f"{Path(file).resolve()}:{name}"

@@ -252,6 +252,8 @@ def _module(name: str) -> _Module | None:
     try:
         return _Module(name, package, ast.parse(file.read_text(encoding="utf-8")))
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"there is no Python file {file}") from None
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{file} is not a Python file: {error}") from None

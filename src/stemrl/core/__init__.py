@@ -7,6 +7,7 @@ which stands outside so that the command line can have it without JAX.
 from ..errors import UserError, nearest
 from .agent import AbstractAgent, Carry, Memory
 from .batching import any_anywhere
+from .contract import check_agent, check_family, check_learner
 from .environment import Action, Environment, EnvState, Info, Obs, Params, Transition
 from .family import (
     SPLITS,
@@ -81,6 +82,9 @@ __all__ = [
     "Unit",
     "UserError",
     "any_anywhere",
+    "check_agent",
+    "check_family",
+    "check_learner",
     "count",
     "draw_sets",
     "flatten",

@@ -25,6 +25,8 @@ from ..core import (
     Params,
     Problem,
     UserError,
+    check_agent,
+    check_family,
     count,
     nearest,
 )
@@ -226,6 +228,8 @@ def evaluate(
         raise UserError(f"unknown split '{split}'{nearest(split, SPLITS)}")
     if tasks < 1:
         raise UserError(f"tasks must be at least 1, not {tasks}")
+    check_family(family)
+    check_agent(agent, problem)
     rounds = (
         episodes_to_adapt(agent.episodes_per_round, family, episodes) // agent.episodes_per_round
         + 1

@@ -16,6 +16,7 @@ from ..core import (
     Problem,
     Reveal,
     SupervisedProblem,
+    check_family,
 )
 from ..errors import CannotResume, UserError, nearest
 from ..machine import versions
@@ -195,6 +196,8 @@ class RunConfig:
         family = _build("families", name, settings)
         if not isinstance(family, AbstractFamily | AbstractSupervisedFamily):
             raise UserError(f"the {what} '{name}' is a {type(family).__name__}, not a family")
+        if isinstance(family, AbstractFamily):
+            check_family(family)
         return family
 
     def resolved(self) -> "RunConfig":
@@ -344,12 +347,24 @@ def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
     entry = registry.find(kind, name)
     made = entry.load()
     if isinstance(made, type):
+        if missing := _missing(made):
+            raise UserError(
+                f"'{name}' lacks {', '.join(missing)}, which every {registry.ONE_OF[kind]} has"
+            )
         settings = checked(made, {**entry.preset, **settings}, name)
         refuse_out_of_range(settings, settings_of(entry.path), name)
         for required in _required(made):
             if required not in settings:
                 raise UserError(f"'{name}' needs a value for its setting '{required}'")
     return made(**settings)
+
+
+def _missing(cls: type) -> list[str]:
+    """What a class must define and does not."""
+    absent = {*getattr(cls, "__abstractmethods__", ()), *getattr(cls, "__abstractvars__", ())}
+    if issubclass(cls, AbstractFamily | AbstractLearner) and not hasattr(cls, "name"):
+        absent.add("name")
+    return sorted(absent)
 
 
 def _required(cls: type) -> list[str]:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import FewShotAgent, State
+from ..core import AbstractLearner, FewShotAgent, State, check_learner
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate, evaluate_few_shot
 from ..rl import devices
@@ -82,6 +82,8 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
         raise UserError(
             f"there are no target data in {problem.logged.where}; give --target-data where they are"
         )
+    if isinstance(learner, AbstractLearner):
+        check_learner(learner, problem)
     # The learner's own refusals, which know more than ours: its first state, without computing it.
     keys = jax.eval_shape(lambda: programs.seed_keys(config.seed, config.seeds))
     programs.shape_of_state(learner, problem, keys)

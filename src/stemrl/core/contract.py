@@ -1,0 +1,222 @@
+"""Whether a class of one's own keeps to the contracts, found before anything is compiled.
+
+Functions are traced on shapes alone, which takes a moment and runs nothing. What the library ships
+is not looked over: its tests do that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import UserError, said
+from .agent import AbstractAgent
+from .environment import Transition
+from .family import AbstractFamily
+from .learner import AbstractLearner, Problem
+from .spaces import Box, Discrete, Space
+
+
+def check_family(family: AbstractFamily) -> None:
+    """Raise `UserError` where a family of one's own does not do what `AbstractFamily` asks:
+    "family 'boat': step returns an observation of shape (3,), its space says (2,)"."""
+    if _ours(family):
+        return
+    try:
+        known = hash(family)
+    except TypeError:  # a field that cannot be hashed, as a dictionary
+        known = None
+    if known is None or known not in _sound:
+        _check_family(family)
+        _sound.add(known)
+
+
+def check_learner(learner: AbstractLearner, problem: Problem) -> None:
+    """The same of a method of one's own, and of the agent that it makes."""
+    if not _ours(learner):
+        _check_learner(learner, problem)
+
+
+def check_agent(agent: AbstractAgent, problem: Problem) -> None:
+    """The same of an agent of one's own, once for all agents of one shape."""
+    if _ours(agent):
+        return
+    leaves, structure = jax.tree.flatten((agent, problem))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    if (structure, shapes) not in _sound:
+        _check_agent(agent, problem)
+        _sound.add((structure, shapes))
+
+
+_sound: set[Any] = set()
+"""Structures and shapes of agents and problems that have been looked over."""
+
+
+def _ours(thing: Any) -> bool:
+    return type(thing).__module__.partition(".")[0] == "stemrl"
+
+
+def _check_family(family: AbstractFamily) -> None:
+    who = f"family '{getattr(family, 'name', '')}'"
+    if not isinstance(getattr(family, "name", None), str):
+        raise UserError(f'the family {type(family).__name__} has no name; write name = "…" in it')
+    horizon = family.horizon
+    if not isinstance(horizon, int | np.integer) or horizon < 1:
+        raise UserError(
+            f"{who}: horizon is {horizon!r}; it is how many steps an episode has at most"
+        )
+    spaces: list[Space] = []
+    for what in ("observation_space", "action_space"):
+        space = _attempt(f"{who}: {what}", lambda what=what: getattr(family, what))
+        if not isinstance(space, Box | Discrete):
+            raise UserError(
+                f"{who}: {what} is a {_kind(space)}, not a space; give a stemrl.core.Box or Discrete"
+            )
+        spaces.append(space)
+    key = jax.random.key(0)
+    params = _traced(f"{who}: sample", lambda k: family.sample(k, "train"), key)
+    if not jax.tree.leaves(params):
+        raise UserError(f"{who}: sample returns no array; give the family at least one parameter")
+    if family.stepping != "jax":
+        return
+    env, (seen, acted) = family.env, spaces
+    first = _traced(f"{who}: reset", env.reset, key, params)
+    if not isinstance(first, tuple) or len(first) != 2:
+        raise UserError(f"{who}: reset returns {_several(first)}, not (observation, state)")
+    obs, state = first
+    _as_space(f"{who}: reset returns an observation", obs, seen)
+    action = jax.ShapeDtypeStruct(acted.shape, acted.dtype)
+    result = _traced(f"{who}: step", env.step, key, state, action, params)
+    if not isinstance(result, tuple) or len(result) != 6:
+        raise UserError(
+            f"{who}: step returns {_several(result)}, not (observation, state, reward, terminated,"
+            " truncated, events)"
+        )
+    next_obs, next_state, *signals, events = result
+    _as_space(f"{who}: step returns an observation", next_obs, seen)
+    if difference := _difference(state, next_state):
+        raise UserError(f"{who}: step returns another state than reset: {difference}")
+    for what, value in zip(("reward", "terminated", "truncated"), signals, strict=True):
+        if getattr(value, "shape", ()) != ():
+            raise UserError(
+                f"{who}: step returns a {what} of shape {value.shape}; it is one number"
+            )
+    if not isinstance(events, dict):
+        raise UserError(
+            f"{who}: the last value of step is a {_kind(events)}, not a dictionary of events"
+            " (an empty one, {}, if there are none)"
+        )
+
+
+def _check_learner(learner: AbstractLearner, problem: Problem) -> None:
+    who = f"method '{getattr(learner, 'name', type(learner).__name__)}'"
+    if {problem.source.stepping, problem.target.stepping} != {"jax"}:
+        return
+    state = _traced(f"{who}: init", lambda k: learner.init(problem, k), jax.random.key(0))
+    collected = _traced(f"{who}: collect", lambda s: learner.collect(problem, s), state)
+    if not isinstance(collected, tuple) or len(collected) != 2:
+        raise UserError(f"{who}: collect returns {_several(collected)}, not (state, experience)")
+    after, experience = collected
+    learned = _traced(f"{who}: learn", lambda s, e: learner.learn(problem, s, e), after, experience)
+    if not isinstance(learned, tuple) or len(learned) != 2 or not isinstance(learned[1], dict):
+        raise UserError(f"{who}: learn returns {_several(learned)}, not (state, metrics)")
+    new, metrics = learned
+    for where, other in (("collect", after), ("learn", new)):
+        if difference := _difference(state, other):
+            raise UserError(f"{who}: {where} returns another state than init: {difference}")
+    for name, value in metrics.items():
+        if getattr(value, "shape", ()) != ():
+            raise UserError(
+                f"{who}: the metric '{name}' is of shape {value.shape}; it is one number"
+            )
+    if "return" not in metrics:
+        raise UserError(f"{who}: learn gives no metric 'return', the mean over the episodes")
+    _check_agent(_traced(f"{who}: agent", lambda s: learner.agent(problem, s), state), problem)
+
+
+def _check_agent(agent: AbstractAgent, problem: Problem) -> None:
+    who, family, key = f"agent {type(agent).__name__}", problem.target, jax.random.key(0)
+    if not isinstance(agent, AbstractAgent):
+        raise UserError(f"what the method makes is a {_kind(agent)}, not an AbstractAgent")
+    episodes = agent.episodes_per_round
+    if not isinstance(episodes, int) or episodes < 1:
+        raise UserError(f"{who}: episodes_per_round is {episodes!r}, not a whole number from 1")
+    params = _traced(f"{family.name}: sample", lambda k: family.sample(k, "train"), key)
+    told = _traced("the context", lambda p: problem.context(family, p), params)
+    memory = _traced(f"{who}: start", lambda a, c, k: a.start(c, k), agent, told, key)
+    carry = _traced(f"{who}: begin", lambda a, m, k: a.begin(m, k), agent, memory, key)
+    space = family.observation_space
+    obs = jax.ShapeDtypeStruct(space.shape, space.dtype)
+    acted = _traced(
+        f"{who}: act", lambda a, m, c, o, k: a.act(m, c, o, k), agent, memory, carry, obs, key
+    )
+    if not isinstance(acted, tuple) or len(acted) != 3 or not isinstance(acted[2], dict):
+        raise UserError(f"{who}: act returns {_several(acted)}, not (action, carry, info)")
+    action, after, info = acted
+    if action.shape != family.action_space.shape:
+        raise UserError(
+            f"{who}: act returns an action of shape {action.shape}, the space of '{family.name}'"
+            f" says {family.action_space.shape}"
+        )
+    if difference := _difference(carry, after):
+        raise UserError(f"{who}: act returns another carry than begin: {difference}")
+    number, flag = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.bool_)
+    step = Transition(obs, action, number, flag, flag, obs, flag, info, {})
+    seen = _traced(
+        f"{who}: observe", lambda a, m, c, t: a.observe(m, c, t), agent, memory, after, step
+    )
+    if difference := _difference(carry, seen):
+        raise UserError(f"{who}: observe returns another carry than begin: {difference}")
+
+
+def _attempt(what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} failed: {said(error)}") from error
+
+
+def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    return _attempt(what, lambda: eqx.filter_eval_shape(function, *arguments))
+
+
+def _as_space(what: str, value: Any, space: Space) -> None:
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        raise UserError(f"{what} that is a {_kind(value)}, its space says {space}")
+    if tuple(shape) != space.shape:
+        raise UserError(f"{what} of shape {tuple(shape)}, its space says {space.shape}")
+    whole = not jnp.issubdtype(value.dtype, jnp.inexact)
+    if isinstance(space, Discrete) and not whole:
+        raise UserError(f"{what} of type {value.dtype}, its space says whole numbers ({space})")
+
+
+def _difference(one: Any, other: Any) -> str:
+    """Where two trees of shapes differ; nothing if they do not."""
+    ours, theirs = (jax.tree_util.tree_flatten_with_path(tree) for tree in (one, other))
+    if ours[1] != theirs[1]:
+        return f"{_short(ours[1])} and {_short(theirs[1])}"
+    for (path, a), (_, b) in zip(ours[0], theirs[0], strict=True):
+        shapes = [getattr(leaf, "shape", ()) for leaf in (a, b)]
+        if shapes[0] != shapes[1]:
+            name = jax.tree_util.keystr(path, simple=True, separator="/") or "it"
+            return f"{name} has the shape {shapes[0]} there and {shapes[1]} here"
+    return ""
+
+
+def _short(structure: Any) -> str:
+    text = str(structure).removeprefix("PyTreeDef(").removesuffix(")")
+    return text if len(text) < 80 else f"{text[:77]}…"
+
+
+def _several(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, tuple) else f"a {_kind(value)}"
+
+
+def _kind(value: Any) -> str:
+    return "single array" if isinstance(value, jax.ShapeDtypeStruct) else type(value).__name__
