@@ -85,6 +85,12 @@ class AbstractFamily(AbstractTasks):
         )
 
     @property
+    def worlds(self) -> int:
+        """How many tasks there are where `context` is one-hot over them, so that a network can have a
+        head for each; else 0."""
+        return 0
+
+    @property
     def trial_episodes(self) -> int:
         """Episodes of one trial, for learners whose unit is the trial and that are not told."""
         return 2

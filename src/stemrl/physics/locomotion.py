@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractGoalFamily, Box, Params, Split, UserError
+from ..tasks.ranges import in_turn
 from .engine import Motion
 from .mujoco_env import (
     ANT,
@@ -193,7 +194,7 @@ class HalfCheetahDir(AbstractLocomotion):
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
         """The directions in turn, the first of them at random."""
         directions = [[0.0]] if split == "ood" else [[1.0], [-1.0]]
-        return {"direction": _in_turn(key, jnp.asarray(directions), n)}
+        return {"direction": in_turn(key, jnp.asarray(directions), n)}
 
     def context(self, params: Params) -> Array:
         return params["direction"]
@@ -225,7 +226,7 @@ class AntForwardBackward(AbstractLocomotion):
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
         """The directions in turn, the first of them at random."""
         x, y = (0.0, 1.0) if split == "ood" else (1.0, 0.0)
-        return {"direction": _in_turn(key, jnp.asarray([[x, y], [-x, -y]]), n)}
+        return {"direction": in_turn(key, jnp.asarray([[x, y], [-x, -y]]), n)}
 
     def context(self, params: Params) -> Array:
         return params["direction"]
@@ -387,11 +388,6 @@ def _heading(key: PRNGKeyArray, split: Split, name: str, arc: float) -> Float[Ar
     first, last = (half, 2 * math.pi - half) if split == "ood" else (-half, half)
     angle = jax.random.uniform(key, (), minval=first, maxval=last)
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-
-
-def _in_turn(key: PRNGKeyArray, values: Array, n: int) -> Array:
-    """`values` `[k, …]` in random order, over and over until there are `n`."""
-    return jax.random.permutation(key, values)[jnp.arange(n) % len(values)]
 
 
 def _check_range(name: str, low: float, high: float) -> None:

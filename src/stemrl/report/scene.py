@@ -7,12 +7,10 @@ state with a `position`, parameters with a `goal`) are drawn here; any other fam
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from ..core import AbstractFamily, Params
 from ..drawing import Scene, Shape
-from ..tasks.transforms import AbstractTransform
 from .bodies import bodies
 
 MOST_FRAMES = 150
@@ -21,10 +19,8 @@ MOST_FRAMES = 150
 def scene(family: AbstractFamily, params: Params, states: Any) -> Scene | None:
     """The episode with these `states` (`[frames, …]`) of the task `params`, NumPy leaves both; or
     `None` where nobody knows how to draw it."""
-    if isinstance(family, AbstractTransform):
-        # Every episode draws a task of its own, which its states hold.
-        hidden = jax.tree.map(lambda x: x[0], states.params)
-        return scene(family.inner, hidden, states.inner)
+    if hasattr(family, "inside"):
+        return scene(*family.inside(params, states))  # pyright: ignore[reportAttributeAccessIssue]
     draw = getattr(family, "draw", None)
     drawn = None
     if draw is not None:

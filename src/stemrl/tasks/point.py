@@ -1,7 +1,8 @@
 """Points in the plane that must find a place they are not told.
 
 `point-2d` is MAML's navigation task (1703.03400, §5.3.1, in the setting of the authors' code);
-`point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise).
+`point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise). In `point-conflict` they are told,
+and one goal is the opposite of the other.
 """
 
 import math
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import AbstractFamily, Box, Params, Split, UserError
+from .ranges import in_turn
 
 
 class PointState(eqx.Module):
@@ -168,3 +170,53 @@ class PointSemicircle(AbstractFamily):
     def context(self, params: Params) -> Array:
         """The goal, `[2]`."""
         return params["goal"]
+
+
+class PointConflict(AbstractFamily):
+    """Tasks that pull in opposite directions: goals evenly on the circle of radius 1, seen from the same
+    places, reward −distance, steps of ±0.1. Only the context, one-hot, says which goal it is."""
+
+    name: ClassVar[str] = "point-conflict"
+    finite: ClassVar[bool] = True
+
+    goals: int = eqx.field(static=True, default=2)
+    """Goals; two lie opposite each other."""
+    only: int | None = eqx.field(static=True, default=None)
+    """The number of the one goal that is drawn, from 0; all of them, in turn, if none."""
+    horizon: int = eqx.field(static=True, default=20)
+    """Steps an episode."""
+
+    def __check_init__(self):
+        if self.goals < 1:
+            raise UserError(f"{self.name} needs at least one goal, not {self.goals}")
+        if self.only is not None and not 0 <= self.only < self.goals:
+            raise UserError(
+                f"{self.name}: only must be from 0 to {self.goals - 1}, not {self.only}"
+            )
+
+    @property
+    def env(self) -> PointEnv:
+        return PointEnv(step_size=0.1, start_spread=0.1)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Any of the goals, each as likely."""
+        return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
+
+    def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
+        """The goals in turn, the first of them at random."""
+        if split == "ood":
+            raise UserError(f"the family '{self.name}' has no split 'ood': it trains on all goals")
+        task = jnp.arange(self.goals) if self.only is None else jnp.asarray([self.only])
+        task = in_turn(key, task, n)
+        angle = task * (2 * math.pi / self.goals)
+        goal = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+        return {"goal": goal, "task": jax.nn.one_hot(task, self.goals)}
+
+    def context(self, params: Params) -> Array:
+        """Which goal it is, one-hot, `[goals]`."""
+        return params["task"]
+
+    @property
+    def worlds(self) -> int:
+        """The number of goals."""
+        return self.goals

@@ -81,6 +81,12 @@ def draw_between(
     return drawn
 
 
+def in_turn(key: PRNGKeyArray, values: Array, n: int) -> Array:
+    """`values` `[k, …]` in random order, over and over until there are `n`: the tasks of a finite
+    family."""
+    return jax.random.permutation(key, values)[jnp.arange(n) % len(values)]
+
+
 def place_in(value: Array, low: float, high: float) -> Array:
     """Where `value` lies between `low` and `high`: −1 at the low end, 1 at the high one."""
     return (value - 0.5 * (low + high)) / (0.5 * (high - low) or 1.0)

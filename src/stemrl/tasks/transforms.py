@@ -8,6 +8,7 @@ tasks to one that stays, give a problem the transformed family as its source and
 its target.
 """
 
+import abc
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -30,12 +31,7 @@ from ..naming import make_named
 
 
 class AbstractTransform(AbstractFamily):
-    """A family made of another one, whose environment draws the inner family's task by itself.
-
-    A task of it is a distribution, `{"split": int32}`: the split of the inner family to draw from, in
-    the order of `SPLITS`. The state of its environment holds what was drawn as `params` and the inner
-    state as `inner`, so that reports can draw its episodes as the inner family's.
-    """
+    """A family made of another one."""
 
     family: eqx.AbstractVar[str | AbstractFamily]
 
@@ -43,6 +39,11 @@ class AbstractTransform(AbstractFamily):
     def inner(self) -> AbstractFamily:
         """The family that it is made of."""
         return named_family(self.family) if isinstance(self.family, str) else self.family
+
+    @abc.abstractmethod
+    def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
+        """An episode as one of the inner family, by which reports draw it: that family, its task and
+        its states `[frames, …]` (NumPy leaves)."""
 
     @property
     def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -60,6 +61,19 @@ class AbstractTransform(AbstractFamily):
         others = [f"{k}={v!r}" for k, v in sorted(self.settings().items()) if k != "family"]
         return f"{self.name}@{self.version}({','.join([self.inner.identity, *others])})"
 
+
+class AbstractHiddenTask(AbstractTransform):
+    """A family made of another one, whose environment draws the inner family's task by itself.
+
+    A task of it is a distribution, `{"split": int32}`: the split of the inner family to draw from, in
+    the order of `SPLITS`. The state of its environment holds what was drawn as `params` and the inner
+    state as `inner`.
+    """
+
+    def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
+        """The task that the episode drew, which its states hold."""
+        return self.inner, jax.tree.map(lambda x: x[0], states.params), states.inner
+
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """The one task that a split is: the distribution that its episodes draw from."""
         jax.eval_shape(lambda k: self.inner.sample(k, split), key)
@@ -76,8 +90,8 @@ def draw_hidden(family: AbstractFamily, key: PRNGKeyArray, split: Int[Array, ""]
     """A task of `family`, drawn from the split with this number in `SPLITS`."""
 
     def draw(name: Any) -> Any:
-        # A split that the family lacks is never asked for: `AbstractTransform.sample` refuses it.
-        chosen = name if _has(family, name) else "train"
+        # A split that the family lacks is never asked for: `AbstractHiddenTask.sample` refuses it.
+        chosen = name if has_split(family, name) else "train"
         return lambda key: jax.tree.map(_strong, family.sample(key, chosen))
 
     return jax.lax.switch(split, [draw(name) for name in SPLITS], key)
@@ -124,7 +138,7 @@ class RandomizedEnv(eqx.Module):
         return self.family.action_space
 
 
-class Randomized(AbstractTransform):
+class Randomized(AbstractHiddenTask):
     """Domain randomization (1703.06907, 1710.06537) of any family: every episode is another task of
     `family`, drawn anew. There is nothing that lasts from one episode to the next, and nothing to
     reveal."""
@@ -157,7 +171,8 @@ def named_family(text: str) -> AbstractFamily:
     return family
 
 
-def _has(family: AbstractFamily, split: Any) -> bool:
+def has_split(family: AbstractFamily, split: Any) -> bool:
+    """Whether the family has this split."""
     try:
         jax.eval_shape(lambda: family.sample(jax.random.key(0), split))
     except UserError:

@@ -29,7 +29,7 @@ from ..core import (
     observation_size,
     scale_action,
 )
-from .transforms import AbstractTransform, draw_hidden, refuse_host
+from .transforms import AbstractHiddenTask, draw_hidden, refuse_host
 
 
 class TrialState(eqx.Module):
@@ -125,7 +125,7 @@ class TrialEnv(eqx.Module):
         return jnp.concatenate([seen, previous])
 
 
-class TrialPOMDP(AbstractTransform):
+class TrialPOMDP(AbstractHiddenTask):
     """Any family as one partially observed process (1611.02779, §2.2): an episode is a whole trial, the
     task is hidden in its state, and the previous action, reward and end are observed."""
 
