@@ -236,6 +236,14 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.tasks.point:PointSemicircle",
         "MAESN's point: a goal on a half-circle of radius 2, dense or sparse reward",
     ),
+    "point-conflict": Entry(
+        "stemrl.tasks.point:PointConflict",
+        "Goals on opposite sides of a point: tasks that pull against each other (finite)",
+    ),
+    "forbidden-region": Entry(
+        "stemrl.tasks.forbidden_region:ForbiddenRegion",
+        "A goal behind a region that must never be entered: what goals cannot say",
+    ),
     "bit-flip": Entry(
         "stemrl.tasks.bit_flip:BitFlip", "HER's bits: flip them until they spell a goal one sees"
     ),
@@ -270,6 +278,10 @@ FAMILIES: dict[str, Entry] = {
     "reacher-goal": Entry(
         "stemrl.physics.reacher:ReacherGoal",
         "An arm whose tip has to reach a place it is told (Gymnasium's Reacher-v5)",
+    ),
+    "hopper-tasks": Entry(
+        "stemrl.physics.hopper_tasks:HopperTasks",
+        "A hopper that must run forward, run backward or jump in place (finite)",
     ),
     "hopper-params": Entry(
         "stemrl.physics.randomized:HopperParams",
@@ -310,6 +322,14 @@ FAMILIES: dict[str, Entry] = {
     "randomized": Entry(
         "stemrl.tasks.transforms:Randomized",
         "Another family's tasks, a new one for every episode (domain randomization)",
+    ),
+    "imperfect": Entry(
+        "stemrl.tasks.imperfect:Imperfect",
+        "Another family with weak motors, noisy sensors and late actions",
+    ),
+    "world-choice": Entry(
+        "stemrl.tasks.world_choice:WorldChoice",
+        "Several families as one, whose first action chooses the world, or chance does",
     ),
     "trial-pomdp": Entry(
         "stemrl.tasks.trial_pomdp:TrialPOMDP",

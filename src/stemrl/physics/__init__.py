@@ -2,6 +2,7 @@
 
 from .drawing import Skeleton
 from .engine import CENTRE_OF_MASS, Apply, Block, Engine, Motion
+from .hopper_tasks import HopperTasks, Skill
 from .locomotion import (
     AntDir,
     AntForwardBackward,
@@ -69,6 +70,7 @@ __all__ = [
     "HopperEnv",
     "HopperFalling",
     "HopperParams",
+    "HopperTasks",
     "HumanoidDir",
     "HumanoidEnv",
     "HumanoidParams",
@@ -80,6 +82,7 @@ __all__ = [
     "ReacherGoal",
     "Robot",
     "Skeleton",
+    "Skill",
     "Walker2dEnv",
     "WalkerParams",
 ]

@@ -15,21 +15,24 @@ if TYPE_CHECKING:
     from .causal_graphs import CausalEnv, CausalGraphs
     from .dark_room import DarkRoom
     from .dependent_bandit import DependentBandit, InformativeEnv
+    from .forbidden_region import ForbiddenRegion, RegionEnv
     from .goal_grid import GoalGrid, GoalGridEnv
     from .grid_wall import GridWall, GridWallEnv, log_ratio
     from .gridnavi import GridEnv, GridNavi
     from .gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
     from .gymnax import GymnaxEnv, GymnaxFamily
+    from .imperfect import Imperfect, ImperfectEnv
     from .maze import Maze, MazeEnv
     from .pendulum import Pendulum, PendulumEnv
     from .pixels import PixelDrive, PixelDriveEnv, PixelReach, PixelReachEnv
-    from .point import Point2D, PointEnv, PointSemicircle, PointSparse
+    from .point import Point2D, PointConflict, PointEnv, PointSemicircle, PointSparse
     from .point_maze import PointMaze, PointMazeEnv, PointMazeGoals
     from .random_mdp import RandomMDP, RandomMDPEnv
     from .sinusoid import Sinusoid
-    from .transforms import AbstractTransform, Randomized, RandomizedEnv
+    from .transforms import AbstractHiddenTask, AbstractTransform, Randomized, RandomizedEnv
     from .trial_pomdp import TrialEnv, TrialPOMDP, inner_returns
     from .two_step import TwoStep, TwoStepEnv
+    from .world_choice import WorldChoice, WorldChoiceEnv
 
 _find = importer(
     __name__,
@@ -40,26 +43,30 @@ _find = importer(
         "causal_graphs": ("CausalEnv", "CausalGraphs"),
         "dark_room": ("DarkRoom",),
         "dependent_bandit": ("DependentBandit", "InformativeEnv"),
+        "forbidden_region": ("ForbiddenRegion", "RegionEnv"),
         "goal_grid": ("GoalGrid", "GoalGridEnv"),
         "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
         "gridnavi": ("GridEnv", "GridNavi"),
         "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
+        "imperfect": ("Imperfect", "ImperfectEnv"),
         "maze": ("Maze", "MazeEnv"),
         "pendulum": ("Pendulum", "PendulumEnv"),
         "pixels": ("PixelDrive", "PixelDriveEnv", "PixelReach", "PixelReachEnv"),
-        "point": ("Point2D", "PointEnv", "PointSemicircle", "PointSparse"),
+        "point": ("Point2D", "PointConflict", "PointEnv", "PointSemicircle", "PointSparse"),
         "point_maze": ("PointMaze", "PointMazeEnv", "PointMazeGoals"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
         "sinusoid": ("Sinusoid",),
-        "transforms": ("AbstractTransform", "Randomized", "RandomizedEnv"),
+        "transforms": ("AbstractHiddenTask", "AbstractTransform", "Randomized", "RandomizedEnv"),
         "trial_pomdp": ("TrialEnv", "TrialPOMDP", "inner_returns"),
         "two_step": ("TwoStep", "TwoStepEnv"),
+        "world_choice": ("WorldChoice", "WorldChoiceEnv"),
     },
 )
 
 __all__ = [
     "AbstractGymnasiumFamily",
+    "AbstractHiddenTask",
     "AbstractTransform",
     "Bandit",
     "BanditEnv",
@@ -71,6 +78,7 @@ __all__ = [
     "CausalGraphs",
     "DarkRoom",
     "DependentBandit",
+    "ForbiddenRegion",
     "GoalGrid",
     "GoalGridEnv",
     "GridEnv",
@@ -80,6 +88,8 @@ __all__ = [
     "GymnasiumFamily",
     "GymnaxEnv",
     "GymnaxFamily",
+    "Imperfect",
+    "ImperfectEnv",
     "InformativeEnv",
     "Maze",
     "MazeEnv",
@@ -90,6 +100,7 @@ __all__ = [
     "PixelReach",
     "PixelReachEnv",
     "Point2D",
+    "PointConflict",
     "PointEnv",
     "PointMaze",
     "PointMazeEnv",
@@ -100,11 +111,14 @@ __all__ = [
     "RandomMDPEnv",
     "Randomized",
     "RandomizedEnv",
+    "RegionEnv",
     "Sinusoid",
     "TrialEnv",
     "TrialPOMDP",
     "TwoStep",
     "TwoStepEnv",
+    "WorldChoice",
+    "WorldChoiceEnv",
     "inner_returns",
     "log_ratio",
 ]
