@@ -163,7 +163,8 @@ def _check_agent(agent: AbstractAgent, problem: Problem) -> None:
         )
     if difference := _difference(carry, after):
         raise UserError(f"{who}: act returns another carry than begin: {difference}")
-    number, flag = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.bool_)
+    number: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    flag: Any = jax.ShapeDtypeStruct((), jnp.bool_)
     step = Transition(obs, action, number, flag, flag, obs, flag, info, {})
     seen = _traced(
         f"{who}: observe", lambda a, m, c, t: a.observe(m, c, t), agent, memory, after, step
