@@ -12,7 +12,8 @@ import pytest
 from probes import AbstractProbe, Corridor, HiddenArm, Picture
 from stemrl.core import Box, Problem, UserError
 from stemrl.meta.history import HistoryAgent
-from stemrl.meta.rl2 import RL2, evaluate_lanes, rl2_loss, trial_advantages
+from stemrl.meta.rl2 import RL2, evaluate_lanes, rl2_loss
+from stemrl.meta.trials import trial_advantages
 from stemrl.rl import play
 
 

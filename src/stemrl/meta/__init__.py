@@ -5,7 +5,8 @@ from .maesn import MAESN, MAESNAgent, MAESNState
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
 from .pearl import PEARL, Belief, Encoder, Factors, PEARLAgent, PEARLState
-from .rl2 import RL2, RL2State
+from .rl2 import RL2
+from .trials import TrialState
 
 __all__ = [
     "MAESN",
@@ -23,5 +24,5 @@ __all__ = [
     "MAMLState",
     "PEARLAgent",
     "PEARLState",
-    "RL2State",
+    "TrialState",
 ]

@@ -5,7 +5,7 @@ whether the episode ended), and its hidden state lives on from episode to episod
 PPO (`rl2.py`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -52,6 +52,8 @@ class History(NamedTuple):
     previous: Float[Array, " previous"]
     """The last step: its action (one-hot if discrete), reward, end and, if the networks read that,
     observation. Zero before the first."""
+    belief: DiagonalGaussian | None = None
+    """Of agents that infer a latent task: its posterior so far."""
 
 
 class HistoryMemory(NamedTuple):
@@ -61,20 +63,68 @@ class HistoryMemory(NamedTuple):
     history: History
 
 
-class RecurrentActorCritic(eqx.Module):
-    """A memory under two linear heads, policy and value; between them, if wished, a ReLU layer that
-    sees the memory's input too."""
+class HistoryReader(eqx.Module):
+    """A memory that reads a trial step by step."""
 
     encoder: ConvEncoder | None
     """Of image observations."""
     cell: AbstractMemoryCell
+    previous_observation: bool = eqx.field(static=True)
+    """Whether the memory reads the observation of the step before, too."""
+
+    @staticmethod
+    def parts(
+        problem: Problem,
+        cell: Cell,
+        size: int,
+        *,
+        length: int = 1,
+        layers: int = 0,
+        chrono_span: int = 0,
+        previous_observation: bool = False,
+        encoder_key: PRNGKeyArray,
+        cell_key: PRNGKeyArray,
+    ) -> tuple[dict[str, Any], int]:
+        """The fields above, fresh for the spaces of `problem`, and how many entries the memory reads.
+        `length`, `layers`, `chrono_span`: see `memory_cell`. Raises `UserError` for images whose
+        previous one is to be read."""
+        observations = problem.source.observation_space
+        features, encoder = observation_size(observations), None
+        if isinstance(observations, Box) and is_image(observations):
+            if previous_observation:
+                raise UserError("previous_observation is for vectors, not images; set it to false")
+            height, width, channels = observations.shape
+            features = IMAGE_FEATURES
+            encoder = ConvEncoder((height, width, channels), features, key=encoder_key)
+        outputs = outputs_for(problem.source.action_space)
+        inputs = (1 + previous_observation) * features + outputs + 2 + context_size(problem)
+        memory = memory_cell(
+            cell,
+            inputs,
+            size,
+            length=length,
+            layers=layers,
+            chrono_span=chrono_span,
+            key=cell_key,
+        )
+        fields = {"encoder": encoder, "cell": memory, "previous_observation": previous_observation}
+        return fields, inputs
+
+    def read(self, inputs: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
+        """What the memory is given: `inputs` is what `perceive` gave."""
+        parts = [inputs if self.encoder is None else self.encoder(inputs), previous]
+        return jnp.concatenate(parts if context is None else [*parts, context], axis=-1)
+
+
+class RecurrentActorCritic(HistoryReader):
+    """A memory under two linear heads, policy and value; between them, if wished, a ReLU layer that
+    sees the memory's input too."""
+
     head_hidden: Linear | None
     policy: Linear
     value: Linear
     log_std: Float[Array, " actions"] | None
     """Of continuous actions."""
-    previous_observation: bool = eqx.field(static=True)
-    """Whether the memory reads the observation of the step before, too."""
 
     @classmethod
     def of(
@@ -84,40 +134,22 @@ class RecurrentActorCritic(eqx.Module):
         size: int,
         *,
         initial_std: float,
-        length: int = 1,
-        layers: int = 0,
-        chrono_span: int = 0,
         head_hidden_size: int = 0,
-        previous_observation: bool = False,
         key: PRNGKeyArray,
+        **memory: Any,
     ) -> "RecurrentActorCritic":
-        """Fresh networks for the spaces of `problem`. `length`, `layers`, `chrono_span`: see `memory_cell`; `head_hidden_size`: entries
-        of the layer between memory and heads, none if 0. Raises `UserError` for images whose
-        previous one is to be read."""
+        """Fresh networks for the spaces of `problem`. `head_hidden_size`: entries of the layer between
+        memory and heads, none if 0; `memory`: see `HistoryReader.parts`."""
         encoder_key, cell_key, policy_key, value_key = jax.random.split(key, 4)
         hidden_key = jax.random.fold_in(key, _HEAD_HIDDEN)
-        observations, actions = problem.source.observation_space, problem.source.action_space
-        features, encoder = observation_size(observations), None
-        if isinstance(observations, Box) and is_image(observations):
-            if previous_observation:
-                raise UserError("previous_observation is for vectors, not images; set it to false")
-            height, width, channels = observations.shape
-            features = IMAGE_FEATURES
-            encoder = ConvEncoder((height, width, channels), features, key=encoder_key)
+        actions = problem.source.action_space
         outputs = outputs_for(actions)
-        inputs = (1 + previous_observation) * features + outputs + 2 + context_size(problem)
+        reader, inputs = cls.parts(
+            problem, cell, size, **memory, encoder_key=encoder_key, cell_key=cell_key
+        )
         top = head_hidden_size or size
         return cls(
-            encoder=encoder,
-            cell=memory_cell(
-                cell,
-                inputs,
-                size,
-                length=length,
-                layers=layers,
-                chrono_span=chrono_span,
-                key=cell_key,
-            ),
+            **reader,
             head_hidden=Linear(size + inputs, head_hidden_size, scale=2**0.5, key=hidden_key)
             if head_hidden_size
             else None,
@@ -126,13 +158,7 @@ class RecurrentActorCritic(eqx.Module):
             log_std=None
             if isinstance(actions, Discrete)
             else jnp.full(outputs, jnp.log(initial_std)),
-            previous_observation=previous_observation,
         )
-
-    def read(self, inputs: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
-        """What the memory is given: `inputs` is what `perceive` gave."""
-        parts = [inputs if self.encoder is None else self.encoder(inputs), previous]
-        return jnp.concatenate(parts if context is None else [*parts, context], axis=-1)
 
     def heads(
         self, output: Float[Array, "... size"], x: Float[Array, "... inputs"]
@@ -145,6 +171,12 @@ class RecurrentActorCritic(eqx.Module):
         if self.log_std is None:
             return Categorical(out), value
         return DiagonalGaussian(out, jnp.broadcast_to(self.log_std, out.shape)), value
+
+
+def action_taken(space: Space, action: Action) -> Float[Array, "... actions"]:
+    """An action as a vector, as the world took it: one-hot, or clipped to its bounds."""
+    action = flatten(space, action)
+    return jnp.clip(action, -1.0, 1.0) if isinstance(space, Box) and space.bounded else action
 
 
 class HistoryAgent(AbstractAgent):
@@ -190,10 +222,7 @@ class HistoryAgent(AbstractAgent):
         return action, carry._replace(hidden=hidden), info
 
     def observe(self, memory: HistoryMemory, carry: History, transition: Transition) -> History:
-        action = flatten(self.action_space, transition.action)
-        if isinstance(self.action_space, Box) and self.action_space.bounded:
-            # As the world took it.
-            action = jnp.clip(action, -1.0, 1.0)
+        action = action_taken(self.action_space, transition.action)
         what_followed = jnp.stack([transition.reward, transition.ended.astype(jnp.float32)])
         parts = [action, what_followed]
         if self.networks.previous_observation:

@@ -32,7 +32,6 @@ from ..core import (
     AbstractAgent,
     AbstractLearner,
     Action,
-    Box,
     Carry,
     Context,
     Info,
@@ -51,6 +50,7 @@ from ..rl.policy import flatten, is_image, observation_size, perceive
 from ..rl.replay import Episode, Replay, Row
 from ..rl.sac import SAC
 from ..rl.soft_networks import Critics, Networks, SoftPolicy
+from .history import action_taken
 
 DENSE = "dense_reward"
 """The event in which a family with a sparse reward reports a dense one."""
@@ -100,10 +100,7 @@ class Encoder(eqx.Module):
         counts: Float[Array, "... steps"] | None = None,
     ) -> Factors:
         """The factors of transitions `[…, steps]`, multiplied; those whose `counts` is 0 left out."""
-        action = flatten(self.actions, action)
-        if isinstance(self.actions, Box) and self.actions.bounded:
-            # As the world took it.
-            action = jnp.clip(action, -1.0, 1.0)
+        action = action_taken(self.actions, action)
         x = jnp.concatenate([flatten(self.observations, obs), action, reward[..., None]], axis=-1)
         mean, raw = jnp.split(self.network(x), 2, axis=-1)
         precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), 1e-7)
