@@ -170,6 +170,37 @@ METHODS: dict[str, Entry] = {
         supervised=True,
         tiny=Tiny("meta_batch_size=2 shots=3 queries=3 hidden=4", "sinusoid"),
     ),
+    "rnn-supervised": Entry(
+        "stemrl.meta.supervised.rnn:RNNSupervised",
+        "Supervised: a recurrent network whose last hidden state is the predictor",
+        supervised=True,
+    ),
+    "snail-supervised": Entry(
+        "stemrl.meta.supervised.snail:SNAILSupervised",
+        "Supervised: causal convolutions and attention over the examples (SNAIL)",
+        supervised=True,
+    ),
+    "cnp": Entry(
+        "stemrl.meta.supervised.cnp:CNP",
+        "Supervised: a conditional neural process, the mean of what each example says",
+        supervised=True,
+    ),
+    "learned-optimizer": Entry(
+        "stemrl.meta.supervised.learned_optimizer:LearnedOptimizer",
+        "Supervised: an LSTM that turns each parameter's gradients into its steps",
+        supervised=True,
+    ),
+    "pretrained-supervised": Entry(
+        "stemrl.meta.supervised.gradient:GradientDescent",
+        "Supervised: one network for all tasks, then gradient steps on the examples",
+        supervised=True,
+    ),
+    "scratch-supervised": Entry(
+        "stemrl.meta.supervised.gradient:GradientDescent",
+        "Supervised: a new network, and gradient steps on the examples",
+        {"pretrain": False, "optimizer": "adam", "adapt_steps": 100},
+        supervised=True,
+    ),
 }
 
 FAMILIES: dict[str, Entry] = {
@@ -342,6 +373,16 @@ FAMILIES: dict[str, Entry] = {
     "sinusoid": Entry(
         "stemrl.tasks.sinusoid:Sinusoid",
         "Supervised: MAML's sine waves from a few of their points",
+        supervised=True,
+    ),
+    "glyphs": Entry(
+        "stemrl.tasks.glyphs:Glyphs",
+        "Supervised: which of five drawn characters? Held-out characters at test",
+        supervised=True,
+    ),
+    "omniglot": Entry(
+        "stemrl.tasks.omniglot:Omniglot",
+        "Supervised: the same with the drawings of an Omniglot folder",
         supervised=True,
     ),
 }

@@ -40,6 +40,7 @@ def run(arguments: list[str]) -> int:
         enable_compilation_cache()
         opened = load(options.run)
         wanted = evaluation_options(options)
+        text = ""
         if opened.supervised:
             text = _few_shot(opened, task, options, wanted)
     if opened.supervised:

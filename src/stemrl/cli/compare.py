@@ -33,6 +33,7 @@ def run(arguments: list[str]) -> int:
         enable_compilation_cache()
         opened = [load(path) for path in options.runs]
         few_shot = opened[0].supervised
+        text = ""
         if few_shot:
             text = _few_shot(opened, options)
     if few_shot:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .dark_room import DarkRoom
     from .dependent_bandit import DependentBandit, InformativeEnv
     from .forbidden_region import ForbiddenRegion, RegionEnv
+    from .glyphs import Glyphs
     from .goal_grid import GoalGrid, GoalGridEnv
     from .grid_wall import GridWall, GridWallEnv, log_ratio
     from .gridnavi import GridEnv, GridNavi
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .gymnax import GymnaxEnv, GymnaxFamily
     from .imperfect import Imperfect, ImperfectEnv
     from .maze import Maze, MazeEnv
+    from .omniglot import Omniglot
     from .pendulum import Pendulum, PendulumEnv
     from .pixels import PixelDrive, PixelDriveEnv, PixelReach, PixelReachEnv
     from .point import Point2D, PointConflict, PointEnv, PointSemicircle, PointSparse
@@ -47,10 +49,12 @@ _find = importer(
         "goal_grid": ("GoalGrid", "GoalGridEnv"),
         "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
         "gridnavi": ("GridEnv", "GridNavi"),
+        "glyphs": ("Glyphs",),
         "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
         "imperfect": ("Imperfect", "ImperfectEnv"),
         "maze": ("Maze", "MazeEnv"),
+        "omniglot": ("Omniglot",),
         "pendulum": ("Pendulum", "PendulumEnv"),
         "pixels": ("PixelDrive", "PixelDriveEnv", "PixelReach", "PixelReachEnv"),
         "point": ("Point2D", "PointConflict", "PointEnv", "PointSemicircle", "PointSparse"),
@@ -79,6 +83,7 @@ __all__ = [
     "DarkRoom",
     "DependentBandit",
     "ForbiddenRegion",
+    "Glyphs",
     "GoalGrid",
     "GoalGridEnv",
     "GridEnv",
@@ -93,6 +98,7 @@ __all__ = [
     "InformativeEnv",
     "Maze",
     "MazeEnv",
+    "Omniglot",
     "Pendulum",
     "PendulumEnv",
     "PixelDrive",

@@ -1,5 +1,21 @@
 """Supervised meta-learning, g_φ(D_train) → f: what learns to make a predictor of a few examples."""
 
-from .maml import SupervisedMAML, SupervisedMAMLState
+from .cnp import CNP
+from .gradient import GradientDescent
+from .learned_optimizer import CoordinatewiseOptimizer, LearnedOptimizer
+from .learner import AbstractFewShotLearner, FewShotState
+from .maml import SupervisedMAML
+from .rnn import RNNSupervised
+from .snail import SNAILSupervised
 
-__all__ = ["SupervisedMAML", "SupervisedMAMLState"]
+__all__ = [
+    "CNP",
+    "AbstractFewShotLearner",
+    "CoordinatewiseOptimizer",
+    "FewShotState",
+    "GradientDescent",
+    "LearnedOptimizer",
+    "RNNSupervised",
+    "SNAILSupervised",
+    "SupervisedMAML",
+]

@@ -21,31 +21,14 @@ from typing import ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ...core import (
-    AbstractSupervisedFamily,
-    AbstractSupervisedLearner,
-    Examples,
-    SupervisedProblem,
-    UserError,
-    draw_sets,
-)
+from ...core import AbstractSupervisedFamily, Examples, SupervisedProblem, UserError
 from ...networks import MLP, Activation
-from ...rl.fitting import annealed, descend
+from .learner import AbstractFewShotLearner
 
 Rates = Literal["fixed", "tensor", "element"]
-
-
-class SupervisedMAMLState(eqx.Module):
-    """Everything that supervised MAML knows."""
-
-    initialization: "Initialization"
-    optimizer: optax.OptState
-    updates: Int[Array, ""]
-    key: PRNGKeyArray
 
 
 class Initialization(eqx.Module):
@@ -56,17 +39,11 @@ class Initialization(eqx.Module):
     """In the structure of `network`, a scalar for each tensor or its whole shape."""
 
 
-class SupervisedMAML(AbstractSupervisedLearner):
+class SupervisedMAML(AbstractFewShotLearner):
     """MAML for supervised tasks; with `inner_steps` 0, pretraining on all tasks pooled."""
 
     name: ClassVar[str] = "maml-supervised"
 
-    meta_batch_size: int = eqx.field(static=True, default=25)
-    """Tasks per update."""
-    shots: int = eqx.field(static=True, default=10)
-    """Shots in the training set of a task: examples, or examples of each class."""
-    queries: int = eqx.field(static=True, default=10)
-    """Examples in its test set, while learning."""
     inner_steps: int = eqx.field(static=True, default=1)
     """Gradient steps of adaptation in training; 0: pretraining."""
     inner_learning_rate: float = 0.01
@@ -75,19 +52,14 @@ class SupervisedMAML(AbstractSupervisedLearner):
     """The inner rate: fixed, or learned, one for each tensor or for each element of the network."""
     first_order: bool = eqx.field(static=True, default=False)
     """Leave the second derivatives out of the meta-gradient."""
-    learning_rate: float = 1e-3
-    """Adam's step size."""
-    decay_updates: int | None = eqx.field(static=True, default=None)
-    """Updates in which Adam's step size falls linearly to zero; none: it is constant."""
+    max_gradient_norm: float = 1e9
+    """Bound on the norm of a whole meta-gradient; the paper has none."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(40, 40))
     """Hidden layers."""
     activation: Activation = eqx.field(static=True, default="relu")
     """Their activation: tanh, relu, elu, silu or gelu."""
 
     def __check_init__(self):
-        for name in ("meta_batch_size", "shots", "queries"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.inner_steps < 0:
             raise UserError(f"inner_steps must be at least 0, not {self.inner_steps}")
         if self.inner_rates not in ("fixed", "tensor", "element"):
@@ -95,10 +67,9 @@ class SupervisedMAML(AbstractSupervisedLearner):
                 f"inner_rates must be fixed, tensor or element, not {self.inner_rates!r}"
             )
 
-    def init(self, problem: SupervisedProblem, key: PRNGKeyArray) -> SupervisedMAMLState:
+    def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Initialization:
         family = problem.source
-        network_key, key = jax.random.split(key)
-        network = MLP(family.inputs, family.outputs, self.hidden, self.activation, key=network_key)
+        network = MLP(family.inputs, family.outputs, self.hidden, self.activation, key=key)
         rates = None
         if self.inner_rates != "fixed":
             rates = jax.tree.map(
@@ -107,50 +78,28 @@ class SupervisedMAML(AbstractSupervisedLearner):
                 ),
                 network,
             )
-        initialization = Initialization(network, rates)
-        adam = optax.scale_by_adam().init(initialization)  # pyright: ignore[reportArgumentType]
-        return SupervisedMAMLState(initialization, adam, jnp.zeros((), jnp.int32), key)
-
-    def update(
-        self, problem: SupervisedProblem, state: SupervisedMAMLState
-    ) -> tuple[SupervisedMAMLState, dict[str, Array]]:
-        family = problem.source
-        key, draw_key = jax.random.split(state.key)
-        train, test = draw_sets(family, draw_key, self.meta_batch_size, self.shots, self.queries)
-        (_, metrics), gradient = jax.value_and_grad(self.objective, argnums=1, has_aux=True)(
-            family, state.initialization, train, test
-        )
-        initialization, adam = descend(
-            optax.scale_by_adam(),
-            gradient,
-            state.optimizer,
-            state.initialization,
-            annealed(self.learning_rate, self.decay_updates, state.updates),
-        )
-        return SupervisedMAMLState(initialization, adam, state.updates + 1, key), metrics
-
-    def steps_per_update(self, problem: SupervisedProblem) -> int:
-        shots = self.shots * problem.source.examples_per_shot
-        return self.meta_batch_size * (shots + self.queries)
+        return Initialization(network, rates)
 
     def objective(
         self,
-        family: AbstractSupervisedFamily,
-        initialization: Initialization,
+        problem: SupervisedProblem,
+        learned: Initialization,
         train: Examples,
         test: Examples,
+        key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """mean_i L(θᵢ'; testᵢ), and with it the loss before adaptation, on the training sets."""
+        family = problem.source
 
         def one(train: Examples, test: Examples):
-            before = family.loss(initialization.network(train.x), train.y)
-            network = self.adapt(family, initialization, train, self.inner_steps)
+            before = family.loss(learned.network(train.x), train.y)
+            network = self.adapt(family, learned, train, self.inner_steps)
             return before, family.loss(network(test.x), test.y)
 
         before, after = (jnp.mean(losses) for losses in jax.vmap(one)(train, test))
         metrics = {"loss": after, "loss/before": before}
-        if initialization.rates is not None:
-            rates = [jnp.mean(rate) for rate in jax.tree.leaves(initialization.rates)]
+        if learned.rates is not None:
+            rates = [jnp.mean(rate) for rate in jax.tree.leaves(learned.rates)]
             metrics["inner_rate"] = jnp.mean(jnp.stack(rates))
         return after, metrics
 
@@ -179,9 +128,6 @@ class SupervisedMAML(AbstractSupervisedLearner):
         # A loop of few steps is cheaper written out.
         unroll = steps if steps <= 5 else 1
         return lax.scan(step, initialization.network, None, steps, unroll=max(unroll, 1))[0]
-
-    def learned(self, state: SupervisedMAMLState) -> Initialization:
-        return state.initialization
 
     def fit(
         self,

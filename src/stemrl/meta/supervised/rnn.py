@@ -1,0 +1,99 @@
+"""A recurrent network whose last hidden state is the predictor (Hochreiter, Younger and Conwell 2001;
+as a hypernetwork, Ha et al. 1609.09106).
+
+The problem: from a few examples of an unknown function, predict the rest of it. The idea: let the
+learning algorithm be a recurrent network. It reads the training set pair by pair, and what it holds in
+the end *is* what was learned: the entries of its hidden state are the weights of a small predictor,
+
+    hᵢ = GRU(hᵢ₋₁, (xᵢ, yᵢ)),      f(x) = MLP(x; θ = scale · h_K),
+    min over the GRU and h₀ of  mean over tasks of  L(f; test set).
+
+No gradient step is taken at test: the update rule is whatever the GRU came to do. The hidden state lies
+in (−1, 1); `scale` says how large the predictor's weights may be.
+"""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ...core import AbstractSupervisedFamily, Examples, SupervisedProblem
+from ...networks import GRU, MLP, Activation, Linear
+from .learner import AbstractFewShotLearner, pairs
+
+
+class Reader(eqx.Module):
+    """φ of this method."""
+
+    embed: Linear
+    """Of a pair, before it is read."""
+    cell: GRU
+    start: Float[Array, " parameters"]
+    """h₀: what is predicted before any example."""
+
+
+class RNNSupervised(AbstractFewShotLearner):
+    """A GRU over the training set whose last hidden state holds the predictor's parameters."""
+
+    name: ClassVar[str] = "rnn-supervised"
+
+    hidden: tuple[int, ...] = eqx.field(static=True, default=(40,))
+    """Hidden layers of the predictor: with them the size of the hidden state grows."""
+    activation: Activation = eqx.field(static=True, default="tanh")
+    """Their activation: tanh, relu, elu, silu or gelu."""
+    embedding: int = eqx.field(static=True, default=64)
+    """Units between a pair (x, y) and the GRU."""
+    scale: float = 2.0
+    """Bound on the predictor's weights: they are this times the hidden state."""
+
+    def predictor(self, family: AbstractSupervisedFamily, key: PRNGKeyArray) -> MLP:
+        """A predictor with weights of its own: what those of a hidden state are put in place of."""
+        return MLP(family.inputs, family.outputs, self.hidden, self.activation, key=key)
+
+    def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Reader:
+        family = problem.source
+        embed_key, cell_key, start_key = jax.random.split(key, 3)
+        start = ravel_pytree(self.predictor(family, start_key))[0]
+        return Reader(
+            Linear(family.inputs + family.outputs, self.embedding, key=embed_key),
+            GRU(self.embedding, start.size, key=cell_key),
+            jnp.clip(start / self.scale, -0.9, 0.9),
+        )
+
+    def read(
+        self, problem: SupervisedProblem, learned: Reader, train: Examples
+    ) -> Float[Array, " parameters"]:
+        """The last hidden state."""
+        if len(train.x) == 0:
+            return learned.start
+        x = jnp.tanh(learned.embed(pairs(problem.target, train)))
+        return learned.cell.unroll(learned.start, x)[0]
+
+    def sizes(self) -> list[tuple[slice, int]]:
+        return self.several_sizes()
+
+    def fit(
+        self,
+        problem: SupervisedProblem,
+        learned: Reader,
+        train: Examples,
+        steps: int | None = None,
+    ) -> MLP:
+        template = jax.eval_shape(lambda: self.predictor(problem.target, jax.random.key(0)))
+        return unraveled(self.scale * self.read(problem, learned, train), template)
+
+
+def unraveled(flat: Float[Array, " parameters"], template: MLP) -> MLP:
+    """The predictor whose parameters, laid end to end, are `flat`."""
+    leaves, structure = jax.tree.flatten(template)
+    ends = [0]
+    for leaf in leaves:
+        ends.append(ends[-1] + leaf.size)
+    parts = [
+        flat[begin:end].reshape(leaf.shape)
+        for leaf, begin, end in zip(leaves, ends[:-1], ends[1:], strict=True)
+    ]
+    return jax.tree.unflatten(structure, parts)

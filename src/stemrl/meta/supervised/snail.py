@@ -1,0 +1,149 @@
+"""SNAIL, a simple neural attentive meta-learner (Mishra et al. 1707.03141).
+
+The problem: from a few examples of an unknown function, predict the rest of it. The idea: learning from
+examples is a sequence problem, (x₁, y₁), …, (x_K, y_K), (x, ?). What solves it must bring together all
+of the past and find single things in it. Causal convolutions with growing dilation do the first,
+causal attention the second, and the two take turns, each adding its output to the features that it was
+given:
+
+    TC:         for d = 1, 2, 4, … up to the length:  z ← [z, tanh(conv_d z) ⊙ σ(conv_d z)]
+    attention:  z ← [z, softmax(q(z) k(z)ᵀ / √size, over the past) v(z)]
+
+and a last layer predicts at the position whose label is missing. At no position does anything depend on
+a later one.
+"""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ...core import Examples, SupervisedProblem
+from ...networks import Linear
+from .learner import AbstractFewShotLearner, pairs
+
+
+class DilatedBlock(eqx.Module):
+    """A causal convolution of two positions, `dilation` apart, gated; its output is added to the
+    features."""
+
+    now: Linear
+    before: Linear
+    dilation: int = eqx.field(static=True)
+
+    def __init__(self, inputs: int, filters: int, dilation: int, *, key: PRNGKeyArray):
+        """**Arguments:** features that come in and that are added."""
+        one, other = jax.random.split(key)
+        self.now = Linear(inputs, 2 * filters, key=one)
+        self.before = Linear(inputs, 2 * filters, key=other)
+        self.dilation = dilation
+
+    def __call__(self, z: Float[Array, "time inputs"]) -> Float[Array, "time more"]:
+        past = jnp.pad(z, ((self.dilation, 0), (0, 0)))[: len(z)]
+        value, gate = jnp.split(self.now(z) + self.before(past), 2, axis=-1)
+        return jnp.concatenate([z, jnp.tanh(value) * jax.nn.sigmoid(gate)], axis=-1)
+
+
+class CausalAttention(eqx.Module):
+    """One head of attention over the past and the present; what it finds is added to the features."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+
+    def __init__(self, inputs: int, size: int, values: int, *, key: PRNGKeyArray):
+        """**Arguments:** features that come in, entries of a key, features that are added."""
+        keys = jax.random.split(key, 3)
+        self.query, self.key, self.value = (
+            Linear(inputs, n, key=k) for n, k in zip((size, size, values), keys, strict=True)
+        )
+
+    def __call__(self, z: Float[Array, "time inputs"]) -> Float[Array, "time more"]:
+        query, key = self.query(z), self.key(z)
+        fit = query @ key.T / math.sqrt(query.shape[-1])
+        past = jnp.tril(jnp.ones(fit.shape, bool))
+        found = jax.nn.softmax(jnp.where(past, fit, -jnp.inf), axis=-1) @ self.value(z)
+        return jnp.concatenate([z, found], axis=-1)
+
+
+class Snail(eqx.Module):
+    """φ of this method: features of every position of a sequence, and the last layer."""
+
+    embed: Linear
+    blocks: tuple[DilatedBlock | CausalAttention, ...]
+    output: Linear
+
+    def __call__(self, pairs: Float[Array, "time both"]) -> Float[Array, "time outputs"]:
+        z = self.embed(pairs)
+        for block in self.blocks:
+            z = block(z)
+        return self.output(z)
+
+
+class Continued(eqx.Module):
+    """A predictor: every x is the end of a sequence of its own."""
+
+    network: Snail
+    past: Float[Array, "time both"]
+    outputs: int = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+        def one(x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+            asked = jnp.concatenate([x, jnp.zeros(self.outputs)])
+            return self.network(jnp.concatenate([self.past, asked[None]]))[-1]
+
+        return jax.vmap(one)(x)
+
+
+class SNAILSupervised(AbstractFewShotLearner):
+    """Causal convolutions and causal attention over the training set and an x."""
+
+    name: ClassVar[str] = "snail-supervised"
+
+    embedding: int = eqx.field(static=True, default=32)
+    """Features of a pair, to begin with."""
+    filters: int = eqx.field(static=True, default=32)
+    """Features that each convolution adds."""
+    key_size: int = eqx.field(static=True, default=16)
+    """Entries of a key."""
+    value_size: int = eqx.field(static=True, default=32)
+    """Features that each attention adds."""
+    rounds: int = eqx.field(static=True, default=2)
+    """Times that convolutions and attention take turns, after a first attention."""
+
+    def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Snail:
+        family = problem.source
+        length = self.shots * family.examples_per_shot + 1
+        dilations = [2**i for i in range(max(1, math.ceil(math.log2(length))))]
+        count = 3 + self.rounds * (len(dilations) + 1)
+        keys = iter(jax.random.split(key, count))
+        embed = Linear(family.inputs + family.outputs, self.embedding, key=next(keys))
+        wide, blocks = self.embedding, []
+
+        def attend() -> None:
+            nonlocal wide
+            blocks.append(CausalAttention(wide, self.key_size, self.value_size, key=next(keys)))
+            wide += self.value_size
+
+        attend()
+        for _ in range(self.rounds):
+            for dilation in dilations:
+                blocks.append(DilatedBlock(wide, self.filters, dilation, key=next(keys)))
+                wide += self.filters
+            attend()
+        return Snail(embed, tuple(blocks), Linear(wide, family.outputs, key=next(keys)))
+
+    def sizes(self) -> list[tuple[slice, int]]:
+        return self.several_sizes()
+
+    def fit(
+        self,
+        problem: SupervisedProblem,
+        learned: Snail,
+        train: Examples,
+        steps: int | None = None,
+    ) -> Continued:
+        return Continued(learned, pairs(problem.target, train), problem.target.outputs)
