@@ -87,7 +87,7 @@ class Mine(Point2D):
     name = "mine"
     share: float = 0.5
     """Share of the steps that count, in (0, 1]."""
-    horizon: int = eqx.field(static=True, default=0)
+    patience: int = eqx.field(static=True, default=0)
     """Steps; 0 for as many as it takes, in [0, 500]."""
 '''
 
@@ -99,11 +99,11 @@ def test_a_docstring_s_own_interval_comes_first(tmp_path: Path):
     def make(**settings: Any) -> Any:
         return RunConfig("ppo", f"{file}:Mine", family_settings=settings).problem()
 
-    assert make(horizon=0, share=1).source.horizon == 0
+    assert make(patience=0, share=1).source.patience == 0
     with pytest.raises(UserError, match="share must be above 0 and at most 1, not 0"):
         make(share=0.0)
-    with pytest.raises(UserError, match="horizon must be between 0 and 500, not 501"):
-        make(horizon=501)
+    with pytest.raises(UserError, match="patience must be between 0 and 500, not 501"):
+        make(patience=501)
 
 
 @pytest.mark.parametrize(

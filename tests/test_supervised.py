@@ -60,16 +60,19 @@ def test_another_range_is_another_family():
     assert FAMILY.identity.startswith("sinusoid@1(")
 
 
+KEY = jax.random.key(7)
+"""Of what a method draws: MAML draws nothing."""
+
 # --- The meta-gradient -----------------------------------------------------------------------
 
 
 def meta_objective(**settings):
     """The outer objective on three tasks, as a function of flat θ (and rates), in float64."""
     learner = SupervisedMAML(**{**SMALL, "activation": "tanh", **settings})
-    initialization = learner.init(PROBLEM, jax.random.key(0)).initialization
+    initialization = learner.init(PROBLEM, jax.random.key(0)).learned
     train, test = draw_sets(FAMILY, jax.random.key(1), 3, 4, 5)
     theta, unflatten = ravel_pytree(jax.tree.map(lambda x: x.astype(jnp.float64), initialization))
-    return lambda v: learner.objective(FAMILY, unflatten(v), train, test)[0], theta
+    return lambda v: learner.objective(PROBLEM, unflatten(v), train, test, KEY)[0], theta
 
 
 @pytest.mark.parametrize(("inner_steps", "rates"), [(1, "fixed"), (2, "element"), (6, "tensor")])
@@ -103,7 +106,7 @@ def test_fit_is_plain_gradient_descent_on_the_training_set():
     learner = SupervisedMAML(hidden=(), inner_learning_rate=0.1)
     state = learner.init(PROBLEM, jax.random.key(0))
     x, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0], [-1.0]])
-    w, b = float(state.initialization.network.layers[0].weight[0, 0]), 0.0
+    w, b = float(state.learned.network.layers[0].weight[0, 0]), 0.0
     for _ in range(3):
         e = w * x + b - y
         w, b = w - 0.1 * 2 * np.mean(e * x), b - 0.1 * 2 * np.mean(e)

@@ -115,12 +115,12 @@ def test_each_learns_and_only_from_its_training_set(name: str):
     _, train, test = draw_few_shot(LINES.target, "test", 200, 5, 20, 0)
     others = Examples(train.x, jnp.roll(train.y, 1, axis=0))
     fits, ablated = (float(losses(agent, one, test).mean()) for one in (train, others))
-    assert fits < 0.2 * ZERO, fits
+    assert fits < 0.15 * ZERO, fits
     assert ablated > 0.9 * ZERO, ablated
     # And without a training set it knows what all tasks have in common, or less.
     curve = evaluate_few_shot(agent, tasks=100)
     assert curve.points[0]["mean"] > 0.8 * ZERO
-    assert curve.points[-1]["mean"] < 0.2 * ZERO
+    assert curve.points[-1]["mean"] < 0.15 * ZERO
     assert evaluate_few_shot(agent, split="ood", tasks=20).points[-1]["mean"] > 0
 
 
@@ -143,7 +143,7 @@ def test_snail_sees_no_later_position_and_minds_the_order():
     network = snail.init(LINES, KEY).learned
     sequence = jax.random.normal(KEY, (7, 2))
     whole = network(sequence)
-    later = jax.jit(network)
+    later = eqx.filter_jit(network)
     for t in range(7):
         changed = later(sequence.at[t].add(1.0))
         np.testing.assert_allclose(changed[:t], whole[:t], atol=1e-6)

@@ -174,32 +174,46 @@ METHODS: dict[str, Entry] = {
         "stemrl.meta.supervised.rnn:RNNSupervised",
         "Supervised: a recurrent network whose last hidden state is the predictor",
         supervised=True,
+        tiny=Tiny("meta_batch_size=2 shots=3 queries=3 hidden=2 embedding=4", "sinusoid"),
     ),
     "snail-supervised": Entry(
         "stemrl.meta.supervised.snail:SNAILSupervised",
         "Supervised: causal convolutions and attention over the examples (SNAIL)",
         supervised=True,
+        tiny=Tiny(
+            "meta_batch_size=2 shots=3 queries=3 embedding=4 filters=4 key_size=4 value_size=4 rounds=1",
+            "sinusoid",
+        ),
     ),
     "cnp": Entry(
         "stemrl.meta.supervised.cnp:CNP",
         "Supervised: a conditional neural process, the mean of what each example says",
         supervised=True,
+        tiny=Tiny(
+            "meta_batch_size=2 shots=3 queries=3 size=4 encoder_hidden=4 decoder_hidden=4",
+            "sinusoid",
+        ),
     ),
     "learned-optimizer": Entry(
         "stemrl.meta.supervised.learned_optimizer:LearnedOptimizer",
         "Supervised: an LSTM that turns each parameter's gradients into its steps",
         supervised=True,
+        tiny=Tiny(
+            "meta_batch_size=2 shots=3 queries=3 hidden=4 lstm_size=2 inner_steps=2", "sinusoid"
+        ),
     ),
     "pretrained-supervised": Entry(
         "stemrl.meta.supervised.gradient:GradientDescent",
         "Supervised: one network for all tasks, then gradient steps on the examples",
         supervised=True,
+        tiny=Tiny("meta_batch_size=2 shots=3 queries=3 hidden=4 adapt_steps=2", "sinusoid"),
     ),
     "scratch-supervised": Entry(
         "stemrl.meta.supervised.gradient:GradientDescent",
         "Supervised: a new network, and gradient steps on the examples",
         {"pretrain": False, "optimizer": "adam", "adapt_steps": 100},
         supervised=True,
+        tiny=Tiny("meta_batch_size=2 shots=3 queries=3 hidden=4 adapt_steps=2", "sinusoid"),
     ),
 }
 
