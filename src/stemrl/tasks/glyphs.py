@@ -75,12 +75,12 @@ class Glyphs(AbstractSupervisedFamily):
             raise UserError(f"characters must be at least ways ({self.ways})")
 
     @property
-    def inputs(self) -> int:
+    def inputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Pixels of an image."""
         return self.size * self.size
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Classes."""
         return self.ways
 

@@ -41,12 +41,12 @@ class Omniglot(AbstractSupervisedFamily):
     """Count a character turned by a right angle as another one."""
 
     @property
-    def inputs(self) -> int:
+    def inputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Pixels of an image."""
         return self.size * self.size
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Classes."""
         return self.ways
 
