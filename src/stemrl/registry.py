@@ -429,6 +429,10 @@ CARDS: dict[str, Entry] = {
     "her-bit-flip": Entry(
         "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
     ),
+    "darc-reverse": Entry(
+        "stemrl.cards.darc_reverse:CARD",
+        "DARC takes the long way where only the target has a short one",
+    ),
     "darc-grid": Entry(
         "stemrl.cards.darc_grid:CARD", "DARC walks round a wall that its source does not have"
     ),

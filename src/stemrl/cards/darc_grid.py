@@ -33,6 +33,14 @@ CLASSIFIERS = {
     "classifier_noise": 0.0, "classifier_hidden": (64,), "classifier_learning_rate": 3e-3,
 }  # fmt: skip
 
+ABLATIONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("state-action", "one classifier on (s, a)", {"correction": "state-action"}),
+    ("transition", "without the (s, a) term", {"correction": "transition"}),
+    ("noise-0.1", "with noise of 0.1 on the classifiers' inputs", {"classifier_noise": 0.1}),
+    ("noise-1", "with noise of 1", {"classifier_noise": 1.0}),
+]
+"""What DARC is without one of its parts, or with the paper's input noise."""
+
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """Δr against the analytic log-ratio, then transfer with it and without."""
@@ -142,12 +150,9 @@ def _transfer(workshop: Workshop) -> Callable[[], list[Measure]]:
     rows: list[tuple[Trained, str, tuple]] = [
         (train("darc", "darc", darc, budget=few, **into), "DARC", (0.9,)),
         (train("source-only", "ppo", LEARNER, **into), "source only", (0.1, "at most")),
-        (
-            train(
-                "state-action", "darc", darc | {"correction": "state-action"}, budget=few, **into
-            ),
-            "one classifier on (s, a)",
-            (),
+        *(
+            (train(label, "darc", darc | changes, budget=few, **into), name, ())
+            for label, name, changes in ABLATIONS[: workshop.pick(None, 1)]
         ),
         (
             train("few-target-steps", "ppo", LEARNER, steps=few, **walled),
