@@ -71,6 +71,19 @@ METHODS: dict[str, Entry] = {
         "RL²: a recurrent policy over the history of a whole trial",
         tiny=Tiny("hidden_size=4 episodes=2 batch_steps=32 epochs=1 minibatches=2"),
     ),
+    "variational-rnn": Entry(
+        "stemrl.meta.variational_rnn:VariationalRNN",
+        "RL² through a posterior over a latent task, taught by the policy's loss and a KL alone",
+        tiny=Tiny("hidden_size=4 hidden=4 episodes=2 batch_steps=32 epochs=1 minibatches=2"),
+    ),
+    "varibad": Entry(
+        "stemrl.meta.varibad:VariBAD",
+        "VariBAD: a policy on a learned posterior over tasks, which predicts what they pay",
+        tiny=Tiny(
+            "hidden_size=4 hidden=4 decoder_hidden=4 episodes=2 batch_steps=32 epochs=1"
+            " minibatches=2 vae_minibatches=2"
+        ),
+    ),
     "pearl": Entry(
         "stemrl.meta.pearl:PEARL",
         "PEARL: SAC that sees a latent task variable, inferred from the task's transitions",

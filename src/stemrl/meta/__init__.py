@@ -1,12 +1,15 @@
 """Meta-learning: agents that learn, over a few episodes, what their task is. What learns it from a
 few examples is in `stemrl.meta.supervised`."""
 
+from .belief import BeliefAgent, Inference
 from .maesn import MAESN, MAESNAgent, MAESNState
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
 from .pearl import PEARL, Belief, Encoder, Factors, PEARLAgent, PEARLState
 from .rl2 import RL2
 from .trials import TrialState
+from .variational_rnn import VariationalNetworks, VariationalRNN
+from .varibad import Decoder, Decoders, VariBAD, VariBADAgent, VariBADNetworks
 
 __all__ = [
     "MAESN",
@@ -14,9 +17,13 @@ __all__ = [
     "PEARL",
     "RL2",
     "Belief",
+    "BeliefAgent",
+    "Decoder",
+    "Decoders",
     "Encoder",
     "Factors",
     "FastWeights",
+    "Inference",
     "Initialization",
     "MAESNAgent",
     "MAESNState",
@@ -25,4 +32,9 @@ __all__ = [
     "PEARLAgent",
     "PEARLState",
     "TrialState",
+    "VariBAD",
+    "VariBADAgent",
+    "VariBADNetworks",
+    "VariationalNetworks",
+    "VariationalRNN",
 ]

@@ -54,12 +54,14 @@ class ActorCritic(eqx.Module):
         activation: Activation,
         *,
         initial_std: float = 1.0,
+        context: int | None = None,
         key: PRNGKeyArray,
     ) -> "ActorCritic":
-        """Fresh networks for the spaces of `problem`."""
+        """Fresh networks for the spaces of `problem`, and for contexts of `context` entries: of what it
+        reveals if none."""
         policy_key, value_key = jax.random.split(key)
         observations, actions = problem.source.observation_space, problem.source.action_space
-        context = context_size(problem)
+        context = context_size(problem) if context is None else context
         return cls(
             Policy(
                 observations,
