@@ -92,6 +92,20 @@ METHODS: dict[str, Entry] = {
             " meta_batch_size=2 batch_size=4 context_batch_size=4 capacity=4 hidden=4 encoder_hidden=4"
         ),
     ),
+    "rdpg": Entry(
+        "stemrl.meta.rdpg:RDPG",
+        "RDPG: deterministic policy gradients with a memory, from a replay of whole trials",
+        tiny=Tiny(
+            "hidden_size=4 hidden=4 num_envs=2 gradient_steps=2 batch_size=2 capacity=4 warm_up_steps=8"
+        ),
+    ),
+    "rsvg": Entry(
+        "stemrl.meta.rsvg:RSVG",
+        "RSVG(0): stochastic value gradients with a memory, from a replay of whole trials",
+        tiny=Tiny(
+            "hidden_size=4 hidden=4 num_envs=2 gradient_steps=2 batch_size=2 capacity=4 warm_up_steps=8"
+        ),
+    ),
     "ppo": Entry(
         "stemrl.rl.ppo:PPO",
         "Proximal policy optimization; contextual where the context is revealed",

@@ -6,7 +6,10 @@ from .maesn import MAESN, MAESNAgent, MAESNState
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
 from .pearl import PEARL, Belief, Encoder, Factors, PEARLAgent, PEARLState
+from .rdpg import RDPG
+from .recurrent_control import AbstractRecurrentControl, ControlNetworks, ControlState, Story
 from .rl2 import RL2
+from .rsvg import RSVG
 from .trials import TrialState
 from .variational_rnn import VariationalNetworks, VariationalRNN
 from .varibad import Decoder, Decoders, VariBAD, VariBADAgent, VariBADNetworks
@@ -15,11 +18,16 @@ __all__ = [
     "MAESN",
     "MAML",
     "PEARL",
+    "RDPG",
     "RL2",
+    "RSVG",
+    "AbstractRecurrentControl",
     "Belief",
     "BeliefAgent",
     "Decoder",
     "Decoders",
+    "ControlNetworks",
+    "ControlState",
     "Encoder",
     "Factors",
     "FastWeights",
@@ -31,6 +39,7 @@ __all__ = [
     "MAMLState",
     "PEARLAgent",
     "PEARLState",
+    "Story",
     "TrialState",
     "VariBAD",
     "VariBADAgent",
