@@ -7,7 +7,7 @@ policy's outputs mean, and which loss they descend.
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -169,7 +169,7 @@ class AbstractRecurrentControl(AbstractLearner):
 
     # ---- what a method says ---------------------------------------------------------------------
 
-    kind: eqx.AbstractClassVar[type]
+    kind: ClassVar[type]
     """The distribution that a policy's outputs stand for."""
 
     @abc.abstractmethod
