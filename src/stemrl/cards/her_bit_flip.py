@@ -7,22 +7,23 @@ import numpy as np
 from .card import Card, Measure
 from .workshop import Trained, Workshop
 
-BITS, CYCLES, EPISODES = 15, 200, 16
+BITS, EPISODES = 15, 16
 STRATEGIES = ("final", "future", "episode", "random")
-LENGTHS = (5, 10, 15, 20, 30, 40, 50)
+LENGTHS = {5: 200, 10: 200, 15: 200, 20: 400, 30: 800, 40: 1600, 50: 1600}
+"""Cycles by the number of bits."""
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """DQN on 15 bits for 200 cycles of 16 episodes, with each strategy of hindsight and without;
     then on fewer and more bits, with and without."""
-    bits, cycles, lengths = workshop.pick((BITS, CYCLES, LENGTHS), (4, 5, (4,)))
+    bits, lengths = workshop.pick((BITS, LENGTHS), (4, {4: 5}))
 
     def train(strategy: str, bits: int) -> Trained:
         return workshop.train(
             f"hindsight-{strategy}-{bits}",
             "her",
             "bit-flip",
-            steps=cycles * EPISODES * bits,
+            steps=lengths[bits] * EPISODES * bits,
             settings={"strategy": strategy, "episodes": EPISODES},
             family_settings={"bits": bits},
             reveal="context",
@@ -36,7 +37,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     success = {of: _success(workshop, run, of[1]) for of, run in trained.items()}
     for name, line in (("future", "with HER (future, k = 4)"), ("none", "without")):
         values = np.array([success[name, n] for n in lengths]).T
-        workshop.curve("bits", line, lengths, values, x_label="bits", y_label="success")
+        workshop.curve("bits", line, list(lengths), values, x_label="bits", y_label="success")
     rows = [
         Measure("success with HER (future, k = 4)", success["future", bits], 1.0, 0.95, proportion=True),
         Measure("success without", success["none", bits], 0.0, 0.05, "at most", proportion=True),
@@ -70,5 +71,9 @@ CARD = Card(
     title="Hindsight solves fifteen bits, deep Q-learning alone does not",
     source="Andrychowicz et al. 2017 (1707.01495), §4.1; read off Figure 1",
     run=run,
-    differs=("Every number of bits has the same 200 cycles of 16 episodes.",),
+    differs=(
+        "More than 15 bits have more cycles of 16 episodes: 400 for 20, 800 for 30, then 1,600.",
+    ),
+    tried=(("200 cycles for all", "20 bits 0.961, 30 bits 0.201, 40 bits 0.004, 50 bits 0"),),
+    revised="20 bits and more got more cycles after 200 had missed 0.99 at 20 bits.",
 )
