@@ -111,6 +111,11 @@ METHODS: dict[str, Entry] = {
         "Proximal policy optimization; contextual where the context is revealed",
         tiny=Tiny(_TINY_PPO),
     ),
+    "trpo": Entry(
+        "stemrl.rl.trust_region:TRPO",
+        "Trust region policy optimization; contextual where the context is revealed",
+        tiny=Tiny(_TINY_PPO + " cg_iterations=2 backtracks=2"),
+    ),
     "sac": Entry(
         "stemrl.rl.sac:SAC",
         "Soft actor-critic with replay; contextual where the context is revealed",

@@ -27,7 +27,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import Problem, UserError
 from ..rl import Normalizer
 from ..rl.fitting import weighted_mean
-from ..rl.ppo import clipped_policy_loss, value_loss
+from ..rl.on_policy import value_loss
+from ..rl.ppo import clipped_policy_loss
 from .history import HistoryAgent, RecurrentActorCritic, history_agent
 from .trials import AbstractTrialLearner, Chunk, Lanes, TrialState
 

@@ -35,7 +35,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import Problem
 from ..rl import ActorCritic, DiagonalGaussian, Normalizer
 from ..rl.fitting import weighted_mean
-from ..rl.ppo import clipped_policy_loss, value_loss
+from ..rl.on_policy import value_loss
+from ..rl.ppo import clipped_policy_loss
 from .belief import BeliefAgent, BeliefSettings, Inference, agent_fields, belief_kl, latent
 from .trials import Chunk, Lanes, TrialState
 

@@ -30,7 +30,8 @@ from ..core import observation_size as size_of
 from ..networks import MLP
 from ..rl import ActorCritic, DiagonalGaussian, Normalizer, perceive
 from ..rl.fitting import annealed, fit, optimizer, require_positive
-from ..rl.ppo import Rows, ppo_loss
+from ..rl.on_policy import Rows
+from ..rl.ppo import ppo_loss
 from .belief import BeliefAgent, BeliefSettings, Inference, agent_fields, belief_kl, latent, show
 from .history import action_taken
 from .trials import Chunk, Lanes, TrialState

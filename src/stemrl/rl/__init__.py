@@ -13,9 +13,10 @@ from .dqn import DQN, DQNLearned
 from .fitting import fit
 from .normalize import Normalizer, RewardScaler
 from .off_policy import AbstractOffPolicy, Explorer, OffPolicyState, ValueRange
+from .on_policy import AbstractOnPolicy, ActorCritic, OnPolicyState, value_loss
 from .play import Trials, play
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
-from .ppo import PPO, ActorCritic, PPOState, clipped_policy_loss, value_loss
+from .ppo import PPO, PPOState, clipped_policy_loss
 from .replay import Episode, Replay, Row, draw_steps
 from .returns import discounted_returns, generalized_advantages
 from .rollout import Rollout, RolloutState, begin_rollout, rollout
@@ -23,6 +24,7 @@ from .sac import SAC, SACLearned, SACState
 from .soft_networks import Critics, Networks, SoftPolicy
 from .td3 import TD3, DeterministicPolicy, TD3Learned
 from .trpo import FisherMatrix, TrustRegionStep, conjugate_gradient, trust_region_update
+from .trust_region import TRPO
 from .visits import Schedule, Visit, Visits, begin_visits, visit
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
     "PPO",
     "SAC",
     "TD3",
+    "TRPO",
     "AbstractDistribution",
     "AbstractOffPolicy",
+    "AbstractOnPolicy",
     "ActorCritic",
     "Categorical",
     "Critics",
@@ -45,6 +49,7 @@ __all__ = [
     "Networks",
     "Normalizer",
     "OffPolicyState",
+    "OnPolicyState",
     "PPOState",
     "Policy",
     "PolicyAgent",

@@ -10,7 +10,7 @@ worlds and chance, maximize the conditional value at risk
 by a policy gradient on the episodes below the quantile of each batch (Algorithm 1). The value, which
 is the baseline, is fitted to *all* episodes: below the quantile it then finds less than it expected,
 which is what moves the policy. The first updates take all episodes, ε = 1, for a policy that can do
-nothing yet has no worst case worth avoiding. The policy gradient here is PPO's (paper: TRPO).
+nothing yet has no worst case worth avoiding. The policy gradient is PPO's or, as in the paper, TRPO's.
 """
 
 import dataclasses
@@ -24,19 +24,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import AbstractAgent, AbstractLearner, Problem, State, UserError
 from ..naming import make_named
 from ..rl.fitting import explained_variance, require_positive
+from ..rl.on_policy import AbstractOnPolicy, OnPolicyState
 from ..rl.play import Trials, play
-from ..rl.ppo import PPO, PPOState
 
 
 class EPOpt(AbstractLearner):
-    """PPO on the worst part of whole episodes, each in a world of its own; needs a family of many
+    """PPO or TRPO on the worst part of whole episodes, each in a world of its own; needs a family of many
     tasks, which are its worlds."""
 
     name: ClassVar[str] = "epopt"
 
     learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
-    """PPO, with hyper-parameters other than its defaults after the name (`ppo learning_rate=1e-3`); how
-    much it plays is said by `episodes`. In Python, a learner."""
+    """ppo, or (as in the paper) trpo, with hyper-parameters other than its defaults after the name (`ppo
+    learning_rate=1e-3`); how much it plays is said by `episodes`. In Python, a learner."""
     episodes: int = eqx.field(static=True, default=240)
     """Episodes an update, each of a task drawn anew (the authors': 240)."""
     epsilon: float = 0.1
@@ -59,23 +59,23 @@ class EPOpt(AbstractLearner):
             )
         _ = self._named()
 
-    def _named(self) -> PPO:
+    def _named(self) -> AbstractOnPolicy:
         named = isinstance(self.learner, str)
         made: Any = make_named("methods", self.learner) if named else self.learner
-        if not isinstance(made, PPO):
-            raise UserError(f"'{made.name}' cannot learn inside 'epopt'; 'ppo' can")
+        if not isinstance(made, AbstractOnPolicy):
+            raise UserError(f"'{made.name}' cannot learn inside 'epopt'; 'ppo' and 'trpo' can")
         return made
 
-    def inner(self, problem: Problem) -> PPO:
+    def inner(self, problem: Problem) -> AbstractOnPolicy:
         """The policy gradient, on as many lanes as there are episodes."""
         return dataclasses.replace(
             self._named(), num_envs=self.episodes, rollout_length=problem.source.horizon
         )
 
-    def init(self, problem: Problem, key: PRNGKeyArray) -> PPOState:
+    def init(self, problem: Problem, key: PRNGKeyArray) -> OnPolicyState:
         return self.inner(problem).init(problem, key)
 
-    def collect(self, problem: Problem, state: PPOState) -> tuple[PPOState, Trials]:
+    def collect(self, problem: Problem, state: OnPolicyState) -> tuple[OnPolicyState, Trials]:
         key, task_key, play_key = jax.random.split(state.key, 3)
         family = problem.source
         params = family.tasks(task_key, "train", self.episodes)
@@ -84,8 +84,8 @@ class EPOpt(AbstractLearner):
         return dataclasses.replace(state, key=key), trials
 
     def learn(
-        self, problem: Problem, state: PPOState, experience: Trials
-    ) -> tuple[PPOState, dict[str, Array]]:
+        self, problem: Problem, state: OnPolicyState, experience: Trials
+    ) -> tuple[OnPolicyState, dict[str, Array]]:
         key, fit_key = jax.random.split(state.key)
         inner, returns = self.inner(problem), experience.returns[:, 0, 0]
         epsilon = jnp.where(state.updates < self.warm_up_updates, 1.0, self.epsilon)
@@ -114,11 +114,11 @@ class EPOpt(AbstractLearner):
         return state, metrics
 
     def inherit(
-        self, problem: Problem, state: PPOState, donor: AbstractLearner, found: State
-    ) -> tuple[PPOState, list[str]]:
+        self, problem: Problem, state: OnPolicyState, donor: AbstractLearner, found: State
+    ) -> tuple[OnPolicyState, list[str]]:
         return self.inner(problem).inherit(problem, state, donor, found)
 
-    def agent(self, problem: Problem, state: PPOState) -> AbstractAgent:
+    def agent(self, problem: Problem, state: OnPolicyState) -> AbstractAgent:
         return self.inner(problem).agent(problem, state)
 
     def steps_per_update(self, problem: Problem) -> int:

@@ -31,8 +31,9 @@ from ..networks import Activation
 from ..rl.agent import PolicyAgent
 from ..rl.fitting import fit, optimizer, require_positive
 from ..rl.normalize import Normalizer, RewardScaler
+from ..rl.on_policy import ActorCritic, rows_of
 from ..rl.policy import flatten, is_image, observation_size
-from ..rl.ppo import PPO, ActorCritic, PPOState, ppo_loss, rows_of
+from ..rl.ppo import PPO, PPOState, ppo_loss
 from ..rl.rollout import Rollout
 
 
