@@ -455,6 +455,10 @@ CARDS: dict[str, Entry] = {
     "rl2-gridnavi": Entry(
         "stemrl.cards.rl2_gridnavi:CARD", "RL² searches a grid nearly as the Bayes-optimal agent"
     ),
+    "varibad-gridnavi": Entry(
+        "stemrl.cards.varibad_gridnavi:CARD",
+        "VariBAD searches a grid nearly as the Bayes-optimal agent; what teaches its encoder",
+    ),
     "rl2-random-mdp": Entry(
         "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
     ),

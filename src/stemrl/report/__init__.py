@@ -1,9 +1,20 @@
 """Reports: what was learned, as one HTML page with curves and animations."""
 
+from .belief_map import Walk, belief_map, believed_rewards
 from .correction_map import correction_map
 from .gather import report
 from .record import Recording, record
 from .scene import scene
 from .story import Subject
 
-__all__ = ["Recording", "Subject", "correction_map", "record", "report", "scene"]
+__all__ = [
+    "Recording",
+    "Subject",
+    "Walk",
+    "belief_map",
+    "believed_rewards",
+    "correction_map",
+    "record",
+    "report",
+    "scene",
+]
