@@ -15,7 +15,10 @@ from stemrl.meta import VariationalRNN, VariBAD
 from stemrl.meta.belief import belief_kl
 from stemrl.meta.varibad import Decoder, Decoders, same_trial
 from stemrl.networks import MLP, Linear
+from stemrl.report import Walk, belief_map
+from stemrl.report.belief_map import _exact
 from stemrl.rl import DiagonalGaussian, play
+from stemrl.tasks.gridnavi import GridNavi
 from test_rl2 import FarNumber
 
 SMALL: dict[str, Any] = {
@@ -202,6 +205,20 @@ def test_a_belief_narrows_and_predicts_the_rewards(trained: Any):
     found = jax.vmap(agent.expect)(last, steps.obs, steps.action, steps.next_obs)
     np.testing.assert_allclose(found.mean(0), steps.reward.mean(0), atol=0.15)
     assert float(jnp.mean((found - steps.reward) ** 2)) < 0.05
+
+
+def test_what_bayes_expects_of_a_grid(tmp_path: Any):
+    """Two cells looked at, the goal found with the third step; drawn from plain numbers."""
+    family, goal = GridNavi(size=3, horizon=2), np.array([2, 1])
+    reached = np.array([[1, 0], [2, 0], [2, 1], [2, 1]])
+    exact = _exact(family, reached, goal)
+    # Five goals: all but the four cells next to the start.
+    np.testing.assert_allclose(exact[0].T.ravel(), [-0.1, -0.1, 0.12, -0.1, -0.1, *[0.12] * 4])
+    assert exact[1, 2, 0] == pytest.approx(0.12) and exact[2, 2, 0] == pytest.approx(-0.1)
+    np.testing.assert_allclose(exact[2][2, 1], -0.1 + 1.1 / 4)
+    np.testing.assert_allclose((exact[3][2, 1], exact[3].sum()), (1.0, 1.0 - 0.8))
+    walk = Walk(np.array([[0, 0], *reached[:-1]]), exact, exact, goal, 2)
+    assert belief_map({"a": walk}, tmp_path / "belief.png").stat().st_size > 1000
 
 
 def test_refusals():

@@ -116,11 +116,10 @@ def belief_kl(
 class BeliefAgent(HistoryAgent):
     """Acts on an observation and on what it believes of the task.
 
-    `info` holds beside what `HistoryAgent` has the posterior (`belief`), the one before it (`prior`)
+    Its `networks` are an `Inference`. `info` holds beside what `HistoryAgent` has the posterior (`belief`), the one before it (`prior`)
     and the `noise` with which ω was drawn.
     """
 
-    networks: Inference
     actor_critic: ActorCritic = eqx.field(kw_only=True)
     noise: Float[Array, ""] = eqx.field(kw_only=True)
     """What the noise of ω is multiplied by: 1, or 0 for a deterministic ω."""

@@ -186,7 +186,8 @@ class HistoryAgent(AbstractAgent):
     and the `previous` step and `context` that the network read.
     """
 
-    networks: RecurrentActorCritic
+    networks: Any
+    """A `RecurrentActorCritic`; of agents that act otherwise, a `HistoryReader`."""
     observations: Normalizer
     rewards: Normalizer
     """Of the previous reward, as an input."""

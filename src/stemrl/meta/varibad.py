@@ -198,7 +198,8 @@ class VariBAD(BeliefSettings):
 
         transition = decoder(seen + acted, seen, transition_key) if self.transitions else None
         decoders = Decoders(decoder(step, 1, reward_key), transition)
-        return VariBADNetworks(*self.parts(problem, "belief", key), decoders)
+        inference, actor_critic = self.parts(problem, "belief", key)
+        return VariBADNetworks(inference, actor_critic, decoders)
 
     def fresh_optimizer(self, networks: VariBADNetworks) -> Optimizers:
         adam = optimizer(self.max_gradient_norm)

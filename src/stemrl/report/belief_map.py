@@ -56,12 +56,13 @@ def believed_rewards(
 
 
 def belief_map(searches: Mapping[str, Walk], path: str | Path) -> Path:
-    """Draw searches of one goal as a PNG, a row for each and one for Bayes' rule beside the first;
-    returns the path.
+    """Draw searches of one goal as a PNG, a row for each and one for Bayes' rule on the way of the
+    first; returns the path.
 
     The first episode is shown every few steps, then the first step of each later one: coloured by the
     reward that is expected of a cell, with the way so far, and the goal outlined.
     """
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     first = next(iter(searches.values()))
@@ -69,14 +70,18 @@ def belief_map(searches: Mapping[str, Walk], path: str | Path) -> Path:
     episodes = len(first.cells) // horizon
     moments = [*range(0, horizon, 2), *(horizon * e for e in range(1, episodes))]
     rows = [(f"{name}", s, s.expected) for name, s in searches.items()]
-    rows.append((f"exact, on the way of {next(iter(searches))}", first, first.exact))
+    rows.append(("exact", first, first.exact))
     figure = Figure(figsize=(1.15 * len(moments) + 1, 1.45 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), len(moments), squeeze=False)
     image = None
     for line, (name, one, values) in zip(panels, rows, strict=True):
         for panel, moment in zip(line, moments, strict=True):
             image = panel.imshow(
-                values[moment].T, origin="lower", vmin=-0.1, vmax=1.0, cmap="viridis"
+                # By the root, so that one in twenty can be told from none.
+                values[moment].T,
+                origin="lower",
+                cmap="viridis",
+                norm=PowerNorm(0.5, -0.1, 1.0, clip=True),
             )
             begin = moment - moment % horizon
             way = one.cells[begin : moment + 1]
