@@ -237,7 +237,7 @@ class VariBAD(BeliefSettings):
             policy_key,
         )
         (inference, decoders), vae_optimizer, vae_metrics = fit(
-            lambda vae, trial: self.vae_loss(*vae, trial),
+            lambda vae, trial: self.vae_loss(vae[0], vae[1], trial),
             (networks.inference, networks.decoders),
             state.optimizer.vae,
             self.trial_of(problem, state, lanes, steps, noise_key),
