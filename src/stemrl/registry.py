@@ -106,6 +106,14 @@ METHODS: dict[str, Entry] = {
             "hidden_size=4 hidden=4 num_envs=2 gradient_steps=2 batch_size=2 capacity=4 warm_up_steps=8"
         ),
     ),
+    "dpt": Entry(
+        "stemrl.meta.dpt:DPT",
+        "DPT: a transformer that predicts optimal actions from any transitions of a task",
+        tiny=Tiny(
+            "layers=1 hidden_size=4 head_hidden=4 batch_size=2 context_length=8",
+            "gridnavi size=3 horizon=4",
+        ),
+    ),
     "ppo": Entry(
         "stemrl.rl.ppo:PPO",
         "Proximal policy optimization; contextual where the context is revealed",

@@ -2,6 +2,7 @@
 few examples is in `stemrl.meta.supervised`."""
 
 from .belief import BeliefAgent, Inference
+from .dpt import DPT, DPTAgent, DPTState
 from .maesn import MAESN, MAESNAgent, MAESNState
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
@@ -15,6 +16,7 @@ from .variational_rnn import VariationalNetworks, VariationalRNN
 from .varibad import Decoder, Decoders, VariBAD, VariBADAgent, VariBADNetworks
 
 __all__ = [
+    "DPT",
     "MAESN",
     "MAML",
     "PEARL",
@@ -26,6 +28,8 @@ __all__ = [
     "BeliefAgent",
     "ControlNetworks",
     "ControlState",
+    "DPTAgent",
+    "DPTState",
     "Decoder",
     "Decoders",
     "Encoder",

@@ -17,6 +17,7 @@ from .bandits import (
     posterior_mean,
 )
 from .causal_graphs import CausalAgent, cause_effect_values
+from .choices import optimal_choice
 from .dark_room import walk
 from .dependent_bandits import Informed, PairedArms, informed_returns, paired_returns
 from .goals import goal_policy_values, optimal_goal_values, policy_quality
@@ -101,6 +102,7 @@ __all__ = [
     "informed_returns",
     "known_optima",
     "optimal_action_values",
+    "optimal_choice",
     "optimal_goal_values",
     "paired_returns",
     "policy_quality",
