@@ -467,6 +467,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.varibad_gridnavi:CARD",
         "VariBAD searches a grid nearly as the Bayes-optimal agent; what teaches its encoder",
     ),
+    "latent-deadlock": Entry(
+        "stemrl.cards.latent_deadlock:CARD",
+        "Whether a random latent keeps a learner from staying at zero where rewards are sparse",
+    ),
     "rl2-random-mdp": Entry(
         "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
     ),

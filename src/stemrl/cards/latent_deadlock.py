@@ -9,10 +9,18 @@ import numpy as np
 from .card import Card, Measure, differences
 from .workshop import Trained, Workshop, point_means
 
-STEPS = 1_000_000
-ZERO = 0.1
-"""A mean return of an episode below this counts as zero: one step in a hundred at the goal's rim."""
-SETTINGS: dict[str, Any] = {"batch_steps": 2_400, "learning_rate": 1e-3, "epochs": 4}
+STEPS = 600_000
+ZERO = 0.02
+"""A mean return of an episode below this counts as zero: a goal that is met once in fifty episodes."""
+RADIUS = 0.05
+"""Of the goal; at the family's 0.2 nobody stays at zero, at 0.1 hardly anybody."""
+SETTINGS: dict[str, Any] = {
+    "batch_steps": 2_400,
+    "learning_rate": 1e-3,
+    "epochs": 4,
+    "initial_std": 0.5,
+    "episodes": 4,
+}
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
@@ -38,11 +46,12 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
 def _train(workshop: Workshop, label: str, method: str, settings: dict[str, Any]) -> Trained:
     small = {"batch_steps": 160, "epochs": 1, "hidden_size": 8, "minibatches": 2}
-    settings = SETTINGS | {"episodes": 4} | settings
+    settings = SETTINGS | settings
     return workshop.train(
         label,
         method,
         "point-sparse",
+        family_settings={"radius": RADIUS},
         steps=workshop.pick(STEPS, 320),
         settings=settings | workshop.pick({}, small),
     )
@@ -56,6 +65,18 @@ CARD = Card(
     seeds=10,
     note=(
         "No bar: whichever way it falls. Both are `variational-rnn`, trained alike but for the noise of ω"
-        " in acting and learning; the policy's own randomness is the same."
+        " in acting and learning; the policy's own randomness is the same. A goal of radius 0.05 at a distance"
+        " of 1 is rarely met by chance."
+    ),
+    differs=(
+        "There is no paper: the argument is a lecture's, and the setting was chosen so that some seeds"
+        " do stay at zero.",
+    ),
+    tried=(
+        ("radius 0.2 (5 seeds, 0.6M steps)", "no seed at zero, with ω drawn or not"),
+        (
+            "radius 0.1, first deviation 0.5 (5 seeds, 0.4M steps)",
+            "none at zero in the end, either way",
+        ),
     ),
 )
