@@ -1,7 +1,7 @@
 """EPOpt: which episodes count, that all of them make PPO, and that the worst make it careful."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,9 +11,19 @@ import pytest
 
 import probes
 from stemrl.core import Problem, UserError
+from stemrl.report import draw_source
 from stemrl.rl import PPO
+from stemrl.tasks import Randomized
+from stemrl.tasks.cart_pole import CartPole
 from stemrl.transfer import EPOpt
 from stemrl.transfer.epopt import worst
+from stemrl.transfer.source_distribution import (
+    Beliefs,
+    as_vectors,
+    believe,
+    parameter_names,
+    worlds,
+)
 
 KEY = jax.random.key(0)
 
@@ -58,7 +68,7 @@ def learned() -> dict[float, tuple[float, dict]]:
         learner = dataclasses.replace(EPOpt(INNER, episodes=60, warm_up_updates=5), epsilon=epsilon)
         state = learner.init(problem, key)
         state, metrics = jax.lax.scan(lambda s, _: learner.update(problem, s), state, length=60)
-        logits = state.networks.policy(state.normalizer(jnp.zeros((1, 1)))).logits
+        logits = state.learner.networks.policy(state.learner.normalizer(jnp.zeros((1, 1)))).logits
         return jax.nn.softmax(logits)[0, 1], metrics
 
     return {e: train(jnp.asarray(e), KEY) for e in (0.2, 1.0)}
@@ -84,18 +94,114 @@ def test_with_epsilon_1_it_is_ppo():
     @eqx.filter_jit
     def both(learner, inner):
         state = learner.init(problem, KEY)
-        state, trials = learner.collect(problem, state)
-        ours, _ = learner.learn(problem, state, trials)
-        steps = jax.tree.map(lambda x: jnp.swapaxes(x[:, 0, 0], 0, 1), trials.transitions)
-        _, key = jax.random.split(state.key)
-        prepared, rows, _ = inner.prepare(problem, state, steps)
+        state, both = learner.collect(problem, state)
+        ours, _ = learner.learn(problem, state, both)
+        steps = jax.tree.map(lambda x: jnp.swapaxes(x[:, 0, 0], 0, 1), both.source.transitions)
+        _, key = jax.random.split(state.learner.key)
+        prepared, rows, _ = inner.prepare(problem, state.learner, steps)
         plain, _, _ = inner.improve(
             inner.loss, prepared.networks, prepared.optimizer, rows, prepared.updates, key
         )
-        return ours.networks, plain
+        return ours.learner.networks, plain
 
     for one, other in zip(*map(jax.tree.leaves, both(learner, inner)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# ---- what the target teaches ----
+
+HIDDEN = 0.4
+ADAPTING: dict[str, Any] = {
+    "learner": PPO(hidden=(4,), epochs=1, minibatches=1),
+    "episodes": 4, "epsilon": 1.0, "warm_up_updates": 1, "updates_per_round": 1, "particles": 60,
+    "likelihood_steps": 40,
+}  # fmt: skip
+POLES = Problem(
+    CartPole("nominal", ranges="mass=0.05:0.5", horizon=30),
+    CartPole("nominal", ranges=f"mass={HIDDEN}", horizon=30),
+    120,
+)
+
+
+@pytest.fixture(scope="module")
+def narrowed():
+    """Eight updates with an observation error of a tenth of a step, and with one that drowns all."""
+
+    @eqx.filter_jit
+    def train(error):
+        learner = EPOpt(**ADAPTING, observation_error=error)
+        state = learner.init(POLES, KEY)
+        return jax.lax.scan(lambda s, _: learner.update(POLES, s), state, length=8)
+
+    return {e: train(jnp.asarray(e)) for e in (0.1, 1e6)}
+
+
+def test_the_source_narrows_onto_a_hidden_mass(narrowed, tmp_path):
+    state, metrics = narrowed[0.1]
+    names = parameter_names(POLES.source)
+    first = state.beliefs.first_std[names.index("mass")]
+    np.testing.assert_allclose(first, 0.45 / 12**0.5, rtol=0.05)
+    off = jnp.abs(metrics["source/mean/mass"] - HIDDEN)
+    assert off[-1] < first / 4 < off[0]
+    assert metrics["source/width"][-1] < 0.3 and not state.beliefs.std[0]  # the force is known
+    # What it believes is what it trains on.
+    tasks = worlds(state.beliefs, POLES.source, KEY, 500)
+    np.testing.assert_allclose(tasks["mass"].mean(), metrics["source/mean/mass"][-1], atol=0.01)
+    assert np.all(as_vectors(tasks) >= state.beliefs.low)
+
+    history = {k: np.asarray(v) for k, v in metrics.items() if k.startswith(("source/", "target"))}
+    path = draw_source(history, tmp_path / "source.png", truth={"mass": HIDDEN})
+    assert path.stat().st_size > 5_000
+
+
+def test_observations_without_information_teach_nothing(narrowed):
+    """The ablation: the same program with a likelihood that is flat."""
+    state, metrics = narrowed[1e6]
+    assert state.beliefs.rounds > 2
+    np.testing.assert_allclose(metrics["source/width"], 1.0, atol=1e-3)
+    np.testing.assert_allclose(state.beliefs.mean, state.beliefs.first_mean, atol=1e-3)
+
+
+def test_the_budget_is_counted_and_kept(narrowed):
+    state, metrics = narrowed[0.1]
+    # No look in the warm-up; then one an update while a whole episode is still paid for.
+    assert metrics["target_steps"][0] == 0 and metrics["source/rounds"][1] == 1
+    assert 90 < state.spent <= 120
+    learner = EPOpt(**ADAPTING)
+    assert [learner.target_steps(POLES, n) for n in (1, 2, 100)] == [0, 30, 120]
+
+
+def test_a_belief_by_hand():
+    beliefs = Beliefs(*(jnp.asarray([x]) for x in (0.0, 1.0, -9.0, 9.0, 0.0, 1.0)), jnp.asarray(1))
+    vectors = jnp.asarray([[0.0], [1.0], [2.0]])
+    # The weights are ½, ½, ~0: mean ½ and variance ½, of particles whose own are 1 and 1.
+    likelihood = jnp.asarray([0.0, 0.0, -50.0])
+    ways = {"widen": 1.0, "effective": 0.1, "narrowest": 0.0}
+    after, told = believe(beliefs, vectors, likelihood, **ways)
+    np.testing.assert_allclose([after.mean[0], after.std[0]], [-0.5, 0.5**0.5], rtol=1e-5)
+    np.testing.assert_allclose([told.effective, told.power], [2 / 3, 1.0], rtol=1e-5)
+    # Particles drawn twice as wide count less the further out: P/q ∝ exp(−½ p² (1 − ¼)).
+    np.testing.assert_allclose(beliefs.log_odds(vectors, 2.0), [0.0, -0.375, -1.5])
+    # Where one world explains all, the likelihood is tempered until enough others count.
+    vectors = jnp.linspace(-1.0, 1.0, 20)[:, None]
+    sure = 1e6 * (vectors[:, 0] - 0.3)
+    after, told = believe(beliefs, vectors, sure, **ways | {"effective": 0.5, "narrowest": 0.7})
+    assert told.power < 1e-4 and abs(told.effective - 0.5) < 0.01
+    assert after.std[0] >= 0.7
+
+
+@pytest.mark.parametrize(
+    ("source", "budget", "says"),
+    [
+        (CartPole(horizon=30), 10, "takes up to 30 steps"),
+        (CartPole("nominal", horizon=30), 90, "has only so many tasks"),
+        (CartPole(horizon=30, hide_velocities=True), 90, "does not show its whole state"),
+        (Randomized(CartPole(horizon=30)), 90, "no real numbers|cannot be put into"),
+    ],
+)
+def test_worlds_that_cannot_be_compared_are_refused(source, budget, says):
+    with pytest.raises(UserError, match=says):
+        EPOpt(**ADAPTING).init(Problem(source, source, budget), KEY)
 
 
 @pytest.mark.parametrize(

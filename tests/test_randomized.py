@@ -1,5 +1,7 @@
 """Families whose tasks change the model, randomization per episode, and ranges written as text."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,10 @@ from stemrl import registry
 from stemrl.core import UserError, count
 from stemrl.physics.mujoco_env import HopperEnv
 from stemrl.physics.randomized import HopperParams, HumanoidParams, WalkerParams
+from stemrl.tasks.cart_pole import CartPole
+from stemrl.tasks.pendulum import Pendulum
 from stemrl.tasks.point import Point2D
-from stemrl.tasks.ranges import as_text, draw, parse
+from stemrl.tasks.ranges import Interval, as_text, draw, draw_in, parse
 from stemrl.tasks.transforms import Randomized
 
 FAMILIES = {"hopper-params": 24, "walker-params": 42, "humanoid-params": 87}
@@ -150,7 +154,10 @@ def test_shells_surround_boxes():
 def test_ranges_are_one_line_of_text():
     ranges = {"body_mass:torso": (0.5, 2), "g": (9.81, 9.81)}
     assert as_text(ranges) == "body_mass:torso=0.5:2.0,g=9.81:9.81"
-    assert parse(as_text(ranges)) == ranges == parse(" body_mass:torso = 0.5:2, g=9.81")
+    read = {"body_mass:torso": Interval(0.5, 2.0), "g": Interval(9.81, 9.81)}
+    assert parse(as_text(ranges)) == read == parse(" body_mass:torso = 0.5:2, g=9.81")
+    assert as_text({"mass": (6, 1.5, 3, 9)}) == "mass=6.0:1.5:3.0:9.0"
+    assert parse("mass=6:1.5:3:9") == {"mass": Interval(3.0, 9.0, 6.0, 1.5)}
     for text, message in {
         "g": "write it as",
         "=1:2": "write it as",
@@ -158,9 +165,52 @@ def test_ranges_are_one_line_of_text():
         "g=2:1": "must be low:high",
         "g=nan:1": "must be low:high",
         "g=1:2,g=1:3": "twice",
+        "g=4:1:2:3": "the mean inside",
+        "g=2:0:1:3": "a std above 0",
     }.items():
         with pytest.raises(UserError, match=message):
             parse(text)
+
+
+def test_a_normal_range_is_cut_off_and_its_shell_is_beyond():
+    ranges = parse("a=6:1.5:3:9,b=0:2")
+    keys = jax.random.split(jax.random.key(0), 4000)
+    inside = jax.vmap(lambda k: draw_in(k, "train", ranges))(keys)
+    a = np.asarray(inside["a"])
+    assert a.min() >= 3 and a.max() <= 9
+    # ± two deviations: the variance of a standard normal cut off there is 0.7737.
+    assert abs(a.mean() - 6) < 0.08 and abs(a.std() - 1.5 * 0.7737**0.5) < 0.04
+    np.testing.assert_allclose(inside["b"].std(), 2 / 12**0.5, rtol=0.03)
+    outside = jax.vmap(lambda k: draw_in(k, "ood", ranges))(keys[:500])
+    assert np.all((np.abs(outside["a"] - 6) > 3) | (np.abs(outside["b"] - 1) > 1))
+
+
+def test_a_family_with_ranges_of_ones_own():
+    hopper = HopperParams(ranges="body_mass:torso=1.5:0.4:0.8:2.5,joint_damping:*=0.5:2")
+    values = np.asarray(drawn(hopper, "train", 300)["values"])
+    assert values.shape == (300, 2)
+    assert np.all(values >= (0.8, 0.5)) and np.all(values <= (2.5, 2.0))
+    assert "ranges" in hopper.identity and "ranges" not in HopperParams().identity
+    pole = CartPole(spread="nominal", ranges="mass=0.4")
+    assert pole.finite and not CartPole(ranges="mass=0.4").finite
+    task = pole.sample(jax.random.key(0), "test")
+    assert (float(task["mass"]), float(task["force"])) == (pytest.approx(0.4), 10.0)
+
+
+def test_a_state_is_made_of_what_is_seen():
+    """Any step can be played again from its observation."""
+    families: list[Any] = [CartPole(), Pendulum(), HopperParams()]
+    for family in families:
+        env, params = family.env, family.sample(jax.random.key(0), "train")
+
+        def seen_and_again(key, env=env, params=params):
+            obs, state = env.reset(key, params)
+            action = 0.3 * jnp.ones(env.action_space().shape)
+            after = env.step(key, state, action, params)[0]
+            return after, env.step(key, env.state_of(obs, params), action, params)[0]
+
+        after, again = jax.jit(seen_and_again)(jax.random.key(1))
+        np.testing.assert_allclose(after, again, atol=1e-4, err_msg=family.name)
 
 
 def test_mistakes_get_one_clear_line():
@@ -168,3 +218,11 @@ def test_mistakes_get_one_clear_line():
         HopperParams(width=-1.0)
     with pytest.raises(UserError, match="beyond must be at least 1"):
         WalkerParams(beyond=0.5)
+    for family, ranges, message in (
+        (CartPole, "mas=1", "has no parameter 'mas'; did you mean 'mass'"),
+        (CartPole, "mass=-0.1:0.4", "'mass' must be above 0"),
+        (HopperParams, "body_mass:torso=0.2:1:-1:3", "must be above 0, and its range begins at -1"),
+        (HopperParams, "body_mass:tors=1:2", "tors"),
+    ):
+        with pytest.raises(UserError, match=message):
+            family(ranges=ranges)

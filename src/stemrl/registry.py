@@ -191,7 +191,12 @@ METHODS: dict[str, Entry] = {
     "epopt": Entry(
         "stemrl.transfer.epopt:EPOpt",
         "PPO on the worst part of the episodes, each in a world of its own: robust policies",
-        tiny=Tiny(f"learner='ppo {_TINY_PPO}' episodes=4 epsilon=0.5 warm_up_updates=2"),
+        tiny=Tiny(
+            f"learner='ppo {_TINY_PPO}' episodes=4 epsilon=0.5 warm_up_updates=1 updates_per_round=1"
+            " particles=6 likelihood_steps=3",
+            "cart-pole horizon=4",
+            {"target": "cart-pole spread=nominal horizon=4", "budget": 8},
+        ),
     ),
     "darc": Entry(
         "stemrl.transfer.darc:DARC",

@@ -5,7 +5,6 @@ A subclass names the file, the ranges and the reward; see `docs/own-mjcf.md`.
 
 import abc
 import inspect
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..core import Box, EnvState, Info, Obs, Params, Space, Split, UserError
-from ..tasks.ranges import draw, parse
+from ..core import Box, EnvState, Info, Obs, Params, Space, Split
+from ..tasks.ranges import Interval, draw_in, parse
 from .engine import State
 from .mujoco_env import AbstractMujocoFamily, Forward, MujocoEnv, Robot
 from .parameters import ModelParameters
@@ -34,7 +33,8 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     """The MJCF file; relative to the Python file of the class, or else to where you are."""
     ranges: eqx.AbstractVar[str]
     """Factors on the nominal model by address, `body_mass:torso=0.5:2,gravity=0.8:1.2` (see
-    `stemrl.physics.parameters.KINDS`), drawn log-uniformly. Empty: one task."""
+    `stemrl.physics.parameters.KINDS`), drawn log-uniformly; `=mean:std:low:high` for a normal
+    distribution that is cut off. Empty: one task."""
     frame_skip: eqx.AbstractVar[int]
     """Simulator steps in a control step."""
 
@@ -67,13 +67,10 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         return jnp.concatenate([qpos, qvel])
 
     @property
-    def factors(self) -> dict[str, tuple[float, float]]:
-        """The ranges by address. Raises `UserError` where they cannot be read."""
-        ranges = parse(self.ranges)
-        for address, (low, _) in ranges.items():
-            if low <= 0.0:
-                raise UserError(f"'{address}' is a factor; its range must be above 0, not {low:g}")
-        return ranges
+    def factors(self) -> dict[str, Interval]:
+        """The ranges by address. Raises `UserError` where they cannot be read, or could make a mass
+        negative."""
+        return parse(self.ranges, above=0.0)
 
     @property
     def robot(self) -> MujocoEnv:
@@ -102,13 +99,10 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
             robot.apply.check(robot.engine.nominal)  # pyright: ignore[reportFunctionMemberAccess]
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Factors log-uniform in their ranges; `ood`: in a shell around them, half as wide again,
+        """Factors as their ranges say; `ood`: in a shell around them, half as wide again,
         so that at least one factor is outside its range."""
-        logs = np.array([[math.log(low), math.log(high)] for low, high in self.factors.values()])
-        logs = logs.reshape(-1, 2)
-        middle, half = logs.mean(axis=1), (logs[:, 1] - logs[:, 0]) / 2
-        place = draw(key, split, len(logs), 1.5) if len(logs) else jnp.zeros(0)
-        return {"values": jnp.exp(jnp.asarray(middle, jnp.float32) + place * half)}
+        drawn = draw_in(key, split, self.factors, log=True)
+        return {"values": jnp.stack([*drawn.values()]) if drawn else jnp.zeros(0)}
 
     def context(self, params: Params) -> Float[Array, " P"]:
         """The logarithms of the factors."""

@@ -182,6 +182,14 @@ class MujocoEnv(eqx.Module):
         events = {**events, "diverged": motion.diverged}
         return obs, state, reward, terminated | motion.diverged, jnp.asarray(False), events
 
+    def state_of(self, obs: Float[Array, " observation"], params: Params) -> State:
+        """A state that is seen as `obs`, at the origin of what is not seen: the hidden positions, which
+        no dynamics depend on. Velocities are taken as observed, clipped ones too."""
+        model, hidden = self.engine.nominal, self.robot.hidden
+        seen = model.nq - hidden
+        qpos = jnp.concatenate([jnp.asarray(model.qpos0[:hidden], obs.dtype), obs[:seen]])
+        return self.engine.start(qpos, obs[seen:], self._values(params))
+
     def observe(self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Array:
         """The observation of these positions and velocities."""
         limit = self.robot.velocity_limit

@@ -11,7 +11,7 @@ Gymnasium's v5 robots; episodes last 200 steps, as in PEARL.
 
 import functools
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import Params, Split, UserError
-from ..tasks.ranges import draw
+from ..tasks.ranges import Interval, as_text, draw, draw_in, parse
 from .mujoco_env import HOPPER, HUMANOID, WALKER_2D, AbstractMujocoFamily, Forward, MujocoEnv, Robot
 from .parameters import ModelParameters, addresses, limbs
 
@@ -31,6 +31,7 @@ class AbstractParamsFamily(AbstractMujocoFamily):
     robot: ClassVar[Robot]
     objective: ClassVar[Forward]
 
+    ranges: eqx.AbstractVar[str]
     width: eqx.AbstractVar[float]
     limb_width: eqx.AbstractVar[float]
     beyond: eqx.AbstractVar[float]
@@ -41,10 +42,19 @@ class AbstractParamsFamily(AbstractMujocoFamily):
                 raise UserError(f"{name} must be from 0 to 6, not {getattr(self, name):g}")
         if self.beyond < 1.0:
             raise UserError(f"beyond must be at least 1, not {self.beyond:g}")
+        if self.ranges:
+            self.parameters.check(self.robot.engine().nominal)
+
+    @property
+    def own(self) -> dict[str, Interval]:
+        """The ranges of one's own, by address."""
+        return parse(self.ranges, above=0.0)
 
     @property
     def parameters(self) -> ModelParameters:
         """What is multiplied."""
+        if self.ranges:
+            return ModelParameters(tuple(self.own))
         return _parameters(self.robot, self.limb_width > 0.0)
 
     @property
@@ -53,7 +63,10 @@ class AbstractParamsFamily(AbstractMujocoFamily):
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Exponents uniform in the box of the widths; `ood`: in the shell around it. Where a width
-        is zero the multipliers are exactly 1."""
+        is zero the multipliers are exactly 1. With ranges of one's own, as they say."""
+        if self.ranges:
+            drawn = draw_in(key, split, self.own, self.beyond, log=True)
+            return {"values": jnp.stack([*drawn.values()])}
         scales = _log_scales(self.parameters, self.width, self.limb_width)
         exponents = draw(key, split, len(scales), self.beyond)
         return {"values": jnp.exp(jnp.asarray(scales) * exponents)}
@@ -61,6 +74,14 @@ class AbstractParamsFamily(AbstractMujocoFamily):
     def context(self, params: Params) -> Float[Array, " P"]:
         """The logarithms of the multipliers."""
         return jnp.log(params["values"])
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name; without ranges of one's own where there are none, so that identities
+        that were written before there were any stay what they were."""
+        settings = super().settings()
+        if not self.ranges:
+            del settings["ranges"]
+        return settings
 
 
 class HopperParams(AbstractParamsFamily):
@@ -78,6 +99,10 @@ class HopperParams(AbstractParamsFamily):
     """The ood split reaches this many times as far as the exponents of the others."""
     horizon: int = eqx.field(static=True, default=200)
     """Steps an episode."""
+    ranges: str = eqx.field(static=True, default="", converter=as_text)
+    """In place of all that, factors on the parameters of one's own choice by address, and nothing else
+    varied: `body_mass:torso=0.8:2.5` (log-uniform), or `body_mass:torso=1.6:0.4:0.8:2.5` for a normal
+    distribution (mean, deviation) cut off at both ends; see `stemrl.physics.parameters`."""
 
 
 class WalkerParams(AbstractParamsFamily):
@@ -96,6 +121,10 @@ class WalkerParams(AbstractParamsFamily):
     """The ood split reaches this many times as far as the exponents of the others."""
     horizon: int = eqx.field(static=True, default=200)
     """Steps an episode."""
+    ranges: str = eqx.field(static=True, default="", converter=as_text)
+    """In place of all that, factors on the parameters of one's own choice by address, and nothing else
+    varied: `body_mass:torso=0.8:2.5` (log-uniform), or `body_mass:torso=1.6:0.4:0.8:2.5` for a normal
+    distribution (mean, deviation) cut off at both ends; see `stemrl.physics.parameters`."""
 
 
 class HumanoidParams(AbstractParamsFamily):
@@ -115,6 +144,10 @@ class HumanoidParams(AbstractParamsFamily):
     """The ood split reaches this many times as far as the exponents of the others."""
     horizon: int = eqx.field(static=True, default=200)
     """Steps an episode."""
+    ranges: str = eqx.field(static=True, default="", converter=as_text)
+    """In place of all that, factors on the parameters of one's own choice by address, and nothing else
+    varied: `body_mass:torso=0.8:2.5` (log-uniform), or `body_mass:torso=1.6:0.4:0.8:2.5` for a normal
+    distribution (mean, deviation) cut off at both ends; see `stemrl.physics.parameters`."""
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from .correction_map import correction_map
 from .gather import report
 from .record import Recording, record
 from .scene import scene
+from .source_picture import draw_source, source_history
 from .story import Subject
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "belief_map",
     "believed_rewards",
     "correction_map",
+    "draw_source",
     "record",
     "report",
     "scene",
+    "source_history",
 ]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractFamily, Box, Discrete, Params, Split, UserError
 from ..drawing import Scene, Shape
-from .ranges import draw_between, place_in
+from .ranges import as_text, draw_between, draw_in, own_ranges, place_in
 
 GRAVITY = 9.8
 CART_MASS = 1.0
@@ -83,6 +83,12 @@ class CartPoleEnv(eqx.Module):
         no = jnp.asarray(False)
         return self._see(physics), CartPoleState(physics, steps), jnp.ones(()), fallen, no, events
 
+    def state_of(self, obs: Float[Array, "4"], params: Params) -> CartPoleState:
+        """The state that is seen as `obs`. Raises `UserError` where velocities are hidden."""
+        if self.hide_velocities:
+            raise UserError("'cart-pole' with hidden velocities does not show its whole state")
+        return CartPoleState(obs, jnp.zeros((), jnp.int32))
+
     def observation_space(self, params: Params | None = None) -> Box:
         """The physics `[4]`, or without velocities `[2]`, without bounds."""
         return Box((2 if self.hide_velocities else 4,))
@@ -104,6 +110,9 @@ class CartPole(AbstractFamily):
     spread: Spread = eqx.field(static=True, default="random")
     """What train and test tasks are drawn from: random (Packer et al.'s range R) or nominal
     (CartPole-v1 itself). The ood split is always their range E, outside R."""
+    ranges: str = eqx.field(static=True, default="", converter=as_text)
+    """In place of that for the parameters that it names: `mass=0.1:0.3`, or `mass=0.2:0.05:0.1:0.3` for
+    a normal distribution (mean, deviation) cut off at 0.1 and 0.3, or `mass=0.2`; of the ood split too."""
     hide_velocities: bool = eqx.field(static=True, default=False)
     """Whether the observation leaves out both velocities."""
     horizon: int = eqx.field(static=True, default=200)
@@ -112,11 +121,14 @@ class CartPole(AbstractFamily):
     def __check_init__(self):
         if self.spread not in get_args(Spread):
             raise UserError(f"spread must be nominal or random, not {self.spread!r}")
+        _ = own_ranges(self.ranges, NOMINAL, self.name)
 
     @property
     def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether there is one task alone, `nominal`."""
-        return self.spread == "nominal"
+        """Whether there is one task alone."""
+        own = own_ranges(self.ranges, NOMINAL, self.name)
+        fixed = {name for name, interval in own.items() if interval.low == interval.high}
+        return fixed == {*NOMINAL} or (self.spread == "nominal" and fixed == {*own})
 
     @property
     def env(self) -> CartPoleEnv:
@@ -125,11 +137,20 @@ class CartPole(AbstractFamily):
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Push, length and mass, each uniform in its range; `ood`: each outside of it, below or
         above."""
-        if split == "ood":
-            return draw_between(key, EXTREME)
-        if self.spread == "random":
-            return draw_between(key, RANDOM)
-        return {name: jnp.asarray(value) for name, value in NOMINAL.items()}
+        own = own_ranges(self.ranges, NOMINAL, self.name)
+        key, own_key = jax.random.split(key) if own else (key, key)
+        drawn = {name: jnp.asarray(value) for name, value in NOMINAL.items()}
+        if split == "ood" or self.spread == "random":
+            drawn = draw_between(key, EXTREME if split == "ood" else RANDOM)
+        return drawn | draw_in(own_key, split, own)
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name; without ranges of one's own where there are none, so that identities
+        that were written before there were any stay what they were."""
+        settings = super().settings()
+        if not self.ranges:
+            del settings["ranges"]
+        return settings
 
     def context(self, params: Params) -> Float[Array, "3"]:
         """Push, length and mass, each as its place in the range R: −1 at the low end, 1 at the high

@@ -88,8 +88,9 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
     ranges: str = eqx.field(
         static=True, default="gravity=5.0:15.0,force_mag=5.0:15.0", converter=boxes.as_text
     )
-    """The attributes that differ from task to task, and between which bounds: `name=low:high,…`; in
-    Python also `{name: (low, high)}`."""
+    """The attributes that differ from task to task, and between which bounds: `name=low:high,…`, or
+    `name=mean:std:low:high` for a normal distribution cut off there; in Python also
+    `{name: (low, high)}`."""
     beyond: float = eqx.field(static=True, default=1.5)
     """The ood split reaches this many times as far from the middle of the ranges."""
     horizon: int = eqx.field(static=True, default=200)
@@ -106,13 +107,8 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
             may_import(self.environment)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Each attribute uniform between its bounds; `ood`: at least one of them outside."""
-        varied = boxes.parse(self.ranges)
-        places = boxes.draw(key, split, len(varied), self.beyond)
-        return {
-            name: 0.5 * (low + high) + 0.5 * (high - low) * place
-            for (name, (low, high)), place in zip(varied.items(), places, strict=True)
-        }
+        """Each attribute as its range says; `ood`: at least one of them outside."""
+        return boxes.draw_in(key, split, boxes.parse(self.ranges), self.beyond)
 
     def context(self, params: Params) -> Float[Array, " varied"]:
         """The varied attributes, each as its place in its range: −1 at the low end, 1 at the high
@@ -120,8 +116,8 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
         varied = boxes.parse(self.ranges)
         return jnp.stack(
             [
-                (params[name] - 0.5 * (low + high)) / (0.5 * (high - low) or 1.0)
-                for name, (low, high) in varied.items()
+                boxes.place_in(params[name], interval.low, interval.high)
+                for name, interval in varied.items()
             ]
         )
 

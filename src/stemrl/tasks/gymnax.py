@@ -100,8 +100,9 @@ class GymnaxFamily(AbstractFamily):
     ranges: str = eqx.field(
         static=True, default="length=0.25:0.75,force_mag=5.0:15.0", converter=boxes.as_text
     )
-    """The parameters that differ from task to task, and between which bounds: `name=low:high,…`; in
-    Python also `{name: (low, high)}`."""
+    """The parameters that differ from task to task, and between which bounds: `name=low:high,…`, or
+    `name=mean:std:low:high` for a normal distribution cut off there; in Python also
+    `{name: (low, high)}`."""
     beyond: float = eqx.field(static=True, default=1.5)
     """The ood split reaches this many times as far from the middle of the ranges."""
     steps: int = eqx.field(static=True, default=0)
@@ -132,7 +133,7 @@ class GymnaxFamily(AbstractFamily):
             raise UserError(f"steps must be 0 (the environment's own limit) or more: {self.steps}")
 
     @property
-    def varied(self) -> dict[str, tuple[float, float]]:
+    def varied(self) -> dict[str, boxes.Interval]:
         """The ranges by name."""
         return boxes.parse(self.ranges)
 
@@ -147,20 +148,16 @@ class GymnaxFamily(AbstractFamily):
         return GymnaxEnv(self.environment)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Each parameter uniform between its bounds; `ood`: at least one of them outside."""
-        places = boxes.draw(key, split, len(self.varied), self.beyond)
-        return {
-            name: 0.5 * (low + high) + 0.5 * (high - low) * place
-            for (name, (low, high)), place in zip(self.varied.items(), places, strict=True)
-        }
+        """Each parameter as its range says; `ood`: at least one of them outside."""
+        return boxes.draw_in(key, split, self.varied, self.beyond)
 
     def context(self, params: Params) -> Float[Array, " varied"]:
         """The varied parameters, each as its place in its range: −1 at the low end, 1 at the high
         one."""
         return jnp.stack(
             [
-                (params[name] - 0.5 * (low + high)) / (0.5 * (high - low) or 1.0)
-                for name, (low, high) in self.varied.items()
+                boxes.place_in(params[name], interval.low, interval.high)
+                for name, interval in self.varied.items()
             ]
         )
 

@@ -1,54 +1,121 @@
 """Distributions over named numbers: a box to train and test in, a shell around it to be surprised.
 
 Ranges are written as one line of text, so that they can be given on a command line and be part of
-a family's identity: `length=0.25:0.75,force_mag=5:15`. In Python a dictionary may stand for it.
+a family's identity: `length=0.25:0.75,force_mag=5:15`. Four numbers, `mass=6:1.5:3:9`, are a normal
+distribution (mean 6, standard deviation 1.5) that is cut off at both ends (3 and 9). In Python a
+dictionary may stand for it.
 """
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import Split, UserError
+from ..core import Split, UserError, nearest
 
-Ranges = Mapping[str, tuple[float, float]]
+
+class Interval(NamedTuple):
+    """What one number is drawn from: uniform between its bounds or, with a mean, normal and cut off at
+    them."""
+
+    low: float
+    high: float
+    mean: float | None = None
+    std: float | None = None
+
+    def __str__(self) -> str:
+        bounds = f"{self.low}:{self.high}"
+        return bounds if self.mean is None else f"{self.mean}:{self.std}:{bounds}"
+
+    def at(self, place: Float[Array, ""], *, log: bool = False) -> Float[Array, ""]:
+        """The number at a place that is uniform in ±1 (−1 the low end, 1 the high one), so that it has
+        this distribution; beyond ±1, as far beyond the bounds. `log`: uniform in the logarithm, where
+        there is no mean."""
+        low, high = (math.log(self.low), math.log(self.high)) if log else (self.low, self.high)
+        linear = 0.5 * (low + high) + 0.5 * (high - low) * place
+        linear = jnp.exp(linear) if log else linear
+        if self.mean is None or not self.std:
+            return linear
+        # The normal distribution's own shares, between those at the bounds.
+        first, last = (ndtr(jnp.asarray((x - self.mean) / self.std)) for x in self[:2])
+        share = first + 0.5 * (jnp.clip(place, -1.0, 1.0) + 1.0) * (last - first)
+        normal = jnp.clip(self.mean + self.std * ndtri(share), self.low, self.high)
+        return jnp.where(jnp.abs(place) > 1.0, linear, normal)
+
+
+Ranges = Mapping[str, Sequence[float]]
+"""By name, (low, high) or (mean, standard deviation, low, high)."""
 
 
 def as_text(ranges: Ranges | str) -> str:
     """Ranges as one line of text, always the same for the same ranges. Raises `UserError` where
     they cannot be read, are not finite or the wrong way round."""
-    return ",".join(f"{name}={low}:{high}" for name, (low, high) in parse(ranges).items())
+    return ",".join(f"{name}={interval}" for name, interval in parse(ranges).items())
 
 
-def parse(ranges: Ranges | str) -> dict[str, tuple[float, float]]:
-    """Ranges by name. A name may hold colons; what follows the last `=` is `low:high`, or one
-    number for both."""
-    found: dict[str, tuple[float, float]] = {}
+def parse(ranges: Ranges | str, *, above: float = -math.inf) -> dict[str, Interval]:
+    """Ranges by name. A name may hold colons; what follows the last `=` is `low:high`, one number
+    for both, or `mean:std:low:high`. `above` is what they must lie above (0 for a mass)."""
+    found: dict[str, Interval] = {}
     if not isinstance(ranges, str):
-        items = [(name, *bounds) for name, bounds in ranges.items()]
+        items = [(name, [float(x) for x in numbers]) for name, numbers in ranges.items()]
     else:
         items = [_split(part) for part in ranges.split(",") if part.strip()]
-    for name, low, high in items:
+    for name, numbers in items:
         if name in found:
             raise UserError(f"the range of '{name}' is given twice")
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise UserError(f"the range of '{name}' must be low:high, not {low:g}:{high:g}")
-        found[name] = (float(low), float(high))
+        *normal, low, high = numbers
+        shown = ":".join(f"{x:g}" for x in numbers)
+        if not (np.isfinite(numbers).all() and low <= high):
+            raise UserError(f"the range of '{name}' must be low:high, not {shown}")
+        if normal and not (normal[1] > 0.0 and low <= normal[0] <= high):
+            raise UserError(
+                f"the range of '{name}' must be mean:std:low:high with a std above 0 and the mean"
+                f" inside, not {shown}"
+            )
+        if low <= above:
+            raise UserError(f"'{name}' must be above {above:g}, and its range begins at {low:g}")
+        found[name] = Interval(low, high, *normal)
     return found
 
 
-def _split(part: str) -> tuple[str, float, float]:
+def _split(part: str) -> tuple[str, list[float]]:
     name, _, bounds = part.rpartition("=")
-    low, _, high = bounds.partition(":")
     try:
-        if name.strip():
-            return name.strip(), float(low), float(high or low)
+        numbers = [float(x) for x in bounds.split(":")]
+        if name.strip() and len(numbers) in (1, 2, 4):
+            return name.strip(), numbers * 2 if len(numbers) == 1 else numbers
     except ValueError:
         pass
-    raise UserError(f"cannot read the range '{part.strip()}'; write it as name=low:high")
+    raise UserError(
+        f"cannot read the range '{part.strip()}'; write it as name=low:high or"
+        " name=mean:std:low:high"
+    )
+
+
+def draw_in(
+    key: PRNGKeyArray,
+    split: Split,
+    ranges: Mapping[str, Interval],
+    beyond: float = 1.5,
+    *,
+    log: bool = False,
+) -> dict[str, Float[Array, ""]]:
+    """A number for each name, as its interval says; `ood`: at least one of them outside of its
+    bounds, up to `beyond` times as far from the middle. For `log` see `Interval.at`."""
+    if not ranges:
+        return {}
+    places = draw(key, split, len(ranges), beyond)
+    return {
+        name: interval.at(place, log=log)
+        for (name, interval), place in zip(ranges.items(), places, strict=True)
+    }
 
 
 def draw(key: PRNGKeyArray, split: Split, size: int, beyond: float) -> Float[Array, " size"]:
@@ -60,6 +127,19 @@ def draw(key: PRNGKeyArray, split: Split, size: int, beyond: float) -> Float[Arr
         return point
     radius = jax.random.uniform(how_far, (), minval=1.0, maxval=beyond)
     return point * radius / jnp.max(jnp.abs(point))
+
+
+def own_ranges(ranges: str, known: Mapping[str, object], family: str) -> dict[str, Interval]:
+    """The ranges that a family with the physical parameters `known` is given in place of its own.
+    Raises `UserError` for a parameter that it lacks, and for one that might not be above 0."""
+    found = parse(ranges, above=0.0)
+    for name in found:
+        if name not in known:
+            raise UserError(
+                f"'{family}' has no parameter '{name}'{nearest(name, known)}; it has"
+                f" {', '.join(known)}"
+            )
+    return found
 
 
 def draw_between(
