@@ -162,13 +162,14 @@ class EPOpt(AbstractLearner):
 
     def _look(self, problem: Problem, state: EPOptState) -> tuple[EPOptState, Taught | None]:
         """A round in the target, if one is due and within the budget, and what it teaches."""
-        if state.beliefs is None:
+        known, spent = state.beliefs, state.spent
+        if known is None or spent is None:
             return state, None
         key, play_key, step_key, world_key, noise_key = jax.random.split(state.learner.key, 5)
         state = eqx.tree_at(lambda s: s.learner.key, state, key)
         since = state.learner.updates - self.warm_up_updates
         due = (since >= 0) & (since % self.updates_per_round == 0)
-        due &= state.spent + self.steps_per_round(problem) <= problem.budget
+        due &= spent + self.steps_per_round(problem) <= problem.budget
         agent, target = self.agent(problem, state), problem.target
 
         def look(beliefs: Beliefs) -> tuple[Beliefs, Array, Taught]:
@@ -194,11 +195,10 @@ class EPOpt(AbstractLearner):
             return beliefs, jnp.zeros((), jnp.int32), Taught(zero, zero, zero)
 
         if target.stepping == "host":
-            beliefs, steps, taught = (look if bool(due) else rest)(state.beliefs)
+            beliefs, steps, taught = (look if bool(due) else rest)(known)
         else:
-            beliefs, steps, taught = jax.lax.cond(due, look, rest, state.beliefs)
-        assert state.spent is not None
-        return EPOptState(state.learner, beliefs, state.spent + steps), taught
+            beliefs, steps, taught = jax.lax.cond(due, look, rest, known)
+        return EPOptState(state.learner, beliefs, spent + steps), taught
 
     def learn(
         self, problem: Problem, state: EPOptState, experience: Both
