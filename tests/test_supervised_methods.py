@@ -13,7 +13,13 @@ from jax.flatten_util import ravel_pytree
 from PIL import Image
 
 from stemrl.cli import main
-from stemrl.core import AbstractSupervisedFamily, Examples, SupervisedProblem, UserError
+from stemrl.core import (
+    AbstractSupervisedFamily,
+    Examples,
+    SupervisedProblem,
+    UserError,
+    draw_sets,
+)
 from stemrl.evaluate import draw_few_shot, evaluate_few_shot
 from stemrl.meta.supervised import (
     CNP,
@@ -68,7 +74,9 @@ LEARNERS = {
     "cnp": CNP(
         **(SMALL | {"learning_rate": 3e-3}), size=32, encoder_hidden=(32,), decoder_hidden=(32,)
     ),
-    "learned-optimizer": LearnedOptimizer(**SMALL, hidden=(), lstm_size=8, inner_steps=10),
+    "learned-optimizer": LearnedOptimizer(
+        **SMALL, hidden=(), lstm_size=8, inner_steps=10, adam_learning_rate=0.1
+    ),
     "pretrained-supervised": GradientDescent(
         **SMALL, hidden=(), adapt_steps=20, adapt_learning_rate=0.5
     ),
@@ -163,7 +171,7 @@ def test_the_last_hidden_state_is_the_predictor():
     rnn = RNNSupervised(hidden=(3,), embedding=8, scale=2.0)
     agent = rnn.agent(LINES, rnn.init(LINES, KEY))
     train = Lines().data(KEY, {"slope": 1.0}, 4)
-    h = rnn.read(LINES, agent.learned, train)
+    h = rnn.read(agent.learned, train)
     assert h.shape == (3 + 3 + 3 + 1,) and np.abs(h).max() < 1
     predictor = agent.fit(train)
     np.testing.assert_allclose(ravel_pytree(predictor)[0], 2.0 * h, rtol=1e-6)
@@ -171,24 +179,29 @@ def test_the_last_hidden_state_is_the_predictor():
     x = np.array([[0.3]])
     w, b, v, c = (2 * np.asarray(part) for part in np.split(h, [3, 6, 9]))
     by_name = {p: leaf for p, leaf in zip(("w", "b", "v", "c"), (w, b, v, c), strict=True)}
-    first, second = predictor.layers
+    first, second = predictor.network.layers
     np.testing.assert_allclose(np.ravel(first.weight), by_name["w"], rtol=1e-6)
     expected = np.tanh(x @ w[None] + b) @ v[:, None] + c
     np.testing.assert_allclose(predictor(x), expected, rtol=1e-5)
     assert second.weight.shape == (3, 1)
     # One pair at a time: the state after two is what the cell makes of the second from the first's.
-    one = rnn.read(LINES, agent.learned, jax.tree.map(lambda leaf: leaf[:1], train))
+    one = rnn.read(agent.learned, jax.tree.map(lambda leaf: leaf[:1], train))
     pair = jnp.tanh(agent.learned.embed(jnp.concatenate([train.x[1], train.y[1]])))
     two = agent.learned.cell.step(one, pair)[0]
-    both = rnn.read(LINES, agent.learned, jax.tree.map(lambda leaf: leaf[:2], train))
+    both = rnn.read(agent.learned, jax.tree.map(lambda leaf: leaf[:2], train))
     np.testing.assert_allclose(two, both, atol=1e-6)
 
 
 def test_a_learned_step_by_hand():
-    """Gradients by their logarithm and sign, p = 10; an LSTM of zeros whose only output is a bias."""
-    given = told(jnp.array([1.0, -np.exp(5.0), 0.0, -np.exp(-11.0)]))
-    np.testing.assert_allclose(given, [[0, 1], [0.5, -1], [-1, 0], [-1, -np.exp(-1)]], atol=1e-5)
-    learner = LearnedOptimizer(hidden=(), lstm_size=2, inner_steps=3)
+    """Gradients by their logarithm and sign, p = 10. An LSTM of zeros is Adam, and the biases of its
+    output are steps and the logarithm of Adam's step size."""
+    gradient = jnp.array([1.0, -np.exp(5.0), 0.0, -np.exp(-11.0)])
+    given = told(gradient, jnp.arange(4.0), -gradient, 0.25)
+    np.testing.assert_allclose(
+        given[:, :2], [[0, 1], [0.5, -1], [-1, 0], [-1, -np.exp(-1)]], atol=1e-5
+    )
+    np.testing.assert_allclose(given[:, 2:], np.stack([np.arange(4), -gradient, [0.25] * 4], 1))
+    learner = LearnedOptimizer(hidden=(), lstm_size=2, inner_steps=3, adam_learning_rate=0.1)
     agent = learner.agent(LINES, learner.init(LINES, KEY))
     zeros = jax.tree.map(jnp.zeros_like, agent.learned)
     still = eqx.tree_at(
@@ -196,12 +209,41 @@ def test_a_learned_step_by_hand():
     )
     train = Lines().data(KEY, {"slope": 1.0}, 4)
     start = ravel_pytree(agent.learned.initial)[0]
-    np.testing.assert_array_equal(ravel_pytree(still.fit(train))[0], start)
-    moving = eqx.tree_at(lambda a: a.learned.output.bias, still, jnp.array([0.7]))
-    np.testing.assert_allclose(ravel_pytree(moving.fit(train))[0], start + 3 * 0.1 * 0.7, rtol=1e-5)
+    adam = GradientDescent(hidden=(), adapt_steps=1, adapt_learning_rate=0.1, optimizer="adam")
+    fitted = adam.fit(LINES, agent.learned.initial, train)
+    ours = still.fit(train, steps=1).network
+    np.testing.assert_allclose(ravel_pytree(ours)[0], ravel_pytree(fitted)[0], atol=1e-5)
+    moving = eqx.tree_at(lambda a: a.learned.output.bias, still, jnp.array([-jnp.inf, 0.7]))
+    np.testing.assert_allclose(
+        ravel_pytree(moving.fit(train).network)[0], start + 3 * 0.1 * 0.7, rtol=1e-5
+    )
     # One and the same LSTM for every parameter, each with a state of its own.
-    hidden, moves = agent.learned.step(jnp.zeros((3, 4)), jnp.array([0.5, -0.2, 0.5]))
+    known = jnp.array([0.5, -0.2, 0.5])[:, None] * jnp.ones(5)
+    hidden, moves = agent.learned.step(jnp.zeros((3, 4)), known, jnp.array([1.0, -1.0, 1.0]))
     assert moves[0] == moves[2] != moves[1] and hidden.shape == (3, 4)
+    # The first state is that of the parameter's tensor: weights and biases may go different ways.
+    apart = eqx.tree_at(
+        lambda a: (a.learned.first, a.learned.output.weight),
+        agent,
+        (jnp.array([[0.0] * 4, [0.0, 0.0, 5.0, 5.0]]), jnp.ones((2, 2))),
+    )
+    alike = ravel_pytree(agent.fit(train, steps=1).network)[0]
+    moved = ravel_pytree(apart.fit(train, steps=1).network)[0]
+    assert np.abs(moved[1] - alike[1]) > np.abs(moved[0] - alike[0])
+
+
+def test_first_parameters_are_drawn_anew_or_learned():
+    def gradient(learn_initial: bool):
+        learner = LearnedOptimizer(
+            hidden=(), lstm_size=2, inner_steps=2, learn_initial=learn_initial, features=(3,)
+        )
+        learned = learner.init(LINES, KEY).learned
+        train, test = draw_sets(LINES.source, KEY, learner.meta_batch_size, 3, 4)
+        return jax.grad(lambda phi: learner.objective(LINES, phi, train, test, KEY)[0])(learned)
+
+    drawn, kept = gradient(False), gradient(True)
+    assert not ravel_pytree(drawn.initial)[0].any() and ravel_pytree(kept.initial)[0].any()
+    assert ravel_pytree(drawn.features)[0].any() and ravel_pytree(kept.features)[0].any()
 
 
 def test_gradient_steps_by_hand():

@@ -451,6 +451,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.maml_sinusoid:CARD",
         "MAML learns a sine wave from five points in one gradient step",
     ),
+    "sinusoid-all": Entry(
+        "stemrl.cards.sinusoid_all:CARD",
+        "Every way to learn a sine wave from five or ten points, on one sampler",
+    ),
     "maml-point-2d": Entry(
         "stemrl.cards.maml_point_2d:CARD", "MAML finds goals in the plane after one gradient step"
     ),

@@ -3,7 +3,13 @@
 from .cnp import CNP
 from .gradient import GradientDescent
 from .learned_optimizer import CoordinatewiseOptimizer, LearnedOptimizer
-from .learner import AbstractFewShotLearner, FewShotState
+from .learner import (
+    AbstractFewShotLearner,
+    AbstractReader,
+    Features,
+    FewShotState,
+    OnFeatures,
+)
 from .maml import SupervisedMAML
 from .rnn import RNNSupervised
 from .snail import SNAILSupervised
@@ -11,10 +17,13 @@ from .snail import SNAILSupervised
 __all__ = [
     "CNP",
     "AbstractFewShotLearner",
+    "AbstractReader",
     "CoordinatewiseOptimizer",
+    "Features",
     "FewShotState",
     "GradientDescent",
     "LearnedOptimizer",
+    "OnFeatures",
     "RNNSupervised",
     "SNAILSupervised",
     "SupervisedMAML",

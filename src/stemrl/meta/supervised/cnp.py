@@ -21,12 +21,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...core import Examples, SupervisedProblem
 from ...networks import MLP, Activation
-from .learner import AbstractFewShotLearner, pairs
+from .learner import AbstractReader, Features, pairs
 
 
 class Process(eqx.Module):
     """φ of this method."""
 
+    features: Features
     encoder: MLP
     decoder: MLP
     nothing: Float[Array, " size"]
@@ -36,16 +37,17 @@ class Process(eqx.Module):
 class Conditioned(eqx.Module):
     """A predictor that has read a training set."""
 
+    features: Features
     decoder: MLP
     read: Float[Array, " size"]
     """r."""
 
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         r = jnp.broadcast_to(self.read, (*x.shape[:-1], self.read.size))
-        return self.decoder(jnp.concatenate([x, r], axis=-1))
+        return self.decoder(jnp.concatenate([self.features(x), r], axis=-1))
 
 
-class CNP(AbstractFewShotLearner):
+class CNP(AbstractReader):
     """A conditional neural process: embed pairs, average, decode."""
 
     name: ClassVar[str] = "cnp"
@@ -58,25 +60,23 @@ class CNP(AbstractFewShotLearner):
     """Hidden layers from x and r to a prediction."""
     activation: Activation = eqx.field(static=True, default="relu")
     """Their activation: tanh, relu, elu, silu or gelu."""
+    by_class: bool = eqx.field(static=True, default=False)
+    """Average what is said of each class by itself, and let r be the averages side by side, as the paper
+    does for classification (§4.3); y is one-hot then."""
 
     def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Process:
         family = problem.source
-        encoder, decoder = jax.random.split(key)
-        both = family.inputs + family.outputs
+        features_key, encoder, decoder = jax.random.split(key, 3)
+        features = Features(family.inputs, self.features, key=features_key)
+        both = features.size + family.outputs
+        read = self.size * (family.outputs if self.by_class else 1)
+        hidden, last = self.encoder_hidden, self.decoder_hidden
         return Process(
-            MLP(both, self.size, self.encoder_hidden, self.activation, key=encoder),
-            MLP(
-                family.inputs + self.size,
-                family.outputs,
-                self.decoder_hidden,
-                self.activation,
-                key=decoder,
-            ),
-            jnp.zeros(self.size),
+            features,
+            MLP(both, self.size, hidden, self.activation, key=encoder),
+            MLP(features.size + read, family.outputs, last, self.activation, key=decoder),
+            jnp.zeros(read),
         )
-
-    def sizes(self) -> list[tuple[slice, int]]:
-        return self.several_sizes()
 
     def fit(
         self,
@@ -86,6 +86,11 @@ class CNP(AbstractFewShotLearner):
         steps: int | None = None,
     ) -> Conditioned:
         if len(train.x) == 0:
-            return Conditioned(learned.decoder, learned.nothing)
-        embedded = learned.encoder(pairs(problem.target, train))
-        return Conditioned(learned.decoder, embedded.mean(axis=-2))
+            return Conditioned(learned.features, learned.decoder, learned.nothing)
+        said = learned.encoder(pairs(learned.features, train))
+        if self.by_class:
+            weights = train.y / jnp.maximum(train.y.sum(axis=0), 1.0)
+            read = (weights.T @ said).reshape(-1)
+        else:
+            read = said.mean(axis=0)
+        return Conditioned(learned.features, learned.decoder, read)

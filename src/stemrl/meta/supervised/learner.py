@@ -18,7 +18,6 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ...core import (
-    AbstractSupervisedFamily,
     AbstractSupervisedLearner,
     Examples,
     Predictor,
@@ -26,6 +25,7 @@ from ...core import (
     UserError,
     draw_sets,
 )
+from ...networks import MLP, Linear
 from ...rl.fitting import annealed, descend
 
 
@@ -119,19 +119,6 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
         them. By default those are all tasks."""
         return [(slice(None), self.shots)]
 
-    def several_sizes(self) -> list[tuple[slice, int]]:
-        """Half of the tasks with all shots, and the others shared among 0, 1, 2, 5, … of them: for
-        what reads a training set, and has no idea of sizes that it never met."""
-        fewer = [n for n in SIZES if n < self.shots]
-        rest = self.meta_batch_size // 2
-        edges = [rest * i // len(fewer) for i in range(len(fewer) + 1)]
-        found = [
-            (slice(begin, end), n)
-            for n, begin, end in zip(fewer, edges[:-1], edges[1:], strict=True)
-            if end > begin
-        ]
-        return [*found, (slice(rest, None), self.shots)]
-
     def steps_per_update(self, problem: SupervisedProblem) -> int:
         shots = self.shots * problem.source.examples_per_shot
         return self.meta_batch_size * (shots + self.queries)
@@ -146,11 +133,64 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
         )
 
 
+class Features(eqx.Module):
+    """What is read of an x: the numbers themselves, or what a learned network makes of them."""
+
+    layers: tuple[Linear, ...]
+    size: int = eqx.field(static=True)
+
+    def __init__(self, inputs: int, layers: tuple[int, ...], *, key: PRNGKeyArray):
+        """**Arguments:** entries of an x, units of each layer."""
+        widths = (inputs, *layers)
+        keys = jax.random.split(key, max(len(layers), 1))
+        self.layers = tuple(
+            Linear(a, b, scale=2**0.5, key=k)
+            for a, b, k in zip(widths[:-1], widths[1:], keys, strict=False)
+        )
+        self.size = widths[-1]
+
+    def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... size"]:
+        for layer in self.layers:
+            x = jax.nn.relu(layer(x))
+        return x
+
+
+class OnFeatures(eqx.Module):
+    """A predictor: a network on top of features."""
+
+    features: Features
+    network: MLP
+
+    def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+        return self.network(self.features(x))
+
+
+class AbstractReader(AbstractFewShotLearner):
+    """A learner that reads training sets with a network. It has no idea of sizes that it never met, so
+    half of a batch's training sets have fewer shots than the others."""
+
+    features: tuple[int, ...] = eqx.field(static=True, default=())
+    """Units, in [1, inf], of the ReLU layers of a learned network that every x goes through first, as
+    suits images; none: x is read as it is."""
+
+    def sizes(self) -> list[tuple[slice, int]]:
+        """Half of the tasks with all shots, and the others shared among 0, 1, 2, 5, … of them."""
+        fewer = [n for n in SIZES if n < self.shots]
+        rest = self.meta_batch_size // 2
+        edges = [rest * i // len(fewer) for i in range(len(fewer) + 1)]
+        found = [
+            (slice(begin, end), n)
+            for n, begin, end in zip(fewer, edges[:-1], edges[1:], strict=True)
+            if end > begin
+        ]
+        return [*found, (slice(rest, None), self.shots)]
+
+
 _NOISE = 0x5E7
 SIZES = (0, 1, 2, 5, 10, 20, 50)
 """Shots of training sets in training, below the most."""
 
 
-def pairs(family: AbstractSupervisedFamily, examples: Examples) -> Float[Array, "... n both"]:
-    """Every x with its y behind it: what a network reads of a training set."""
-    return jnp.concatenate([examples.x, examples.y], axis=-1)
+def pairs(features: Features, examples: Examples) -> Float[Array, "... n both"]:
+    """What is read of every x, with its y behind it."""
+    return jnp.concatenate([features(examples.x), examples.y], axis=-1)

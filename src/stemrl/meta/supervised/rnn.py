@@ -20,14 +20,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ...core import AbstractSupervisedFamily, Examples, SupervisedProblem
+from ...core import Examples, SupervisedProblem
 from ...networks import GRU, MLP, Activation, Linear
-from .learner import AbstractFewShotLearner, pairs
+from .learner import AbstractReader, Features, OnFeatures, pairs
 
 
 class Reader(eqx.Module):
     """φ of this method."""
 
+    features: Features
     embed: Linear
     """Of a pair, before it is read."""
     cell: GRU
@@ -35,7 +36,7 @@ class Reader(eqx.Module):
     """h₀: what is predicted before any example."""
 
 
-class RNNSupervised(AbstractFewShotLearner):
+class RNNSupervised(AbstractReader):
     """A GRU over the training set whose last hidden state holds the predictor's parameters."""
 
     name: ClassVar[str] = "rnn-supervised"
@@ -49,31 +50,28 @@ class RNNSupervised(AbstractFewShotLearner):
     scale: float = 2.0
     """Bound on the predictor's weights: they are this times the hidden state."""
 
-    def predictor(self, family: AbstractSupervisedFamily, key: PRNGKeyArray) -> MLP:
+    def predictor(self, inputs: int, outputs: int, key: PRNGKeyArray) -> MLP:
         """A predictor with weights of its own: what those of a hidden state are put in place of."""
-        return MLP(family.inputs, family.outputs, self.hidden, self.activation, key=key)
+        return MLP(inputs, outputs, self.hidden, self.activation, key=key)
 
     def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Reader:
         family = problem.source
-        embed_key, cell_key, start_key = jax.random.split(key, 3)
-        start = ravel_pytree(self.predictor(family, start_key))[0]
+        features_key, embed_key, cell_key, start_key = jax.random.split(key, 4)
+        features = Features(family.inputs, self.features, key=features_key)
+        start = ravel_pytree(self.predictor(features.size, family.outputs, start_key))[0]
         return Reader(
-            Linear(family.inputs + family.outputs, self.embedding, key=embed_key),
+            features,
+            Linear(features.size + family.outputs, self.embedding, key=embed_key),
             GRU(self.embedding, start.size, key=cell_key),
             jnp.clip(start / self.scale, -0.9, 0.9),
         )
 
-    def read(
-        self, problem: SupervisedProblem, learned: Reader, train: Examples
-    ) -> Float[Array, " parameters"]:
+    def read(self, learned: Reader, train: Examples) -> Float[Array, " parameters"]:
         """The last hidden state."""
         if len(train.x) == 0:
             return learned.start
-        x = jnp.tanh(learned.embed(pairs(problem.target, train)))
+        x = jnp.tanh(learned.embed(pairs(learned.features, train)))
         return learned.cell.unroll(learned.start, x)[0]
-
-    def sizes(self) -> list[tuple[slice, int]]:
-        return self.several_sizes()
 
     def fit(
         self,
@@ -81,9 +79,11 @@ class RNNSupervised(AbstractFewShotLearner):
         learned: Reader,
         train: Examples,
         steps: int | None = None,
-    ) -> MLP:
-        template = jax.eval_shape(lambda: self.predictor(problem.target, jax.random.key(0)))
-        return unraveled(self.scale * self.read(problem, learned, train), template)
+    ) -> OnFeatures:
+        inputs, outputs = learned.features.size, problem.target.outputs
+        template = jax.eval_shape(lambda: self.predictor(inputs, outputs, jax.random.key(0)))
+        network = unraveled(self.scale * self.read(learned, train), template)
+        return OnFeatures(learned.features, network)
 
 
 def unraveled(flat: Float[Array, " parameters"], template: MLP) -> MLP:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...core import Examples, SupervisedProblem
 from ...networks import Linear
-from .learner import AbstractFewShotLearner, pairs
+from .learner import AbstractReader, Features, pairs
 
 
 class DilatedBlock(eqx.Module):
@@ -72,6 +72,7 @@ class CausalAttention(eqx.Module):
 class Snail(eqx.Module):
     """φ of this method: features of every position of a sequence, and the last layer."""
 
+    features: Features
     embed: Linear
     blocks: tuple[DilatedBlock | CausalAttention, ...]
     output: Linear
@@ -92,13 +93,13 @@ class Continued(eqx.Module):
 
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         def one(x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-            asked = jnp.concatenate([x, jnp.zeros(self.outputs)])
+            asked = jnp.concatenate([self.network.features(x), jnp.zeros(self.outputs)])
             return self.network(jnp.concatenate([self.past, asked[None]]))[-1]
 
         return jax.vmap(one)(x)
 
 
-class SNAILSupervised(AbstractFewShotLearner):
+class SNAILSupervised(AbstractReader):
     """Causal convolutions and causal attention over the training set and an x."""
 
     name: ClassVar[str] = "snail-supervised"
@@ -118,9 +119,10 @@ class SNAILSupervised(AbstractFewShotLearner):
         family = problem.source
         length = self.shots * family.examples_per_shot + 1
         dilations = [2**i for i in range(max(1, math.ceil(math.log2(length))))]
-        count = 3 + self.rounds * (len(dilations) + 1)
+        count = 4 + self.rounds * (len(dilations) + 1)
         keys = iter(jax.random.split(key, count))
-        embed = Linear(family.inputs + family.outputs, self.embedding, key=next(keys))
+        features = Features(family.inputs, self.features, key=next(keys))
+        embed = Linear(features.size + family.outputs, self.embedding, key=next(keys))
         wide, blocks = self.embedding, []
 
         def attend() -> None:
@@ -134,10 +136,7 @@ class SNAILSupervised(AbstractFewShotLearner):
                 blocks.append(DilatedBlock(wide, self.filters, dilation, key=next(keys)))
                 wide += self.filters
             attend()
-        return Snail(embed, tuple(blocks), Linear(wide, family.outputs, key=next(keys)))
-
-    def sizes(self) -> list[tuple[slice, int]]:
-        return self.several_sizes()
+        return Snail(features, embed, tuple(blocks), Linear(wide, family.outputs, key=next(keys)))
 
     def fit(
         self,
@@ -146,4 +145,4 @@ class SNAILSupervised(AbstractFewShotLearner):
         train: Examples,
         steps: int | None = None,
     ) -> Continued:
-        return Continued(learned, pairs(problem.target, train), problem.target.outputs)
+        return Continued(learned, pairs(learned.features, train), problem.target.outputs)
