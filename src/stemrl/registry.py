@@ -455,6 +455,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.sinusoid_all:CARD",
         "Every way to learn a sine wave from five or ten points, on one sampler",
     ),
+    "glyphs-all": Entry(
+        "stemrl.cards.glyphs_all:CARD",
+        "Five characters that nobody has seen, told apart from one or five drawings of each",
+    ),
     "maml-point-2d": Entry(
         "stemrl.cards.maml_point_2d:CARD", "MAML finds goals in the plane after one gradient step"
     ),

@@ -42,8 +42,18 @@ class DilatedBlock(eqx.Module):
         self.dilation = dilation
 
     def __call__(self, z: Float[Array, "time inputs"]) -> Float[Array, "time more"]:
-        past = jnp.pad(z, ((self.dilation, 0), (0, 0)))[: len(z)]
-        value, gate = jnp.split(self.now(z) + self.before(past), 2, axis=-1)
+        return self._gated(z, jnp.pad(z, ((self.dilation, 0), (0, 0)))[: len(z)])
+
+    def ends(
+        self, past: Float[Array, "time inputs"], z: Float[Array, "n inputs"]
+    ) -> Float[Array, "n more"]:
+        """At the last position of `n` sequences that have all but that in common."""
+        known = self.dilation <= len(past)
+        before = past[len(past) - self.dilation] if known else jnp.zeros(z.shape[-1])
+        return self._gated(z, jnp.broadcast_to(before, z.shape))
+
+    def _gated(self, z: Array, before: Array) -> Array:
+        value, gate = jnp.split(self.now(z) + self.before(before), 2, axis=-1)
         return jnp.concatenate([z, jnp.tanh(value) * jax.nn.sigmoid(gate)], axis=-1)
 
 
@@ -68,6 +78,17 @@ class CausalAttention(eqx.Module):
         found = jax.nn.softmax(jnp.where(past, fit, -jnp.inf), axis=-1) @ self.value(z)
         return jnp.concatenate([z, found], axis=-1)
 
+    def ends(
+        self, past: Float[Array, "time inputs"], z: Float[Array, "n inputs"]
+    ) -> Float[Array, "n more"]:
+        """At the last position of `n` sequences that have all but that in common."""
+        query = self.query(z)
+        own = jnp.sum(query * self.key(z), axis=-1, keepdims=True)
+        fit = jnp.concatenate([query @ self.key(past).T, own], axis=-1) / math.sqrt(query.shape[-1])
+        weight = jax.nn.softmax(fit, axis=-1)
+        found = weight[:, :-1] @ self.value(past) + weight[:, -1:] * self.value(z)
+        return jnp.concatenate([z, found], axis=-1)
+
 
 class Snail(eqx.Module):
     """φ of this method: features of every position of a sequence, and the last layer."""
@@ -83,6 +104,16 @@ class Snail(eqx.Module):
             z = block(z)
         return self.output(z)
 
+    def ends(
+        self, past: Float[Array, "time both"], asked: Float[Array, "n both"]
+    ) -> Float[Array, "n outputs"]:
+        """At the last position of `n` sequences that have all but that in common: since nothing in the
+        past depends on it, that is gone through once."""
+        z, last = self.embed(past), self.embed(asked)
+        for block in self.blocks:
+            z, last = block(z), block.ends(z, last)
+        return self.output(last)
+
 
 class Continued(eqx.Module):
     """A predictor: every x is the end of a sequence of its own."""
@@ -92,11 +123,9 @@ class Continued(eqx.Module):
     outputs: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
-        def one(x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-            asked = jnp.concatenate([self.network.features(x), jnp.zeros(self.outputs)])
-            return self.network(jnp.concatenate([self.past, asked[None]]))[-1]
-
-        return jax.vmap(one)(x)
+        x = self.network.features(x)
+        unknown = jnp.zeros((len(x), self.outputs))
+        return self.network.ends(self.past, jnp.concatenate([x, unknown], axis=-1))
 
 
 class SNAILSupervised(AbstractReader):
