@@ -33,6 +33,7 @@ from stemrl.meta.supervised.learned_optimizer import told
 from stemrl.registry import METHODS
 from stemrl.runs import programs
 from stemrl.tasks import Glyphs, Omniglot, Sinusoid
+from stemrl.tasks.glyphs import different_numbers
 
 KEY = jax.random.key(0)
 
@@ -329,6 +330,14 @@ def test_glyphs_are_balanced_held_out_and_told_apart():
     plain, shaken = (nearest_neighbour(family, 100, split) for split in ("test", "ood"))
     assert 0.45 < plain < 0.95 and 0.2 < shaken < plain
     assert family.guessing_loss() == pytest.approx(np.log(5))
+
+
+def test_different_numbers_are_as_likely_as_one_another():
+    keys = jax.random.split(KEY, 6000)
+    drawn = np.asarray(jax.vmap(lambda k: different_numbers(k, 4, 3))(keys))
+    kinds, often = np.unique(drawn, axis=0, return_counts=True)
+    assert all(len(set(kind)) == 3 for kind in kinds.tolist()) and len(kinds) == 24
+    assert often.min() > 250 - 5 * 16 and often.max() < 250 + 5 * 16  # five standard deviations
 
 
 @pytest.fixture

@@ -42,6 +42,18 @@ def balanced_classes(key: PRNGKeyArray, n: int, ways: int) -> Int[Array, " n"]:
     return orders.reshape(-1)[:n]
 
 
+def different_numbers(key: PRNGKeyArray, n: int, k: int) -> Int[Array, " k"]:
+    """`k` different numbers below `n`, any of these sets in any order as likely as another, without
+    shuffling all `n` (Floyd's algorithm)."""
+    draw_key, order_key = jax.random.split(key)
+    drawn = jax.random.randint(draw_key, (k,), 0, jnp.arange(n - k + 1, n + 1))
+    chosen = jnp.full(k, -1, drawn.dtype)
+    for i in range(k):
+        taken = jnp.any(chosen == drawn[i])
+        chosen = chosen.at[i].set(jnp.where(taken, n - k + i, drawn[i]))
+    return jax.random.permutation(order_key, chosen)
+
+
 class Glyphs(AbstractSupervisedFamily):
     """Which of a few characters is it? A task is `ways` characters, an example an image of one of them,
     `[size * size]` with ink from 0 to 1, and its class, one-hot. Test tasks are of characters that are
@@ -97,7 +109,7 @@ class Glyphs(AbstractSupervisedFamily):
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """`{"characters": [ways], "shake": []}`, the numbers of different characters."""
         first = 0 if split == "train" else self.characters
-        chosen = jax.random.choice(key, self.characters, (self.ways,), replace=False)
+        chosen = different_numbers(key, self.characters, self.ways)
         hand = 2.0 if split == "ood" else 1.0
         return {"characters": first + chosen, "shake": jnp.asarray(hand * self.shake)}
 

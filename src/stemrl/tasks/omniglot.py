@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
 from ..core import AbstractSupervisedFamily, Examples, Params, Split, UserError
-from .glyphs import accuracy, balanced_classes, classification_loss
+from .glyphs import accuracy, balanced_classes, classification_loss, different_numbers
 
 FOLDERS = {"train": "images_background", "test": "images_evaluation"}
 
@@ -87,7 +87,7 @@ class Omniglot(AbstractSupervisedFamily):
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """`{"characters": [ways], "turns": [ways], "split": []}`."""
         known = len(self.drawings(split))
-        chosen = jax.random.choice(key, known * self._turns, (self.ways,), replace=False)
+        chosen = different_numbers(key, known * self._turns, self.ways)
         return {
             "characters": chosen % known,
             "turns": chosen // known,
