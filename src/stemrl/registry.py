@@ -209,6 +209,16 @@ METHODS: dict[str, Entry] = {
             {"target": "grid-wall wall=true horizon=10", "budget": 100},
         ),
     ),
+    "dann-supervised": Entry(
+        "stemrl.transfer.dann_supervised:DANNSupervised",
+        "Supervised: a classifier on features from which source and target cannot be told apart",
+        supervised=True,
+        tiny=Tiny(
+            "features=4 hidden=4 domain_hidden=4 examples=8 batch_size=4 adapt_updates=2",
+            "moons",
+            {"target": "moons angle=35.0"},
+        ),
+    ),
     "maml-supervised": Entry(
         "stemrl.meta.supervised.maml:SupervisedMAML",
         "Supervised: learn the network from which a few gradient steps fit a few examples best",
@@ -439,6 +449,11 @@ FAMILIES: dict[str, Entry] = {
         "Supervised: which of five drawn characters? Held-out characters at test",
         supervised=True,
     ),
+    "moons": Entry(
+        "stemrl.tasks.moons:Moons",
+        "Supervised: two moons, rotated by an angle in the target",
+        supervised=True,
+    ),
     "omniglot": Entry(
         "stemrl.tasks.omniglot:Omniglot",
         "Supervised: the same with the drawings of an Omniglot folder",
@@ -489,6 +504,10 @@ CARDS: dict[str, Entry] = {
     ),
     "her-bit-flip": Entry(
         "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
+    ),
+    "dann-moons": Entry(
+        "stemrl.cards.dann_moons:CARD",
+        "DANN follows two rotated moons without one label there",
     ),
     "darc-reverse": Entry(
         "stemrl.cards.darc_reverse:CARD",

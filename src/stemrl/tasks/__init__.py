@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .gymnax import GymnaxEnv, GymnaxFamily
     from .imperfect import Imperfect, ImperfectEnv
     from .maze import Maze, MazeEnv
+    from .moons import Moons
     from .omniglot import Omniglot
     from .pendulum import Pendulum, PendulumEnv
     from .pixels import PixelDrive, PixelDriveEnv, PixelReach, PixelReachEnv
@@ -54,6 +55,7 @@ _find = importer(
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
         "imperfect": ("Imperfect", "ImperfectEnv"),
         "maze": ("Maze", "MazeEnv"),
+        "moons": ("Moons",),
         "omniglot": ("Omniglot",),
         "pendulum": ("Pendulum", "PendulumEnv"),
         "pixels": ("PixelDrive", "PixelDriveEnv", "PixelReach", "PixelReachEnv"),
@@ -98,6 +100,7 @@ __all__ = [
     "InformativeEnv",
     "Maze",
     "MazeEnv",
+    "Moons",
     "Omniglot",
     "Pendulum",
     "PendulumEnv",

@@ -2,6 +2,7 @@
 
 from .classifiers import Classifiers, Step, visits
 from .dann import DANN, DANNState
+from .dann_supervised import DANNSupervised, DANNSupervisedState, reverse_validation
 from .darc import DARC, Both, DARCState, correction_table
 from .epopt import EPOpt, EPOptState
 from .finetune import FineTune, FineTuner, Learning
@@ -14,6 +15,8 @@ __all__ = [
     "Both",
     "Classifiers",
     "DANNState",
+    "DANNSupervised",
+    "DANNSupervisedState",
     "DARCState",
     "EPOpt",
     "EPOptState",
@@ -24,5 +27,6 @@ __all__ = [
     "believe",
     "correction_table",
     "log_likelihoods",
+    "reverse_validation",
     "visits",
 ]
