@@ -28,9 +28,7 @@ def trained(learner):
 
     def one(key):
         state = learner.init(PROBLEM, key)
-        return jax.lax.scan(lambda s, _: (learner.update(PROBLEM, s)[0], None), state, None, 1000)[
-            0
-        ]
+        return jax.lax.fori_loop(0, 6000, lambda _, s: learner.update(PROBLEM, s)[0], state)
 
     return jax.vmap(one)(jax.random.split(KEY, SEEDS))
 
