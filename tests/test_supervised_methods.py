@@ -190,7 +190,8 @@ def test_the_last_hidden_state_is_the_predictor():
     assert second.weight.shape == (3, 1)
     # One pair at a time: the state after two is what the cell makes of the second from the first's.
     one = rnn.read(agent.learned, jax.tree.map(lambda leaf: leaf[:1], train))
-    pair = jnp.tanh(agent.learned.embed(jnp.concatenate([train.x[1], train.y[1]])))
+    both = jnp.concatenate([train.x[1], train.y[1], train.x[1] * train.y[1]])
+    pair = jnp.tanh(agent.learned.embed(both))
     two = agent.learned.cell.step(one, pair)[0]
     both = rnn.read(agent.learned, jax.tree.map(lambda leaf: leaf[:2], train))
     np.testing.assert_allclose(two, both, atol=1e-6)

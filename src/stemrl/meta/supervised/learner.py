@@ -26,6 +26,7 @@ from ...core import (
     draw_sets,
 )
 from ...networks import MLP, Linear
+from ...networks.mlp import standardized
 from ...rl.fitting import annealed, descend
 
 
@@ -152,7 +153,8 @@ class Features(eqx.Module):
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... size"]:
         for layer in self.layers:
             x = jax.nn.relu(layer(x))
-        return x
+        # Of one size: what compares features has something to compare from the beginning.
+        return standardized(x) if self.layers else x
 
 
 class OnFeatures(eqx.Module):

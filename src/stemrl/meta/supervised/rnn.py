@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...core import Examples, SupervisedProblem
 from ...networks import GRU, MLP, Activation, Linear
-from .learner import AbstractReader, Features, OnFeatures, pairs
+from .learner import AbstractReader, Features, OnFeatures
 
 
 class Reader(eqx.Module):
@@ -61,8 +61,18 @@ class RNNSupervised(AbstractReader):
         start = ravel_pytree(self.predictor(features.size, family.outputs, start_key))[0]
         return Reader(
             features,
-            Linear(features.size + family.outputs, self.embedding, key=embed_key),
-            GRU(self.embedding, start.size, key=cell_key),
+            Linear(
+                features.size + family.outputs + features.size * family.outputs,
+                self.embedding,
+                key=embed_key,
+            ),
+            # Some entries forget at once, others not before the end of the set.
+            GRU(
+                self.embedding,
+                start.size,
+                chrono_span=self.shots * family.examples_per_shot + 1,
+                key=cell_key,
+            ),
             jnp.clip(start / self.scale, -0.9, 0.9),
         )
 
@@ -70,7 +80,7 @@ class RNNSupervised(AbstractReader):
         """The last hidden state."""
         if len(train.x) == 0:
             return learned.start
-        x = jnp.tanh(learned.embed(pairs(learned.features, train)))
+        x = jnp.tanh(learned.embed(with_products(learned.features(train.x), train.y)))
         return learned.cell.unroll(learned.start, x)[0]
 
     def fit(
@@ -84,6 +94,15 @@ class RNNSupervised(AbstractReader):
         template = jax.eval_shape(lambda: self.predictor(inputs, outputs, jax.random.key(0)))
         network = unraveled(self.scale * self.read(learned, train), template)
         return OnFeatures(learned.features, network)
+
+
+def with_products(
+    z: Float[Array, "n features"], y: Float[Array, "n outputs"]
+) -> Float[Array, "n both"]:
+    """z, y and all z · y: the gradient of a prediction's loss is made of such products, and to find that
+    out takes a recurrent network longer than all the rest."""
+    products = (z[..., :, None] * y[..., None, :]).reshape(len(z), -1)
+    return jnp.concatenate([z, y, products], axis=-1)
 
 
 def unraveled(flat: Float[Array, " parameters"], template: MLP) -> MLP:

@@ -66,10 +66,11 @@ class CausalAttention(eqx.Module):
 
     def __init__(self, inputs: int, size: int, values: int, *, key: PRNGKeyArray):
         """**Arguments:** features that come in, entries of a key, features that are added."""
-        keys = jax.random.split(key, 3)
-        self.query, self.key, self.value = (
-            Linear(inputs, n, key=k) for n, k in zip((size, size, values), keys, strict=True)
-        )
+        key, value = jax.random.split(key)
+        # The same to begin with, so that like finds like before anything is learned. With two random
+        # maps that takes thousands of updates in which nothing else is learned either.
+        self.query = self.key = Linear(inputs, size, key=key)
+        self.value = Linear(inputs, values, key=value)
 
     def __call__(self, z: Float[Array, "time inputs"]) -> Float[Array, "time more"]:
         query, key = self.query(z), self.key(z)
