@@ -11,6 +11,7 @@ from ..evaluate import draw_few_shot, evaluate_few_shot
 from ..meta.supervised import (
     CNP,
     AbstractFewShotLearner,
+    AbstractReader,
     LearnedOptimizer,
     RNNSupervised,
     SNAILSupervised,
@@ -31,14 +32,31 @@ SEED = 0
 DRAWN = 10
 """Drawings that are shown with the class that they were given."""
 
-LEARNERS: dict[str, tuple[AbstractFewShotLearner, int]] = {
-    "MAML": (SupervisedMAML(hidden=(64, 64), inner_steps=2, inner_learning_rate=0.3), 3_000),
-    "RNN hypernetwork": (RNNSupervised(features=(64, 32), hidden=()), 3_000),
-    "SNAIL": (SNAILSupervised(features=(64,)), 3_000),
-    "CNP": (CNP(features=(64,), by_class=True), 3_000),
-    "learned optimizer": (LearnedOptimizer(), 3_000),
+UPDATES = 2_000
+"""Of everybody; of 25 tasks each, of 4 for the learned optimizer."""
+READERS: dict[str, AbstractReader] = {
+    "RNN hypernetwork": RNNSupervised(features=(64, 32), hidden=(), embedding=128),
+    "SNAIL": SNAILSupervised(features=(64, 32), rounds=1),
+    "CNP": CNP(
+        features=(64, 24),
+        by_class=True,
+        size=24,
+        encoder_hidden=(64,),
+        decoder_hidden=(256, 128),
+        queries=20,
+        learning_rate=2e-3,
+    ),
 }
-"""What is trained, and for how many updates."""
+"""What reads a training set: trained once, on sets of up to the most shots."""
+DESCENDERS: dict[str, AbstractFewShotLearner] = {
+    "MAML": SupervisedMAML(
+        hidden=(64, 64), inner_steps=3, inner_learning_rate=0.3, learning_rate=3e-3
+    ),
+    "learned optimizer": LearnedOptimizer(
+        features=(64, 32), hidden=(), learn_initial=True, inner_steps=5, learning_rate=3e-3
+    ),
+}
+"""What descends on a training set: trained for each number of shots."""
 
 
 def run(workshop: Workshop) -> list[Measure]:
@@ -46,35 +64,42 @@ def run(workshop: Workshop) -> list[Measure]:
     family = Glyphs()
     tasks, queries = workshop.pick((1_000, QUERIES), (4, 5))
     shots = workshop.pick(SHOTS, SHOTS[:1])
+    updates = workshop.pick(UPDATES, 3)
     workshop.settings["test"] = {"tasks": tasks, "queries": queries, "shots": list(shots)}
 
-    def trained(label: str, shots: int) -> Trained:
-        learner, updates = LEARNERS[label]
-        updates = workshop.pick(updates, 3)
-        learner = dataclasses.replace(learner, shots=shots, decay_updates=updates)
-        name = f"{label}, {shots} shot{'s' * (shots > 1)}"
-        return workshop.train_supervised(name, learner, family, updates=updates)
+    def trained(label: str, learner: AbstractFewShotLearner, most: int) -> Trained:
+        learner = dataclasses.replace(learner, shots=most, decay_updates=updates)
+        return workshop.train_supervised(label, learner, family, updates=updates)
 
     # With a crew they are trained beside one another, so all begin before one is asked for.
-    runs = {label: {n: trained(label, n) for n in shots} for label in LEARNERS}
+    runs: dict[str, dict[int, Trained]] = {
+        label: dict.fromkeys(shots, trained(label, learner, shots[-1]))
+        for label, learner in READERS.items()
+    }
+    for label, learner in DESCENDERS.items():
+        runs[label] = {n: trained(f"{label}, {named(n)}", learner, n) for n in shots}
     rows: list[Measure] = []
     for n in shots:
         _, train, test = draw_few_shot(family, "test", tasks, n, queries, SEED)
         pixels = float(np.mean(nearest_neighbour(train, test) == np.asarray(test.y).argmax(-1)))
-        for label in LEARNERS:
-            options: dict[str, Any] = {"tasks": tasks, "queries": queries, "seed": SEED}
+        options: dict[str, Any] = {"shots": n, "tasks": tasks, "queries": queries, "seed": SEED}
+        for label, run in runs.items():
             found = [
                 float(evaluate_few_shot(agent, **options).scores[:, -1].mean())
-                for agent in runs[label][n].agents
+                for agent in run[n].agents
             ]
-            name = f"{n} shot{'s' * (n > 1)}"
-            rows.append(Measure(f"{label}, {name}", found, aim=AIMS[n], proportion=True))
+            rows.append(Measure(f"{label}, {named(n)}", found, aim=AIMS[n], proportion=True))
             gain = differences(found, [pixels] * len(found))
-            rows.append(Measure(f"{label} − nearest neighbour, {name}", gain, low_bar=0.0))
-        rows.append(Measure(f"nearest neighbour in pixels, {name}", [pixels], proportion=True))
-    first = {label: runs[label][shots[0]].agents[0] for label in LEARNERS}
+            rows.append(Measure(f"{label} − nearest neighbour, {named(n)}", gain, low_bar=0.0))
+        rows.append(Measure(f"nearest neighbour in pixels, {named(n)}", [pixels], proportion=True))
+    first = {label: run[shots[0]].agents[0] for label, run in runs.items()}
     draw_predictions(family, first, workshop.picture("predictions"))
     return rows
+
+
+def named(shots: int) -> str:
+    """`1 shot`, `5 shots`."""
+    return f"{shots} shot{'s' * (shots > 1)}"
 
 
 def nearest_neighbour(train: Examples, test: Examples) -> np.ndarray:
@@ -130,6 +155,25 @@ CARD = Card(
     note=(
         "The characters are drawn here and are not Omniglot's, so nothing published is comparable but"
         " the task's form. Test characters are in no training task. Differences are of one seed's mean"
-        " accuracy and nearest neighbour's on the same drawings."
+        " accuracy and nearest neighbour's on the same drawings. What reads a training set was trained"
+        " once, on up to five shots; what descends on it, for each number of shots."
+    ),
+    differs=(
+        "2,000 updates for everybody, five learners of five seeds in ten minutes on two cores; the"
+        " published ones take 60,000.",
+    ),
+    tried=(
+        (
+            "RNN and SNAIL as published, images by one or two ReLU layers",
+            "at chance after 3,000 updates",
+        ),
+        (
+            "features of one size; attention that begins by likeness (SNAIL)",
+            "0.62 at 1 shot, 0.74 at 5 after 1,500 updates, on training characters",
+        ),
+        (
+            "the products of features and labels beside them (RNN)",
+            "learns: its loss falls to 0.71 in 1,500 updates where chance is 1.61",
+        ),
     ),
 )
