@@ -40,7 +40,7 @@ TUNING_SEED = 1
 LESS = "at most"
 
 READERS = {
-    "RNN hypernetwork": RNNSupervised(),
+    "RNN hypernetwork": RNNSupervised(learning_rate=3e-3),
     "SNAIL": SNAILSupervised(filters=16, value_size=16),
     "CNP": CNP(),
 }
