@@ -454,6 +454,16 @@ FAMILIES: dict[str, Entry] = {
         "Supervised: two moons, rotated by an angle in the target",
         supervised=True,
     ),
+    "digits": Entry(
+        "stemrl.tasks.digits:Digits",
+        "Supervised: scikit-learn's small digits, plain or on textures (extra: digits)",
+        supervised=True,
+    ),
+    "digit-folder": Entry(
+        "stemrl.tasks.digits:DigitFolder",
+        "Supervised: the digits of an MNIST, MNIST-M or SVHN folder",
+        supervised=True,
+    ),
     "omniglot": Entry(
         "stemrl.tasks.omniglot:Omniglot",
         "Supervised: the same with the drawings of an Omniglot folder",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .causal_graphs import CausalEnv, CausalGraphs
     from .dark_room import DarkRoom
     from .dependent_bandit import DependentBandit, InformativeEnv
+    from .digits import DigitFolder, Digits
     from .forbidden_region import ForbiddenRegion, RegionEnv
     from .glyphs import Glyphs
     from .goal_grid import GoalGrid, GoalGridEnv
@@ -46,6 +47,7 @@ _find = importer(
         "causal_graphs": ("CausalEnv", "CausalGraphs"),
         "dark_room": ("DarkRoom",),
         "dependent_bandit": ("DependentBandit", "InformativeEnv"),
+        "digits": ("DigitFolder", "Digits"),
         "forbidden_region": ("ForbiddenRegion", "RegionEnv"),
         "goal_grid": ("GoalGrid", "GoalGridEnv"),
         "grid_wall": ("GridWall", "GridWallEnv", "log_ratio"),
@@ -84,6 +86,8 @@ __all__ = [
     "CausalGraphs",
     "DarkRoom",
     "DependentBandit",
+    "DigitFolder",
+    "Digits",
     "ForbiddenRegion",
     "Glyphs",
     "GoalGrid",
