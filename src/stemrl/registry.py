@@ -526,6 +526,22 @@ CARDS: dict[str, Entry] = {
     "darc-grid": Entry(
         "stemrl.cards.darc_grid:CARD", "DARC walks round a wall that its source does not have"
     ),
+    "epopt-cartpole": Entry(
+        "stemrl.cards.epopt_cartpole:CARD",
+        "PPO and EPOpt on poles inside and outside of what they have seen",
+    ),
+    "free-lunch": Entry(
+        "stemrl.cards.free_lunch:CARD",
+        "what training on a whole range of worlds costs in the nominal one",
+    ),
+    "epopt-adapt": Entry(
+        "stemrl.cards.epopt_adapt:CARD",
+        "EPOpt finds a hidden mass in ten episodes of the target",
+    ),
+    "epopt-hopper": Entry(
+        "stemrl.cards.epopt_hopper:CARD",
+        "Hoppers of one body, of many and of the worst of many, as the torso grows heavy (heavy)",
+    ),
     "context-or-not": Entry(
         "stemrl.cards.context_or_not:CARD",
         "Hoppers by a policy that sees the body, one that does not, and one of a single body",
