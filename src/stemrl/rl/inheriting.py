@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import jax
 
 from ..core import State, UserError
+from ..networks import MLP
 
 Part = TypeVar("Part")
 
@@ -49,6 +50,7 @@ def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, An
     for index, name in enumerate(names):
         ours = getattr(state, name)
         parts[name], missing = inherited(ours, theirs.get(name))
+        require_one_activation(ours, theirs.get(name))
         # A bias or two of the same length by chance is nothing.
         weights = [p for p, x in jax.tree_util.tree_flatten_with_path(ours)[0] if x.ndim > 1]
         if index == 0 and weights and {_name(path) for path in weights} <= set(missing):
@@ -58,6 +60,22 @@ def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, An
             )
         left += [f"{name}/{path}" for path in missing]
     return parts, left
+
+
+def require_one_activation(ours: Any, found: Any) -> None:
+    """Raise `UserError` where networks were learned with another activation: the same weights would say
+    something else."""
+    mine, theirs = (_activations(part) for part in (ours, found))
+    if mine and theirs and not mine & theirs:
+        raise UserError(
+            f"the run to begin from has networks with {' and '.join(sorted(theirs))}, these have"
+            f" {' and '.join(sorted(mine))}; set activation"
+        )
+
+
+def _activations(part: Any) -> set[str]:
+    leaves = jax.tree.leaves(part, is_leaf=lambda x: isinstance(x, MLP))
+    return {leaf.activation for leaf in leaves if isinstance(leaf, MLP)}
 
 
 def _name(path: Any) -> str:

@@ -14,12 +14,15 @@ whole trials in RL².
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from ..core import AbstractLearner, Problem, State
 from .fitting import annealed, fit, weighted_mean
 from .on_policy import AbstractOnPolicy, ActorCritic, OnPolicyState, Rows, value_loss
+from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 def clipped_policy_loss(
@@ -79,6 +82,21 @@ class PPO(AbstractOnPolicy):
     """Weight of the entropy bonus, c₂."""
     target_kl: float | None = None
     """Stop an update's epochs beyond 1.5 times this KL divergence (nats); never if none."""
+    tune: Tune = eqx.field(static=True, default="all")
+    """What learns: all, the head (each network's last layer, and the deviation) alone, or gradual, the
+    head at first and one more layer below it every `updates_per_layer` updates; after --start."""
+    updates_per_layer: int = eqx.field(static=True, default=20)
+    """With gradual tuning: updates until the next layer learns too."""
+
+    def __check_init__(self):
+        require_tune(self.tune, self.updates_per_layer)
+
+    def inherit(
+        self, problem: Problem, state: PPOState, donor: AbstractLearner, found: State
+    ) -> tuple[PPOState, list[str]]:
+        state, left = super().inherit(problem, state, donor, found)
+        require_only_the_head_is_new(state.networks, left, self.tune)
+        return state, left
 
     def loss(
         self, networks: ActorCritic, rows: Rows
@@ -98,6 +116,8 @@ class PPO(AbstractOnPolicy):
         factors: PyTree[Array] | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
         """`fit` to `loss` by these settings, after `updates` updates."""
+        if factors is None and isinstance(parameters, ActorCritic):
+            factors = tuned(parameters, self.tune, updates // self.updates_per_layer)
         return fit(
             loss,
             parameters,

@@ -26,7 +26,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import Discrete, Space
+from ..core import AbstractLearner, Discrete, Problem, Space, State
 from .agent import PolicyAgent
 from .distributions import Categorical, TanhGaussian
 from .fitting import gradient_steps
@@ -34,6 +34,7 @@ from .normalize import Normalizer
 from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
 from .replay import Row
 from .soft_networks import Critics, Networks, SoftPolicy
+from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 SACState = OffPolicyState
 """Everything that SAC knows; its `learned` is a `SACLearned`."""
@@ -60,6 +61,21 @@ class SAC(AbstractOffPolicy):
     target_entropy: float | None = None
     """In nats; if none, minus the number of action dimensions, or half of the logarithm of the
     number of discrete actions."""
+    tune: Tune = eqx.field(static=True, default="all")
+    """What learns: all, the head (each network's last layer, and the temperature) alone, or gradual, the
+    head at first and one more layer below it every `updates_per_layer` updates; after --start."""
+    updates_per_layer: int = eqx.field(static=True, default=20)
+    """With gradual tuning: updates that learn until the next layer learns too."""
+
+    def __check_init__(self):
+        require_tune(self.tune, self.updates_per_layer)
+
+    def inherit(
+        self, problem: Problem, state: SACState, donor: AbstractLearner, found: State
+    ) -> tuple[SACState, list[str]]:
+        state, left = super().inherit(problem, state, donor, found)
+        require_only_the_head_is_new(state.learned.networks, left, self.tune)
+        return state, left
 
     def begin(
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
@@ -82,6 +98,8 @@ class SAC(AbstractOffPolicy):
         value_range: ValueRange | None = None,
     ) -> tuple[SACLearned, dict[str, Array]]:
         noise = self.noise(learned.networks, batches.action, key)
+        steps = optax.tree_utils.tree_get(learned.optimizer, "count")
+        unfrozen = steps // (self._gradient_steps * self.updates_per_layer)
 
         descent = gradient_steps(
             lambda networks, slow, drawn: jax.grad(self.loss, has_aux=True)(networks, slow, *drawn),
@@ -91,6 +109,7 @@ class SAC(AbstractOffPolicy):
             learning_rate=self.learning_rate,
             slow=learned.target,
             after=lambda networks, slow: moved(slow, networks.critics, self.target_rate),
+            factors=tuned(learned.networks, self.tune, unfrozen),
         )
         learned = SACLearned(descent.parameters, descent.slow, descent.optimizer_state)
         return learned, jax.tree.map(jnp.mean, descent.metrics)

@@ -35,6 +35,7 @@ from ..rl.on_policy import ActorCritic, rows_of
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.ppo import PPO, PPOState, ppo_loss
 from ..rl.rollout import Rollout
+from ..rl.tuning import Tune, require_tune, tuned
 
 
 class Learning(eqx.Module):
@@ -62,6 +63,8 @@ class FineTuner(AbstractAgent):
     value_weight: Float[Array, ""]
     entropy_weight: Float[Array, ""]
     max_gradient_norm: Float[Array, ""]
+    tune: Tune = eqx.field(static=True)
+    """What learns."""
     epochs: int = eqx.field(static=True)
     minibatches: int = eqx.field(static=True)
     normalize: tuple[bool, bool] = eqx.field(static=True)
@@ -109,6 +112,8 @@ class FineTuner(AbstractAgent):
             self.discount,
             self.gae_lambda,
         )
+        steps = optax.tree_utils.tree_get(memory.optimizer, "count")
+        rounds = steps // (self.epochs * self.minibatches)
         networks, optimizer_state, _ = fit(
             lambda networks, rows: ppo_loss(
                 networks, rows, self.clip, self.value_weight, self.entropy_weight
@@ -121,6 +126,7 @@ class FineTuner(AbstractAgent):
             minibatches=self.minibatches,
             learning_rate=self.learning_rate,
             max_gradient_norm=self.max_gradient_norm,
+            factors=tuned(memory.networks, self.tune, rounds),
         )
         normalizer = memory.normalizer
         if normalize_observations and not is_image(self.space):
@@ -141,6 +147,9 @@ class FineTune(AbstractLearner):
     """Gradient steps a pass in an adaptation."""
     adapt_learning_rate: float = 1e-3
     """Adam's step size in an adaptation."""
+    tune: Tune = eqx.field(static=True, default="all")
+    """What learns in an adaptation: all, the head (each network's last layer, and the deviation) alone,
+    or gradual, the head in the first one and one more layer below it in each."""
     reset_optimizer: bool = eqx.field(static=True, default=True)
     """Whether Adam starts afresh on a new task instead of with the moments of pretraining."""
     num_envs: int = eqx.field(static=True, default=32)
@@ -178,6 +187,7 @@ class FineTune(AbstractLearner):
 
     def __check_init__(self):
         require_positive(self, "episodes_per_round", "adapt_epochs", "adapt_minibatches")
+        require_tune(self.tune, 1)
         _ = self.pretraining
 
     @property
@@ -262,6 +272,7 @@ class FineTune(AbstractLearner):
             value_weight=jnp.asarray(self.value_weight),
             entropy_weight=jnp.asarray(self.entropy_weight),
             max_gradient_norm=jnp.asarray(self.max_gradient_norm),
+            tune=self.tune,
             epochs=self.adapt_epochs,
             minibatches=self.adapt_minibatches,
             normalize=(self.normalize_observations, self.normalize_rewards),

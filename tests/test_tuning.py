@@ -1,0 +1,113 @@
+"""Beginning from another run: what learns then, what must fit, and what it is worth."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import probes
+from stemrl.core import Problem, UserError
+from stemrl.rl import PPO, SAC, play
+from stemrl.rl.tuning import layer_depths, tuned
+from stemrl.tasks import PointMaze
+from stemrl.tasks.cart_pole import CartPole
+from stemrl.tasks.point import Point2D
+from stemrl.transfer import FineTune
+
+KEY = jax.random.key(0)
+PROBLEM = Problem.of(Point2D(horizon=4))
+SMALL: dict[str, Any] = {"num_envs": 2, "rollout_length": 4, "hidden": (4, 4)}
+SMALL_PPO = PPO(**SMALL, epochs=1, minibatches=2, learning_rate=0.1)
+SMALL_SAC = SAC(**SMALL, batch_size=4, capacity=40, warm_up_steps=0, learning_rate=0.1)
+
+
+def networks_of(state: Any) -> Any:
+    return state.learned.networks if hasattr(state, "learned") else state.networks
+
+
+@pytest.mark.parametrize("learner", [SMALL_PPO, SMALL_SAC])
+def test_only_what_is_unfrozen_moves(learner):
+    def after(tune: str, updates: int) -> list[bool]:
+        one = dataclasses.replace(learner, tune=tune, updates_per_layer=1)
+        first = one.init(PROBLEM, KEY)
+        state, _ = jax.lax.scan(lambda s, _: one.update(PROBLEM, s), first, length=updates)
+        pairs = zip(*map(jax.tree.leaves, (networks_of(first), networks_of(state))), strict=True)
+        return [jnp.any(a != b) for a, b in pairs]
+
+    depths = jax.tree.leaves(layer_depths(networks_of(learner.init(PROBLEM, KEY))))
+    assert set(depths) == {0, 1, 2}
+
+    @jax.jit
+    def moved():
+        return {"head": after("head", 2), "gradual": after("gradual", 2)}
+
+    reach = {"head": 0, "gradual": 1}
+    for name, leaves in moved().items():
+        assert [bool(m) for m in leaves] == [d <= reach[name] for d in depths], name
+
+
+def test_layers_count_from_the_head():
+    networks = SMALL_PPO.init(PROBLEM, KEY).networks
+    factors = tuned(networks, "gradual", 1)
+    assert factors is not None and tuned(networks, "all") is None
+    np.testing.assert_array_equal(
+        [layer.weight for layer in factors.policy.network.body.layers], [0, 1, 1]
+    )
+    assert factors.policy.log_std == 1
+
+
+def test_the_head_may_be_new_and_nothing_else():
+    """Another number of actions leaves the head fresh; another observation is refused for the head."""
+    donor = SMALL_PPO.init(Problem.of(CartPole()), KEY)
+    head = dataclasses.replace(SMALL_PPO, tune="head")
+
+    def left(learner: Any, problem: Problem) -> list[str]:
+        state = learner.init(problem, jax.random.key(1))
+        return learner.inherit(problem, state, SMALL_PPO, donor)[1]
+
+    other_actions = Problem.of(PointMaze())  # two entries, two continuous actions
+    with pytest.raises(UserError, match=r"tune is 'head', and .*layers/0/weight does not fit"):
+        left(head, other_actions)
+    assert left(head, Problem.of(CartPole())) == []
+    assert "networks/policy/network/body/layers/0/weight" in left(SMALL_PPO, other_actions)
+
+
+def test_another_activation_is_refused():
+    donor = SMALL_SAC.init(PROBLEM, KEY)
+    state = SMALL_PPO.init(PROBLEM, KEY)
+    with pytest.raises(UserError, match="networks with relu, these have tanh; set activation"):
+        SMALL_PPO.inherit(PROBLEM, state, SMALL_SAC, donor)
+    relu = dataclasses.replace(SMALL_PPO, activation="relu")
+    begun, _ = relu.inherit(PROBLEM, relu.init(PROBLEM, KEY), SMALL_SAC, donor)
+    ours, theirs = (s.policy.network.body.layers[0] for s in map(networks_of, (begun, donor)))
+    np.testing.assert_array_equal(ours.weight, theirs.weight)
+
+
+def test_a_fine_tuner_of_the_head_still_adapts():
+    """And without a step it does not: the same program."""
+    family = probes.HiddenNumber(size=0.25)
+    problem = Problem.of(family)
+    learner = FineTune(
+        episodes_per_round=64, adapt_epochs=4, adapt_minibatches=4, hidden=(8,), tune="head",
+        num_envs=4, rollout_length=4, initial_std=0.3,
+    )  # fmt: skip
+
+    @eqx.filter_jit
+    def last(rate):
+        agent = learner.agent(problem, learner.init(problem, KEY))
+        agent = eqx.tree_at(lambda a: a.learning_rate, agent, rate)
+        trials = play(agent, family, {"task": jnp.array([[0.75]])}, None, KEY, 6)
+        return jnp.mean(trials.returns, axis=(0, 2))
+
+    still, moving = last(jnp.zeros(())), last(jnp.asarray(1e-2))
+    assert moving[-1] > still[-1] + 0.1
+
+
+@pytest.mark.parametrize("make", [PPO, SAC, FineTune])
+def test_mistakes_get_one_line(make):
+    with pytest.raises(UserError, match="tune must be one of all, head, gradual, not 'tail'"):
+        make(tune="tail")
