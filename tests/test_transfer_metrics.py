@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from stemrl.core import UserError
-from stemrl.evaluate import Evaluation, generalization, transfer
+from stemrl.evaluate import Evaluation, generalization, retention, transfer
 from stemrl.tasks.point import Point2D
 
 
@@ -47,7 +47,22 @@ def test_every_number_of_two_curves():
     assert gain.negative.low == 0.0 and gain.negative.high == 1.0
     never = transfer(ours, scratch, threshold=6.0)
     assert never.budget.value == np.inf and never.budget.low == 20.0
+    # As a curve: 0 at once for both, 5 after two episodes and never.
+    assert gain.thresholds[0] == 0.0 and gain.thresholds[-1] == 5.0
+    assert gain.budgets[-1].value == 20.0
+    assert gain.scratch_budgets[0].value == 0.0
+    assert gain.scratch_budgets[-1].value == np.inf
     assert set(gain.as_dict()["budget"]) == {"value", "low", "high"}  # pyright: ignore
+
+
+def test_what_is_left_of_the_source():
+    before = curves(np.array([[3.0, 9.0], [5.0, 9.0]]))
+    after = curves(np.array([[1.0, 9.0], [3.0, 9.0]]))
+    kept = retention(before, after)
+    assert (kept.before.value, kept.after.value) == (4.0, 2.0)
+    assert tuple(kept.change) == (-2.0, -2.0, -2.0)
+    with pytest.raises(UserError, match="the same tasks: tasks 2 is not 1"):
+        retention(before, curves(np.array([[1.0, 1.0]])))
 
 
 def test_intervals_are_paired_over_tasks():

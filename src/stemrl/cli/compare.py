@@ -8,7 +8,7 @@ from .output import as_json, number, only_answers, remark, table
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..evaluate import Evaluation, Transfer
+    from ..evaluate import Evaluation, Retention, Transfer
     from ..runs import Run
 
 MOST_POINTS = 6
@@ -43,6 +43,7 @@ def run(arguments: list[str]) -> int:
         results = evaluate_together(opened, evaluation_options(options))
         better = _improvements(results)
         gains = _transfers(results)
+        kept = [_retention(run, results[0], options.checkpoint) for run in opened]
     if options.json:
         first = results[0].as_dict()
         common = ("family", "identity", "split", "tasks", "seed", "actions", "train_is_test")
@@ -56,10 +57,11 @@ def run(arguments: list[str]) -> int:
                             "checkpoint": options.checkpoint,
                             "improvement_over_first": improvement,
                             "transfer_over_first": gain.as_dict() if gain else None,
+                            "retention_in_source": retained.as_dict() if retained else None,
                             **{k: v for k, v in result.as_dict().items() if k not in common},
                         }
-                        for run, result, improvement, gain in zip(
-                            opened, results, better, gains, strict=True
+                        for run, result, improvement, gain, retained in zip(
+                            opened, results, better, gains, kept, strict=True
                         )
                     ],
                 }
@@ -76,6 +78,14 @@ def run(arguments: list[str]) -> int:
     for run, gain in zip(opened, gains, strict=True):
         if gain:
             print(_told(str(run.path), gain))
+    for run, retained in zip(opened, kept, strict=True):
+        if retained:
+            before, after, change = retained
+            band = interval({"low": change.low, "high": change.high})
+            print(
+                f"{run.path} in the world of the run it began from: {number(before.value)} before,"
+                f" {number(after.value)} now ({number(change.value)} {band})"
+            )
     return 0
 
 
@@ -198,6 +208,31 @@ def _transfers(results: "list[Evaluation]") -> "list[Transfer | None]":
 
     gains = [transfer(r, results[0]) if alike(r) else None for r in results[1:]]
     return [None, *gains]
+
+
+def _retention(run: "Run", result: "Evaluation", which: Any) -> "Retention | None":
+    """What a run that began from another one has kept of that one's world: both on its tasks; nothing
+    for a run that began from none, or from one that is gone or of other spaces."""
+    from ..core import Problem
+    from ..evaluate import evaluate, retention
+    from ..runs.run import Run
+    from ..runs.starting import split_start
+
+    if not run.config.start:
+        return None
+    path, steps = split_start(run.config.start)
+    try:
+        donor = Run.open(path)
+        world = donor.problem.target
+        Problem(world, run.problem.target)  # refuses other spaces
+        problem = Problem(world, world, reveal=run.problem.reveal)
+        agents = donor.agent("last" if steps is None else steps), run.agent(which)
+        played = [
+            evaluate(a, problem, tasks=result.tasks, seed=result.seed, episodes=0) for a in agents
+        ]
+    except UserError:
+        return None
+    return retention(*played)
 
 
 def _told(path: str, gain: "Transfer") -> str:

@@ -34,7 +34,15 @@ from .statistics import (
     proportion_interval,
     t_interval,
 )
-from .transfer import Estimate, Generalization, Transfer, generalization, transfer
+from .transfer import (
+    Estimate,
+    Generalization,
+    Retention,
+    Transfer,
+    generalization,
+    retention,
+    transfer,
+)
 
 __all__ = [
     "Estimate",
@@ -42,6 +50,7 @@ __all__ = [
     "FewShotEvaluation",
     "Generalization",
     "Played",
+    "Retention",
     "Transfer",
     "bootstrap_interval",
     "draw_few_shot",
@@ -60,6 +69,7 @@ __all__ = [
     "proportion_interval",
     "refuse_acting",
     "refuse_examples",
+    "retention",
     "t_interval",
     "transfer",
 ]

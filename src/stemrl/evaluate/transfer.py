@@ -5,7 +5,7 @@ their beginning, at their end, between the two, and by what it costs to get some
 has its 95% bootstrap interval over tasks, which are drawn in pairs.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from .evaluator import Evaluation
 from .statistics import bootstrap_interval, mean
 
 RESAMPLES = 2000
+LEVELS = 8
+"""Thresholds of the budget's curve."""
 
 
 class Estimate(NamedTuple):
@@ -50,10 +52,22 @@ class Transfer(NamedTuple):
     negative: Estimate
     """The fraction of tasks on which it is worse than from scratch after the last adaptation:
     negative transfer."""
+    thresholds: tuple[float, ...] = ()
+    """Returns from the lowest mean of either curve to the highest, evenly apart: the budget as a curve."""
+    budgets: tuple[Estimate, ...] = ()
+    """Environment steps to each of them, as `budget`."""
+    scratch_budgets: tuple[Estimate, ...] = ()
+    """The same of the one from scratch."""
 
-    def as_dict(self) -> dict[str, float | dict[str, float]]:
+    def as_dict(self) -> dict[str, Any]:
         """By name, as JSON has it."""
-        return {k: v.as_dict() if isinstance(v, Estimate) else v for k, v in self._asdict().items()}
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Estimate):
+                return value.as_dict()
+            return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+        return {k: plain(v) for k, v in self._asdict().items()}
 
 
 def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None = None) -> Transfer:
@@ -66,6 +80,8 @@ def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None =
     us, them = ours.scores.mean(2), scratch.scores.mean(2)
     strata, lead = ours.strata, us - them
     threshold = float(them[:, -1].mean()) if threshold is None else threshold
+    means = np.concatenate([us.mean(0), them.mean(0)])
+    levels = tuple(np.linspace(means.min(), means.max(), LEVELS).tolist())
     return Transfer(
         zero_shot=_mean(us[:, 0], strata),
         jump_start=_mean(lead[:, 0], strata),
@@ -75,7 +91,42 @@ def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None =
         budget=_budget(ours, threshold),
         scratch_budget=_budget(scratch, threshold),
         negative=_mean((lead[:, -1] < 0).astype(float), strata),
+        thresholds=levels,
+        budgets=tuple(_budget(ours, level) for level in levels),
+        scratch_budgets=tuple(_budget(scratch, level) for level in levels),
     )
+
+
+class Retention(NamedTuple):
+    """What is left of what was learned in the source, after learning in the target."""
+
+    before: Estimate
+    """Mean return in the source before."""
+    after: Estimate
+    """The same afterwards."""
+    change: Estimate
+    """After less before, paired over tasks: below 0, something was forgotten."""
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """By name, as JSON has it."""
+        return {k: v.as_dict() for k, v in self._asdict().items()}
+
+
+def retention(before: Evaluation, after: Evaluation) -> Retention:
+    """Compare the returns in the source of an agent before it learned in the target and of what it became
+    there; before either adapts to a task.
+
+    Raises `UserError` unless both were played on the same tasks.
+    """
+    for what in ("identity", "split", "seed", "tasks"):
+        mine, yours = getattr(before, what), getattr(after, what)
+        if mine != yours:
+            raise UserError(
+                f"retention is measured on the same tasks: {what} {mine} is not {yours}"
+            )
+    was, now = (e.scores[:, 0].mean(1) for e in (before, after))
+    strata = before.strata
+    return Retention(_mean(was, strata), _mean(now, strata), _mean(now - was, strata))
 
 
 class Generalization(NamedTuple):
