@@ -22,6 +22,7 @@ from ..networks import Activation
 from .agent import PolicyAgent
 from .fitting import explained_variance, optimizer, require_positive, standardize, weighted_mean
 from .inheriting import inherit_parts, learned_parts
+from .multi_task import tasks_of
 from .normalize import Normalizer, RewardScaler
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
 from .returns import generalized_advantages
@@ -43,10 +44,11 @@ class ActorCritic(eqx.Module):
         *,
         initial_std: float = 1.0,
         context: int | None = None,
+        tasks: int = 0,
         key: PRNGKeyArray,
     ) -> "ActorCritic":
         """Fresh networks for the spaces of `problem`, and for contexts of `context` entries: of what it
-        reveals if none."""
+        reveals if none; `tasks`: heads, if each task has its own."""
         policy_key, value_key = jax.random.split(key)
         observations, actions = problem.source.observation_space, problem.source.action_space
         context = context_size(problem) if context is None else context
@@ -58,9 +60,10 @@ class ActorCritic(eqx.Module):
                 hidden,
                 activation,
                 initial_std=initial_std,
+                tasks=tasks,
                 key=policy_key,
             ),
-            Network(observations, context, 1, hidden, activation, key=value_key),
+            Network(observations, context, 1, hidden, activation, tasks=tasks, key=value_key),
         )
 
     def values(self, inputs: Array, context: Context) -> Float[Array, "..."]:
@@ -177,6 +180,9 @@ class AbstractOnPolicy(AbstractLearner):
     """Their activation: tanh, relu, elu, silu or gelu."""
     initial_std: float = 1.0
     """First standard deviation of continuous actions, whose range is [−1, 1]."""
+    heads: bool = eqx.field(static=True, default=False)
+    """Whether each task has a head of its own on layers that all share; for families of a few tasks,
+    with the context revealed."""
     normalize_observations: bool = eqx.field(static=True, default=True)
     """Whether networks see observations by their running mean and deviation."""
     normalize_rewards: bool = eqx.field(static=True, default=True)
@@ -218,7 +224,12 @@ class AbstractOnPolicy(AbstractLearner):
     def init(self, problem: Problem, key: PRNGKeyArray) -> OnPolicyState:
         network_key, live_key, key = jax.random.split(key, 3)
         networks = ActorCritic.of(
-            problem, self.hidden, self.activation, initial_std=self.initial_std, key=network_key
+            problem,
+            self.hidden,
+            self.activation,
+            initial_std=self.initial_std,
+            tasks=tasks_of(problem, "heads") if self.heads else 0,
+            key=network_key,
         )
         normalizer = Normalizer.of(observation_size(problem.source.observation_space))
         agent = PolicyAgent(

@@ -22,6 +22,7 @@ from ..core import (
 from ..networks import MLP, Activation, ConvEncoder
 from ..networks.mlp import activate
 from .distributions import Categorical, DiagonalGaussian, outputs_for
+from .multi_task import own_head
 from .normalize import Normalizer
 
 
@@ -49,6 +50,8 @@ class Network(eqx.Module):
 
     encoder: ConvEncoder | None
     body: MLP
+    tasks: int = eqx.field(static=True)
+    """Heads, one for each task, of which the context says which; 0: one for all, which sees it."""
 
     def __init__(
         self,
@@ -59,11 +62,15 @@ class Network(eqx.Module):
         activation: Activation = "tanh",
         *,
         final_scale: float = 1.0,
+        tasks: int = 0,
         key: PRNGKeyArray,
     ):
         """**Arguments:** the observation space, the context's size, the output's size, hidden
-        layers; see `MLP` for the rest."""
+        layers; `tasks`: heads, if each task has its own; see `MLP` for the rest."""
         encoder_key, body_key = jax.random.split(key)
+        self.tasks = tasks
+        if tasks:
+            context, outputs = 0, tasks * outputs
         inputs = observation_size(space)
         self.encoder = None
         if is_image(space):
@@ -83,7 +90,7 @@ class Network(eqx.Module):
         the last hidden layer's."""
         if self.encoder is not None:
             return self.encoder(inputs)
-        x = _with_context(inputs, context)
+        x = inputs if self.tasks else _with_context(inputs, context)
         for layer in self.body.layers[:-1]:
             x = activate(self.body.activation, layer(x))
         return x
@@ -93,8 +100,13 @@ class Network(eqx.Module):
     ) -> Float[Array, "... outputs"]:
         """The decision on `features`."""
         if self.encoder is not None:
-            return self.body(_with_context(features, context))
-        return self.body.layers[-1](features)
+            out = self.body(features if self.tasks else _with_context(features, context))
+        else:
+            out = self.body.layers[-1](features)
+        if not self.tasks:
+            return out
+        assert context is not None
+        return own_head(out, context, self.tasks)
 
 
 def _with_context(x: Array, context: Context) -> Array:
@@ -121,9 +133,11 @@ class Policy(eqx.Module):
         initial_std: float = 1.0,
         min_std: float = 1e-6,
         final_scale: float = 0.01,
+        tasks: int = 0,
         key: PRNGKeyArray,
     ):
-        """**Arguments:** `initial_std`, `min_std`: of continuous actions, whose range is [−1, 1]."""
+        """**Arguments:** `initial_std`, `min_std`: of continuous actions, whose range is [−1, 1];
+        `tasks`: heads, see `Network`."""
         outputs = outputs_for(action_space)
         self.network = Network(
             observation_space,
@@ -132,6 +146,7 @@ class Policy(eqx.Module):
             hidden,
             activation,
             final_scale=final_scale,
+            tasks=tasks,
             key=key,
         )
         continuous = isinstance(action_space, Box)

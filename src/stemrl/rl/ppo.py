@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractLearner, Problem, State
 from .fitting import annealed, fit, weighted_mean
+from .multi_task import surgical_gradient, tasks_of
 from .on_policy import AbstractOnPolicy, ActorCritic, OnPolicyState, Rows, value_loss
 from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
@@ -82,6 +83,9 @@ class PPO(AbstractOnPolicy):
     """Weight of the entropy bonus, c₂."""
     target_kl: float | None = None
     """Stop an update's epochs beyond 1.5 times this KL divergence (nats); never if none."""
+    gradient_surgery: bool = eqx.field(static=True, default=False)
+    """Whether each task's gradient is projected away from those that it conflicts with (PCGrad); for
+    families of a few tasks, with the context revealed."""
     tune: Tune = eqx.field(static=True, default="all")
     """What learns: all, the head (each network's last layer, and the deviation) alone, or gradual, the
     head at first and one more layer below it every `updates_per_layer` updates; after --start."""
@@ -97,6 +101,12 @@ class PPO(AbstractOnPolicy):
         state, left = super().inherit(problem, state, donor, found)
         require_only_the_head_is_new(state.networks, left, self.tune)
         return state, left
+
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> OnPolicyState:
+        if self.gradient_surgery:
+            tasks_of(problem, "gradient_surgery")
+        return super().init(problem, key)
 
     def loss(
         self, networks: ActorCritic, rows: Rows
@@ -129,5 +139,8 @@ class PPO(AbstractOnPolicy):
             learning_rate=annealed(self.learning_rate, self.anneal_updates, updates),
             max_gradient_norm=self.max_gradient_norm,
             target_kl=self.target_kl,
+            gradient=surgical_gradient
+            if self.gradient_surgery and isinstance(rows, Rows)
+            else None,
             factors=factors,
         )

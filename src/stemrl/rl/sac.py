@@ -30,6 +30,7 @@ from ..core import AbstractLearner, Discrete, Problem, Space, State
 from .agent import PolicyAgent
 from .distributions import Categorical, TanhGaussian
 from .fitting import gradient_steps
+from .multi_task import tasks_of
 from .normalize import Normalizer
 from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
 from .replay import Row
@@ -58,6 +59,9 @@ class SAC(AbstractOffPolicy):
     """First weight of the entropy, α."""
     learn_temperature: bool = eqx.field(static=True, default=True)
     """Whether α moves so that the entropy stays at its target."""
+    heads: bool = eqx.field(static=True, default=False)
+    """Whether each task has a head of its own on layers that all share; for families of a few tasks,
+    with the context revealed."""
     target_entropy: float | None = None
     """In nats; if none, minus the number of action dimensions, or half of the logarithm of the
     number of discrete actions."""
@@ -77,14 +81,20 @@ class SAC(AbstractOffPolicy):
         require_only_the_head_is_new(state.learned.networks, left, self.tune)
         return state, left
 
+    def init(self, problem: Problem, key: PRNGKeyArray) -> OffPolicyState:
+        if self.heads:
+            tasks_of(problem, "heads")
+        return super().init(problem, key)
+
     def begin(
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
     ) -> SACLearned:
         policy_key, critic_key = jax.random.split(key)
         sizes = (observations, actions, context_size, self.hidden)
+        tasks = context_size if self.heads else 0
         networks = Networks(
-            SoftPolicy(*sizes, key=policy_key),
-            Critics(*sizes, key=critic_key),
+            SoftPolicy(*sizes, tasks=tasks, key=policy_key),
+            Critics(*sizes, tasks=tasks, key=critic_key),
             jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)),
         )
         state = optax.scale_by_adam().init(networks)  # pyright: ignore[reportArgumentType]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import Context, Discrete, Space
 from ..networks import MLP, ConvEncoder
 from .distributions import Categorical, TanhGaussian, outputs_for
+from .multi_task import own_head
 from .policy import Network, is_image, observation_size
 
 
@@ -29,9 +30,10 @@ class SoftPolicy(eqx.Module):
         context_size: int,
         hidden: tuple[int, ...],
         *,
+        tasks: int = 0,
         key: PRNGKeyArray,
     ):
-        """Fresh, for these spaces and a context of so many entries."""
+        """Fresh, for these spaces and a context of so many entries; with `tasks`, a head for each."""
         self.actions = actions
         self.network = Network(
             observations,
@@ -40,6 +42,7 @@ class SoftPolicy(eqx.Module):
             hidden,
             "relu",
             final_scale=0.01,
+            tasks=tasks,
             key=key,
         )
 
@@ -101,6 +104,8 @@ class Critics(eqx.Module):
     """Of the layers behind the first."""
     biases: tuple[Float[Array, "2 1 outputs"], ...]
     """Of all layers."""
+    tasks: int = eqx.field(static=True)
+    """Heads, one for each task, of which the context says which; 0: one for all, which sees it."""
 
     def __init__(
         self,
@@ -109,9 +114,11 @@ class Critics(eqx.Module):
         context_size: int,
         hidden: tuple[int, ...],
         *,
+        tasks: int = 0,
         key: PRNGKeyArray,
     ):
-        """Fresh, for these spaces and a context of so many entries."""
+        """Fresh, for these spaces and a context of so many entries; with `tasks`, a head for each."""
+        self.tasks = tasks
         encoder_key, body_key = jax.random.split(key)
         inputs = observation_size(observations)
         self.encoder = None
@@ -119,9 +126,10 @@ class Critics(eqx.Module):
             inputs = 128
             height, width, channels = observations.shape
             self.encoder = ConvEncoder((height, width, channels), inputs, key=encoder_key)
-        inputs += context_size
+        inputs += 0 if tasks else context_size
         discrete = isinstance(actions, Discrete)
         acted, outputs = (0, actions.n) if discrete else (outputs_for(actions), 1)
+        outputs *= tasks or 1
         twins = [
             MLP(inputs + acted, outputs, hidden, "relu", key=k) for k in jax.random.split(body_key)
         ]
@@ -144,7 +152,7 @@ class Critics(eqx.Module):
         the actions only.
         """
         features = inputs if self.encoder is None else self.encoder(inputs)
-        if context is not None:
+        if context is not None and not self.tasks:
             features = jnp.concatenate([features, context], axis=-1)
         batch = features.shape[0]
         x = _affine(features, self.observed, self.biases[0], batch)
@@ -156,6 +164,8 @@ class Critics(eqx.Module):
             )
         for weight, bias in zip(self.weights, self.biases[1:], strict=True):
             x = _affine(jax.nn.relu(x), weight, bias, batch)
+        if self.tasks:
+            x = own_head(x, jnp.tile(context, (max(len(actions), 1), 1)), self.tasks)
         return x
 
 

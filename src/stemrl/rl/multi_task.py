@@ -1,0 +1,83 @@
+"""One network for several tasks: a head for each, and gradients that pull against each other.
+
+Heads: the layers below are shared, and the last one has a row of outputs for each task, of which the
+task's context, one-hot, takes its own.
+
+Gradient surgery (PCGrad; Yu et al. 2020, 2001.06782): with gᵢ the gradient of task i, each gᵢ is
+projected onto the normal plane of every gⱼ that it conflicts with, and the mean is descended:
+
+    gᵢ ← gᵢ − (gᵢ·gⱼ / ‖gⱼ‖²) gⱼ     where gᵢ·gⱼ < 0.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from ..core import Context, Problem, UserError
+
+
+def tasks_of(problem: Problem, setting: str) -> int:
+    """How many tasks there are, each of which a head or a gradient is for. Raises `UserError` where the
+    family has not a few tasks whose context says which, or the context is not revealed."""
+    family = problem.source
+    if not family.worlds:
+        raise UserError(
+            f"{setting} needs a few tasks with a context that says which, and '{family.name}' has no"
+            " such; hopper-tasks, point-conflict and world-choice with chooser=chance do"
+        )
+    if problem.reveal != "context":
+        raise UserError(f"{setting} needs to know the task: train with --reveal context")
+    return family.worlds
+
+
+def own_head(
+    out: Float[Array, "... all"], context: Float[Array, "... tasks"], tasks: int
+) -> Float[Array, "... outputs"]:
+    """Of the outputs of all heads, `[…, tasks × outputs]`, those of the task in `context`, one-hot."""
+    heads = out.reshape(*out.shape[:-1], tasks, -1)
+    return jnp.sum(heads * context[..., None], axis=-2)
+
+
+def project_conflicts(gradients: Float[Array, "tasks entries"]) -> Float[Array, " entries"]:
+    """The mean of the tasks' gradients after each was projected away from those that it conflicts with,
+    beginning with the next one (in the paper, in random order)."""
+    tasks = len(gradients)
+    sizes = jnp.sum(gradients**2, axis=1)
+
+    def one(i: Array) -> Array:
+        def away(step: Array, v: Array) -> Array:
+            j = (i + step) % tasks
+            conflict = jnp.minimum(v @ gradients[j], 0.0)
+            return v - conflict / jnp.maximum(sizes[j], 1e-12) * gradients[j]
+
+        return jax.lax.fori_loop(1, tasks, away, gradients[i])
+
+    return jnp.mean(jax.vmap(one)(jnp.arange(tasks)), axis=0)
+
+
+def surgical_gradient(
+    loss: Callable[[Any, Any], tuple[Array, dict[str, Array]]],
+    parameters: PyTree[Array],
+    rows: Any,
+) -> tuple[Any, dict[str, Array]]:
+    """The gradient to descend for `rows` of several tasks, and the metrics: `loss` is taken on each
+    task's rows alone, by their weights. `rows` have `context`, `weight` and `policy_weight`."""
+    context: Context = rows.context
+    unravel = ravel_pytree(parameters)[1]
+
+    def of_task(task: Float[Array, " tasks"]) -> tuple[Array, dict[str, Array], Array]:
+        mine = context @ task
+        own = rows._replace(weight=rows.weight * mine, policy_weight=rows.policy_weight * mine)
+        (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, own)
+        present = jnp.sum(own.weight) > 0
+        flat = jnp.where(present, ravel_pytree(gradient)[0], 0.0)
+        return flat, metrics, present
+
+    gradients, metrics, present = jax.vmap(of_task)(jnp.eye(context.shape[-1]))
+    there = present / jnp.maximum(jnp.sum(present), 1)
+    told = jax.tree.map(lambda x: jnp.sum(jnp.where(present, x, 0.0) * there), metrics)
+    return unravel(project_conflicts(gradients)), told
