@@ -165,6 +165,7 @@ class Critics(eqx.Module):
         for weight, bias in zip(self.weights, self.biases[1:], strict=True):
             x = _affine(jax.nn.relu(x), weight, bias, batch)
         if self.tasks:
+            assert context is not None
             x = own_head(x, jnp.tile(context, (max(len(actions), 1), 1)), self.tasks)
         return x
 
