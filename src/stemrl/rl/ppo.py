@@ -102,7 +102,6 @@ class PPO(AbstractOnPolicy):
         require_only_the_head_is_new(state.networks, left, self.tune)
         return state, left
 
-
     def init(self, problem: Problem, key: PRNGKeyArray) -> OnPolicyState:
         if self.gradient_surgery:
             tasks_of(problem, "gradient_surgery")
