@@ -35,7 +35,10 @@ FAMILIES = (
     (DependentBandit(condition="easy"), ("train", "test", "ood")),
     (DependentBandit(condition="informative"), ("train", "test")),
     (CartPole(), ("train", "test", "ood")),
-    (CartPole(spread="nominal", hide_velocities=True), ("train", "test", "ood")),
+    (
+        CartPole(spread="nominal", hide_velocities=True, continuous=True),
+        ("train", "test", "ood"),
+    ),
     (Pendulum(), ("train", "test", "ood")),
     (Pendulum(spread="nominal", hide_velocities=True), ("train", "test", "ood")),
 )
@@ -124,6 +127,16 @@ def test_poles_and_pendulums_differ_as_said():
     params = seen.sample(jax.random.key(0), "train")
     part, whole = (f.env.reset(jax.random.key(0), params)[0] for f in (hidden, seen))
     assert np.array_equal(part, whole[::2])
+    # A continuous push of −1 is the push to the left, of 0 none at all.
+    smooth = CartPole(continuous=True)
+    state = seen.env.reset(jax.random.key(0), params)[1]
+    left = seen.env.step(jax.random.key(0), state, jnp.asarray(0), params)[1].physics
+    pushed = [
+        smooth.env.step(jax.random.key(0), state, jnp.asarray([a]), params)[1].physics
+        for a in (-3.0, 0.0, 1.0)
+    ]
+    np.testing.assert_allclose(pushed[0], left, rtol=1e-6)
+    np.testing.assert_allclose(pushed[0] + pushed[2], 2 * pushed[1], atol=1e-5)
     assert CartPole(spread="nominal").finite and not CartPole().finite
     heavy = {"length": jnp.asarray(0.5), "mass": jnp.asarray(2.0)}
     state = PendulumState(jnp.asarray([0.5, 0.0]))

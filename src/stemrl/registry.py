@@ -512,6 +512,10 @@ CARDS: dict[str, Entry] = {
     "rl2-random-mdp": Entry(
         "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
     ),
+    "recurrent-control": Entry(
+        "stemrl.cards.recurrent_control:CARD",
+        "RDPG and RSVG(0) remember the velocities that they are not shown",
+    ),
     "her-bit-flip": Entry(
         "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
     ),

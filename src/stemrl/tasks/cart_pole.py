@@ -58,6 +58,8 @@ class CartPoleEnv(eqx.Module):
 
     hide_velocities: bool = eqx.field(static=True, default=False)
     """Whether the observation is position and angle alone."""
+    continuous: bool = eqx.field(static=True, default=False)
+    """Whether the action is the push itself, as a share of the greatest one, in place of its side."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
         """All four numbers of the state uniform in ±0.05."""
@@ -65,10 +67,14 @@ class CartPoleEnv(eqx.Module):
         return self._see(physics), CartPoleState(physics, jnp.zeros((), jnp.int32))
 
     def step(self, key: PRNGKeyArray, state: CartPoleState, action: Array, params: Params):
-        """Push to the left (`action` 0) or to the right (1); no randomness in it. The event
-        `success` says whether the pole has stood for 195 steps."""
+        """Push to the left (`action` 0) or to the right (1), or where it is continuous with the
+        share `action`, `[1]`, of the force; no randomness in it. The event `success` says whether
+        the pole has stood for 195 steps."""
         _, speed, angle, turning = state.physics
-        force = jnp.where(action == 1, params["force"], -params["force"])
+        side = (
+            jnp.clip(action[0], -1.0, 1.0) if self.continuous else jnp.where(action == 1, 1.0, -1.0)
+        )
+        force = side * params["force"]
         length, mass = params["length"], params["mass"]
         sin, cos = jnp.sin(angle), jnp.cos(angle)
         total = CART_MASS + mass
@@ -93,9 +99,9 @@ class CartPoleEnv(eqx.Module):
         """The physics `[4]`, or without velocities `[2]`, without bounds."""
         return Box((2 if self.hide_velocities else 4,))
 
-    def action_space(self, params: Params | None = None) -> Discrete:
-        """Left and right."""
-        return Discrete(2)
+    def action_space(self, params: Params | None = None) -> Discrete | Box:
+        """Left and right, or the share of the force, `[1]`, within ±1."""
+        return Box((1,), -1.0, 1.0) if self.continuous else Discrete(2)
 
     def _see(self, physics: Float[Array, "4"]) -> Array:
         return physics[::2] if self.hide_velocities else physics
@@ -115,6 +121,8 @@ class CartPole(AbstractFamily):
     a normal distribution (mean, deviation) cut off at 0.1 and 0.3, or `mass=0.2`; of the ood split too."""
     hide_velocities: bool = eqx.field(static=True, default=False)
     """Whether the observation leaves out both velocities."""
+    continuous: bool = eqx.field(static=True, default=False)
+    """Whether an action is any push up to the greatest, in place of one of two."""
     horizon: int = eqx.field(static=True, default=200)
     """Steps an episode (500 in Gymnasium)."""
 
@@ -132,7 +140,7 @@ class CartPole(AbstractFamily):
 
     @property
     def env(self) -> CartPoleEnv:
-        return CartPoleEnv(self.hide_velocities)
+        return CartPoleEnv(self.hide_velocities, self.continuous)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Push, length and mass, each uniform in its range; `ood`: each outside of it, below or
