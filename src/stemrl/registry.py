@@ -590,6 +590,10 @@ AGENTS: dict[str, Entry] = {
     "rl2-gridnavi": Entry(
         "stemrl.agents:rl2-gridnavi", "RL² that searches a grid once and then walks to the goal"
     ),
+    "varibad-gridnavi": Entry(
+        "stemrl.agents:varibad-gridnavi",
+        "VariBAD that searches a grid, and can say where it believes the goal to be",
+    ),
     "maml-point-2d": Entry(
         "stemrl.agents:maml-point-2d", "MAML that finds a place in the plane in one gradient step"
     ),

@@ -9,6 +9,16 @@ from . import folder
 
 RECIPES: dict[str, RunConfig] = {
     "rl2-gridnavi": RunConfig("rl2", "gridnavi", steps=6_000_000, evaluate_every=1_000_000),
+    "varibad-gridnavi": RunConfig(
+        "varibad", "gridnavi",
+        {
+            "latent_size": 16, "kl_weight": 0.1, "reward_inputs": "next_state",
+            "batch_steps": 2_400, "epochs": 4, "learning_rate": 1e-3, "entropy_weight": 0.01,
+            "activation": "relu", "decoder_hidden": (64, 64), "decoder_features": 64,
+            "vae_minibatches": 2, "vae_epochs": 3, "anneal_updates": 1_667,
+        },
+        steps=4_000_000, evaluate_every=1_000_000,
+    ),
     "maml-point-2d": RunConfig(
         "maml", "point-2d", {"inner_learning_rate": 0.5}, steps=8_000_000, evaluate_every=1_000_000
     ),

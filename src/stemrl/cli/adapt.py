@@ -140,6 +140,7 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
     import jax
 
     from ..evaluate import draw_tasks
+    from ..report.belief_map import belief_sketches
     from ..report.text import sketches
 
     agent = dataclasses.replace(
@@ -147,7 +148,11 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
     )
     _, key = draw_tasks(run.problem.target, options.split, 1, options.seed)
     first = jax.tree.map(lambda leaf: leaf[:MOST_PICTURES], params)
-    return sketches(agent, run.problem, first, rounds, key)
+    drawn = sketches(agent, run.problem, first, rounds, key)
+    beliefs = belief_sketches(agent, run.problem, first, rounds, key)
+    if not beliefs:
+        return drawn
+    return [f"{picture}\n\n{belief}" for picture, belief in zip(drawn, beliefs, strict=True)]
 
 
 def _short(value: Any) -> str:

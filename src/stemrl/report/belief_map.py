@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..core import AbstractFamily, Context, Params, Problem
 from ..rl import play
-from ..tasks.gridnavi import GridNavi
+from ..tasks.gridnavi import GridEnv, GridNavi
 
 if TYPE_CHECKING:
     from ..meta import VariBADAgent
@@ -34,25 +36,78 @@ def believed_rewards(
 ) -> Walk:
     """Play a trial of so many episodes on one goal, and ask the belief before each step what every cell
     pays."""
-    side = jnp.arange(family.size, dtype=jnp.float32)
-    cells = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
-    stay = jnp.zeros(len(cells), jnp.int32)
-
-    @eqx.filter_jit
-    def run(agent: "VariBADAgent", goal: Array) -> tuple[Array, Array, Array]:
-        steps = play(agent, family, {"goal": goal[None]}, None, key, episodes).transitions
-        expected = agent.expect(steps.info["belief"], cells, stay, cells)
-        expected = expected.reshape(-1, family.size, family.size)
-        return steps.obs.reshape(-1, 2), steps.next_obs.reshape(-1, 2), expected
-
-    left, reached, expected = map(np.asarray, run(agent, jnp.asarray(goal, jnp.int32)))
+    params = {"goal": jnp.asarray(goal, jnp.int32)[None]}
+    left, reached, expected = map(np.asarray, _play(agent, family, params, None, key, episodes))
     return Walk(
-        cells=left.round().astype(int),
-        expected=expected,
-        exact=_exact(family, reached.round().astype(int), np.asarray(goal)),
+        cells=left[0].round().astype(int),
+        expected=expected[0],
+        exact=_exact(family, reached[0].round().astype(int), np.asarray(goal)),
         goal=np.asarray(goal),
         horizon=family.horizon,
     )
+
+
+@eqx.filter_jit
+def _play(
+    agent: "VariBADAgent",
+    family: AbstractFamily,
+    params: Params,
+    context: Context,
+    key: PRNGKeyArray,
+    episodes: int,
+) -> tuple[Array, Array, Array]:
+    """Of trials on a grid: cells left and reached `[tasks, steps, 2]`, and what was expected of every
+    cell before each step, `[tasks, steps, size, size]`."""
+    size = family.env.size  # pyright: ignore[reportAttributeAccessIssue]
+    side = jnp.arange(size, dtype=jnp.float32)
+    cells = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+    stay = jnp.zeros(len(cells), jnp.int32)
+    steps = play(agent, family, params, context, key, episodes, task_batch=1).transitions
+    expected = agent.expect(steps.info["belief"], cells, stay, cells)
+    tasks = len(expected)
+    left, reached = (x.reshape(tasks, -1, 2) for x in (steps.obs, steps.next_obs))
+    return left, reached, expected.reshape(tasks, -1, size, size)
+
+
+SHADES = "·░▒▓█"
+"""Of a cell in a terminal: the chance of the goal there is below the first of the levels, the second, …"""
+LEVELS = (0.03, 0.15, 0.4, 0.75)
+
+
+def belief_sketches(
+    agent: Any, problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
+) -> list[str]:
+    """For each task in `params` (`[tasks, …]`) what the agent expects of every cell, as text: at the
+    beginning, in the middle of the first episode, and after the first and the last but one.
+
+    Empty for agents that have no decoder, and on families that are no grids with a hidden goal. With
+    the key that `sketches` is given, these beliefs are of the episodes that it draws.
+    """
+    family = problem.target
+    if not hasattr(agent, "expect") or not isinstance(family.env, GridEnv):
+        return []
+    context = jax.vmap(lambda p: problem.context(family, p))(params)
+    key = jax.random.split(key, 1)[0]
+    expected = np.asarray(_play(agent, family, params, context, key, rounds)[2])
+    low, horizon = family.env.elsewhere, family.horizon
+    moments = {
+        "at first": 0,
+        f"after {horizon // 2} steps": horizon // 2,
+        "after 1 episode": horizon,
+        f"after {rounds - 1} episodes": horizon * (rounds - 1),
+    }
+    moments = {title: step for title, step in moments.items() if step < expected.shape[1]}
+    return [_sketch((values - low) / (1.0 - low), moments) for values in expected]
+
+
+def _sketch(chance: Float[np.ndarray, "steps size size"], moments: Mapping[str, int]) -> str:
+    columns = []
+    for title, step in moments.items():
+        shade = np.searchsorted(LEVELS, chance[step])
+        columns.append([title, *(" ".join(SHADES[i] for i in row) for row in shade.T[::-1])])
+    rows = zip(*columns, strict=True)
+    text = "\n".join("    ".join(cell.ljust(16) for cell in row).rstrip() for row in rows)
+    return f"where it believes the goal to be:\n{text}"
 
 
 def belief_map(searches: Mapping[str, Walk], path: str | Path) -> Path:
