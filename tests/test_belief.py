@@ -1,6 +1,7 @@
 """A latent task that is inferred: KL and ELBO by hand, the optimum of a probe in which the task is hidden,
 and that it is reached through the latent alone and by what teaches it. `variational-rnn` and `varibad`."""
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -160,12 +161,12 @@ def train(learner: AbstractLearner, switch: str, updates: int) -> dict[float, tu
     return {value: run(value) for value in (1.0, 0.0)}
 
 
-@pytest.fixture(scope="module")
-def trained() -> dict[str, Any]:
-    return {
-        "variational-rnn": train(VariationalRNN(**SMALL), "encode", 20),
-        "varibad": train(VariBAD(**SMALL, **DECODER), "reward_weight", 20),
-    }
+@functools.cache
+def trained(method: str) -> dict[float, tuple[Any, Any]]:
+    """Once for all tests of a method."""
+    if method == "varibad":
+        return train(VariBAD(**SMALL, **DECODER), "reward_weight", 20)
+    return train(VariationalRNN(**SMALL), "encode", 20)
 
 
 @eqx.filter_jit
@@ -180,11 +181,11 @@ def total(agent: Any) -> float:
 
 
 @pytest.mark.parametrize("method", ("variational-rnn", "varibad"))
-def test_the_optimum_only_through_the_latent_and_what_teaches_it(trained: Any, method: str):
+def test_the_optimum_only_through_the_latent_and_what_teaches_it(method: str):
     """5.5 of 6. Without the policy's gradient, or without the decoder, the KL alone is left and the
     latent says next to nothing (VariBAD's policy, which is shown it without noise, still makes out
     traces). With what it says cleared, 3."""
-    (agent, metrics), (blind, collapsed) = trained[method][1.0], trained[method][0.0]
+    (agent, metrics), (blind, collapsed) = trained(method)[1.0], trained(method)[0.0]
     assert total(agent) == pytest.approx(5.5, abs=0.15)
     assert float(metrics["latent/kl"]) > 0.3
     assert total(blind) < 5.0
@@ -193,8 +194,8 @@ def test_the_optimum_only_through_the_latent_and_what_teaches_it(trained: Any, m
     assert total(cleared) == pytest.approx(3.0, abs=0.5)
 
 
-def test_a_belief_narrows_and_predicts_the_rewards(trained: Any):
-    agent, _ = trained["varibad"][1.0]
+def test_a_belief_narrows_and_predicts_the_rewards():
+    agent, _ = trained("varibad")[1.0]
     trials = played(agent)
     belief = trials.transitions.info["belief"]
     std = jnp.exp(belief.log_std).mean(axis=(0, 1, 2, 4))  # of first and second step, [time]
