@@ -592,7 +592,7 @@ AGENTS: dict[str, Entry] = {
     ),
     "varibad-gridnavi": Entry(
         "stemrl.agents:varibad-gridnavi",
-        "VariBAD that searches a grid, and can say where it believes the goal to be",
+        "VariBAD that searches a grid, and can say what it expects of every cell",
     ),
     "maml-point-2d": Entry(
         "stemrl.agents:maml-point-2d", "MAML that finds a place in the plane in one gradient step"

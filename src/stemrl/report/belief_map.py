@@ -70,7 +70,8 @@ def _play(
 
 
 SHADES = "·░▒▓█"
-"""Of a cell in a terminal: the chance of the goal there is below the first of the levels, the second, …"""
+"""Of a cell in a terminal, by the predicted reward between elsewhere's (0) and the goal's (1): below the
+first of the levels, the second, …"""
 LEVELS = (0.03, 0.15, 0.4, 0.75)
 
 
@@ -107,7 +108,7 @@ def _sketch(chance: Float[np.ndarray, "steps size size"], moments: Mapping[str, 
         columns.append([title, *(" ".join(SHADES[i] for i in row) for row in shade.T[::-1])])
     rows = zip(*columns, strict=True)
     text = "\n".join("    ".join(cell.ljust(16) for cell in row).rstrip() for row in rows)
-    return f"where it believes the goal to be:\n{text}"
+    return f"what it predicts that every cell pays:\n{text}"
 
 
 def belief_map(searches: Mapping[str, Walk], path: str | Path) -> Path:
