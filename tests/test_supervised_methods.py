@@ -401,3 +401,16 @@ def test_characters_by_the_commands(folder, tmp_path, capsys):
     assert main(missing.split()) == 2
     assert "there are no drawings" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_the_head_alone_is_descended_on_features_that_stand_still():
+    """By the gradient with respect to the whole network, of which only the last layer's part is used."""
+    learner = GradientDescent(head_only=True, adapt_steps=1, adapt_learning_rate=0.1, hidden=(4, 3))
+    problem = SupervisedProblem.of(Sinusoid())
+    network = learner.parameters(problem, KEY)
+    train = Examples(jnp.linspace(-1, 1, 6)[:, None], jnp.ones((6, 1)))
+    found = learner.fit(problem, network, train)
+    gradient = jax.grad(lambda n: problem.target.loss(n(train.x), train.y))(network)
+    jax.tree.map(np.testing.assert_array_equal, found.layers[:-1], network.layers[:-1])
+    step = jax.tree.map(lambda a, g: a - 0.1 * g, network.layers[-1], gradient.layers[-1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found.layers[-1], step)

@@ -523,6 +523,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",
     ),
+    "finetune-supervised": Entry(
+        "stemrl.cards.finetune_supervised:CARD",
+        "Ten labels are enough for a classifier that has seen ten thousand elsewhere",
+    ),
     "darc-reverse": Entry(
         "stemrl.cards.darc_reverse:CARD",
         "DARC takes the long way where only the target has a short one",

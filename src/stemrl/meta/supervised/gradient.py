@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...core import AbstractSupervisedFamily, Examples, SupervisedProblem, UserError
-from ...networks import MLP, Activation
+from ...networks import MLP, Activation, activate
 from ...rl.fitting import gradient_steps
 from .learner import AbstractFewShotLearner
 
@@ -41,6 +41,8 @@ class GradientDescent(AbstractFewShotLearner):
     """Their step size."""
     optimizer: Optimizer = eqx.field(static=True, default="sgd")
     """How they are taken: sgd or adam."""
+    head_only: bool = eqx.field(static=True, default=False)
+    """Take them on the last layer alone, on features that stay as they are."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(40, 40))
     """Hidden layers."""
     activation: Activation = eqx.field(static=True, default="relu")
@@ -74,9 +76,21 @@ class GradientDescent(AbstractFewShotLearner):
         steps: int | None = None,
     ) -> MLP:
         steps = self.adapt_steps if steps is None else steps
-        return descended(
-            problem.target, learned, train, steps, self.adapt_learning_rate, self.optimizer
-        )
+        rate, family = self.adapt_learning_rate, problem.target
+        if not self.head_only:
+            return descended(family, learned, train, steps, rate, self.optimizer)
+        # A network of one layer, on what the others make of x.
+        head = eqx.tree_at(lambda n: n.layers, learned, learned.layers[-1:])
+        features = features_of(learned, train.x)
+        head = descended(family, head, Examples(features, train.y), steps, rate, self.optimizer)
+        return eqx.tree_at(lambda n: n.layers[-1], learned, head.layers[0])
+
+
+def features_of(network: MLP, x: Float[Array, "n inputs"]) -> Float[Array, "n features"]:
+    """What the last layer is given."""
+    for layer in network.layers[:-1]:
+        x = activate(network.activation, layer(x))
+    return x
 
 
 def descended(
