@@ -336,6 +336,9 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.tasks.point:PointSemicircle",
         "MAESN's point: a goal on a half-circle of radius 2, dense or sparse reward",
     ),
+    "point-dir": Entry(
+        "stemrl.tasks.point:PointDir", "A point that must go in a heading it is not told"
+    ),
     "point-conflict": Entry(
         "stemrl.tasks.point:PointConflict",
         "Goals on opposite sides of a point: tasks that pull against each other (finite)",
@@ -486,6 +489,14 @@ CARDS: dict[str, Entry] = {
     ),
     "maml-point-2d": Entry(
         "stemrl.cards.maml_point_2d:CARD", "MAML finds goals in the plane after one gradient step"
+    ),
+    "stem-cell": Entry(
+        "stemrl.cards.stem_cell:CARD",
+        "A point that goes nowhere, until one gradient step toward any heading",
+    ),
+    "surrogates": Entry(
+        "stemrl.cards.surrogates:CARD",
+        "Bias and variance of three meta-gradients, where the true one is known",
     ),
     "maml-half-cheetah-dir": Entry(
         "stemrl.cards.maml_half_cheetah_dir:CARD",

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractGoalFamily, Box, Params, Split, UserError
-from ..tasks.ranges import in_turn
+from ..tasks.ranges import check_arc, heading, in_turn
 from .engine import Motion
 from .mujoco_env import (
     ANT,
@@ -245,7 +245,7 @@ class AntDir(AbstractLocomotion):
     """Steps an episode (0.05 s each)."""
 
     def __check_init__(self):
-        _check_arc(self.name, self.arc)
+        check_arc(self.name, self.arc)
         _check_horizon(self.name, self.horizon)
 
     @property
@@ -254,7 +254,7 @@ class AntDir(AbstractLocomotion):
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Headings uniform in the arc; `ood`: outside it."""
-        return {"direction": _heading(key, split, self.name, self.arc)}
+        return {"direction": heading(key, split, self.name, self.arc)}
 
     def context(self, params: Params) -> Array:
         return params["direction"]
@@ -273,7 +273,7 @@ class HumanoidDir(AbstractLocomotion):
     """Steps an episode (0.015 s each)."""
 
     def __check_init__(self):
-        _check_arc(self.name, self.arc)
+        check_arc(self.name, self.arc)
         _check_horizon(self.name, self.horizon)
 
     @property
@@ -283,7 +283,7 @@ class HumanoidDir(AbstractLocomotion):
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Headings uniform in the arc; `ood`: outside it."""
-        return {"direction": _heading(key, split, self.name, self.arc)}
+        return {"direction": heading(key, split, self.name, self.arc)}
 
     def context(self, params: Params) -> Array:
         return params["direction"]
@@ -380,24 +380,9 @@ def _within(key: PRNGKeyArray, split: Split, low: float, high: float) -> Float[A
     return jnp.where(beyond < 0, low, high) + beyond
 
 
-def _heading(key: PRNGKeyArray, split: Split, name: str, arc: float) -> Float[Array, "2"]:
-    """A unit vector in the arc about (1, 0), or, `ood`, in the rest of the circle."""
-    if split == "ood" and arc == 360.0:
-        raise UserError(f"{name} with an arc of 360 has no ood split; set a smaller arc")
-    half = math.radians(arc) / 2
-    first, last = (half, 2 * math.pi - half) if split == "ood" else (-half, half)
-    angle = jax.random.uniform(key, (), minval=first, maxval=last)
-    return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-
-
 def _check_range(name: str, low: float, high: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UserError(f"{name} needs low < high, not low {low:g} and high {high:g}")
-
-
-def _check_arc(name: str, arc: float) -> None:
-    if not 0.0 < arc <= 360.0:
-        raise UserError(f"{name} needs an arc in (0, 360] degrees, not {arc:g}")
 
 
 def _check_horizon(name: str, horizon: int) -> None:

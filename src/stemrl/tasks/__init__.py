@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from .omniglot import Omniglot
     from .pendulum import Pendulum, PendulumEnv
     from .pixels import PixelDrive, PixelDriveEnv, PixelReach, PixelReachEnv
-    from .point import Point2D, PointConflict, PointEnv, PointSemicircle, PointSparse
+    from .point import (
+        HeadingEnv,
+        Point2D,
+        PointConflict,
+        PointDir,
+        PointEnv,
+        PointSemicircle,
+        PointSparse,
+    )
     from .point_maze import PointMaze, PointMazeEnv, PointMazeGoals
     from .random_mdp import RandomMDP, RandomMDPEnv
     from .sinusoid import Sinusoid
@@ -61,7 +69,15 @@ _find = importer(
         "omniglot": ("Omniglot",),
         "pendulum": ("Pendulum", "PendulumEnv"),
         "pixels": ("PixelDrive", "PixelDriveEnv", "PixelReach", "PixelReachEnv"),
-        "point": ("Point2D", "PointConflict", "PointEnv", "PointSemicircle", "PointSparse"),
+        "point": (
+            "HeadingEnv",
+            "Point2D",
+            "PointConflict",
+            "PointDir",
+            "PointEnv",
+            "PointSemicircle",
+            "PointSparse",
+        ),
         "point_maze": ("PointMaze", "PointMazeEnv", "PointMazeGoals"),
         "random_mdp": ("RandomMDP", "RandomMDPEnv"),
         "sinusoid": ("Sinusoid",),
@@ -99,6 +115,7 @@ __all__ = [
     "GymnasiumFamily",
     "GymnaxEnv",
     "GymnaxFamily",
+    "HeadingEnv",
     "Imperfect",
     "ImperfectEnv",
     "InformativeEnv",
@@ -114,6 +131,7 @@ __all__ = [
     "PixelReachEnv",
     "Point2D",
     "PointConflict",
+    "PointDir",
     "PointEnv",
     "PointMaze",
     "PointMazeEnv",

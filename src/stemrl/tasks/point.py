@@ -2,7 +2,7 @@
 
 `point-2d` is MAML's navigation task (1703.03400, §5.3.1, in the setting of the authors' code);
 `point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise). In `point-conflict` they are told,
-and one goal is the opposite of the other.
+and one goal is the opposite of the other. In `point-dir` there is no place, only a way to go.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import AbstractFamily, Box, Params, Split, UserError
-from .ranges import in_turn
+from .ranges import check_arc, heading, in_turn
 
 
 class PointState(eqx.Module):
@@ -170,6 +170,50 @@ class PointSemicircle(AbstractFamily):
     def context(self, params: Params) -> Array:
         """The goal, `[2]`."""
         return params["goal"]
+
+
+class HeadingEnv(PointEnv):
+    """A point that is paid for how far it moves along a heading; params `{"direction": [2]}`, a unit
+    vector. No step is longer than `step_size` in any direction: in a square of actions the best one
+    would be a corner, whatever the heading."""
+
+    def step(self, key: PRNGKeyArray, state: PointState, action: Array, params: Params):
+        """Move by `action`, `[2]` (length units), shortened to `step_size`; the reward is the part of the
+        move along the heading, in units of `step_size`."""
+        length = jnp.sqrt(jnp.maximum(jnp.sum(action**2), self.step_size**2))
+        move = action * self.step_size / length
+        position = state.position + move
+        reward = jnp.dot(move, params["direction"]) / self.step_size
+        no = jnp.asarray(False)
+        return position, PointState(position), reward, no, no, {}
+
+
+class PointDir(AbstractFamily):
+    """A point that must go in a heading it is not told, what `ant-dir` is to an ant: the reward is the
+    displacement along it, in units of the longest step, 0.1."""
+
+    name: ClassVar[str] = "point-dir"
+
+    arc: float = eqx.field(static=True, default=360.0)
+    """Headings lie within half of this on either side of (1, 0) (degrees, at most 360); the rest of the
+    circle is `ood`."""
+    horizon: int = eqx.field(static=True, default=50)
+    """Steps an episode."""
+
+    def __check_init__(self):
+        check_arc(self.name, self.arc)
+
+    @property
+    def env(self) -> HeadingEnv:
+        return HeadingEnv(step_size=0.1)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Headings uniform in the arc; `ood`: outside it."""
+        return {"direction": heading(key, split, self.name, self.arc)}
+
+    def context(self, params: Params) -> Array:
+        """The heading, a unit vector `[2]`."""
+        return params["direction"]
 
 
 class PointConflict(AbstractFamily):

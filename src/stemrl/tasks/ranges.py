@@ -170,3 +170,20 @@ def in_turn(key: PRNGKeyArray, values: Array, n: int) -> Array:
 def place_in(value: Array, low: float, high: float) -> Array:
     """Where `value` lies between `low` and `high`: −1 at the low end, 1 at the high one."""
     return (value - 0.5 * (low + high)) / (0.5 * (high - low) or 1.0)
+
+
+def heading(key: PRNGKeyArray, split: Split, name: str, arc: float) -> Float[Array, "2"]:
+    """A unit vector in the arc (degrees) about (1, 0), or, `ood`, in the rest of the circle. Raises
+    `UserError`, in the name of the family, where there is no rest."""
+    if split == "ood" and arc == 360.0:
+        raise UserError(f"{name} with an arc of 360 has no ood split; set a smaller arc")
+    half = math.radians(arc) / 2
+    first, last = (half, 2 * math.pi - half) if split == "ood" else (-half, half)
+    angle = jax.random.uniform(key, (), minval=first, maxval=last)
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def check_arc(name: str, arc: float) -> None:
+    """Raises `UserError` where the arc (degrees) is not one."""
+    if not 0.0 < arc <= 360.0:
+        raise UserError(f"{name} needs an arc in (0, 360] degrees, not {arc:g}")
