@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from probes import HiddenNumber
 from stemrl.core import Problem, UserError
 from stemrl.meta import MAML, FastWeights
-from stemrl.meta.maml import Tasks
+from stemrl.meta.maml import Tasks, adapted_weights
 from stemrl.meta.maml_agent import Batch, surrogate_return
 from stemrl.registry import make
 from stemrl.rl import Categorical
@@ -84,6 +84,38 @@ def test_meta_gradient_agrees_with_finite_differences(surrogate, inner_steps):
 
         exact, numeric = both(theta, direction)
         np.testing.assert_allclose(exact, numeric, rtol=1e-6)
+
+
+@pytest.mark.parametrize("surrogate", ["likelihood_ratio", "dice"])
+def test_rematerialization_changes_no_gradient(surrogate):
+    """And ProMP's penalty is in it: zero, with its gradient, only where nothing has moved."""
+    with jax.enable_x64(True):
+        problem = Problem.of(Point2D(horizon=5))
+        kept = MAML(**SMALL, surrogate=surrogate, inner_steps=3, activation="tanh", inner_kl=0.1)
+
+        def derivative(learner):
+            agent, task = synthetic(learner, problem, jax.random.key(1), double=True)
+            theta, unflatten = ravel_pytree(agent.initialization)
+
+            def loss(v):
+                penalty = learner.distributions(agent, unflatten(v), task)[1]
+                return learner.objective(agent, unflatten(v), task)[0] - penalty, penalty
+
+            return jax.jit(jax.value_and_grad(loss, has_aux=True))(theta)
+
+        (value, penalty), gradient = derivative(kept)
+        (again, _), recomputed = derivative(dataclasses.replace(kept, remat=True))
+        np.testing.assert_allclose(again, value, rtol=1e-10)
+        np.testing.assert_allclose(recomputed, gradient, rtol=1e-8, atol=1e-12)
+        # The synthetic rounds' probabilities are off by a noise of deviation 0.1: E[ρ − 1 − log ρ] ≈ 0.005
+        # at the first of three steps, and much more at what moved since.
+        assert penalty > 0.1 * 0.005 / 3 * 0.3
+
+
+def test_the_inner_penalty_doubles_and_halves():
+    weights, kl = jnp.full(4, 0.5), jnp.array([0.031, 0.029, 0.014, 0.013])
+    found = adapted_weights(weights, kl, 0.02)
+    np.testing.assert_allclose(found, [1.0, 0.5, 0.5, 0.25])
 
 
 def test_first_order_leaves_the_second_derivatives_out():
@@ -189,6 +221,7 @@ def test_later_steps_are_smaller():
         ({"surrogate": "lvc"}, "surrogate must be one of"),
         ({"outer": "sgd"}, "outer must be one of"),
         ({"initial_std": 0.0}, "must be positive"),
+        ({"target_inner_kl": 0.01}, "set inner_kl"),
     ],
 )
 def test_bad_settings_are_named(settings, says):
@@ -298,8 +331,8 @@ def test_padding_changes_nothing(navigation):
     np.testing.assert_allclose(*results, rtol=1e-3, atol=1e-5)
 
 
-def test_ppo_and_learned_rates_solve_the_hidden_number():
-    """The best before adaptation is −size²/3 − σ² = −0.083 − σ², after it −σ²."""
+def test_promp_and_learned_rates_solve_the_hidden_number():
+    """PPO outside, with ProMP's adaptive penalty. The best before adaptation is −size²/3 − σ² = −0.083 − σ², after it −σ²."""
     learner = MAML(
         meta_batch_size=20,
         inner_episodes=40,
@@ -309,6 +342,8 @@ def test_ppo_and_learned_rates_solve_the_hidden_number():
         surrogate="likelihood_ratio",
         learned_inner_rate=True,
         learning_rate=1e-2,
+        inner_kl=5e-4,
+        target_inner_kl=0.01,
     )
     problem = Problem.of(HiddenNumber())
     update = eqx.filter_jit(learner.update)
@@ -324,3 +359,10 @@ def test_ppo_and_learned_rates_solve_the_hidden_number():
     wild = dataclasses.replace(learner, learning_rate=1.0)
     state, metrics = eqx.filter_jit(wild.update)(problem, state)
     assert metrics["epochs"] == 1 and jnp.isfinite(ravel_pytree(state.initialization)[0]).all()
+    # The penalty holds back what samples in the inner step: without it, and with far too much.
+    collected, trials = learner.collect(problem, state)
+    step = eqx.filter_jit(lambda s: learner.learn(problem, s, trials)[1]["inner_kl"])
+    free, held = (
+        step(eqx.tree_at(lambda s: s.inner_kl, collected, jnp.full(1, eta))) for eta in (0.0, 1e3)
+    )
+    assert held < 0.3 * free and metrics["inner_kl_weight"] > 0

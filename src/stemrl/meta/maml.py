@@ -9,8 +9,9 @@ ordinary policy gradient, and learn the parameters θ from which it works best. 
 by differentiating through the inner steps (exactly, second derivatives included; `first_order`
 leaves those out). The inner step is the agent's own `adapt` (see `maml_agent`); the outer step is
 TRPO on the importance-weighted advantages of the adapted policies, as in the paper, or clipped PPO
-with Adam, as in ProMP (Rothfuss et al. 1810.06784). Inner rates may be learned too, one for each
-tensor (in the spirit of Meta-SGD, Li et al. 1707.09835).
+with Adam, as in ProMP (Rothfuss et al. 1810.06784), whose penalty keeps the policies that sample in
+the inner steps near those that did: − η mean_k KL(π_old,k ‖ π_k), k over the inner steps. Inner rates may
+be learned too, one for each tensor (in the spirit of Meta-SGD, Li et al. 1707.09835).
 
 Tasks are visited one after another, with all episodes and steps of a task in one matrix product:
 on few cores that is about twice as fast as a batched product over tasks, and memory does not grow
@@ -25,15 +26,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import Context, Problem
-from ..rl.devices import ALL, share
+from ..core import Context, Problem, UserError
+from ..rl.devices import ALL, mean, share
 from ..rl.fitting import require_positive
 from ..rl.normalize import Normalizer
 from ..rl.play import Trials, play, strong
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
-from .maml_agent import Batch, Initialization, MAMLAgent
+from .maml_agent import Batch, FastWeights, Initialization, MAMLAgent, log_ratios
 from .outer import Distribution, OuterSettings, importance_weighted
 
 
@@ -45,6 +47,8 @@ class MAMLState(eqx.Module):
     """Adam's; `None` with TRPO."""
     normalizer: Normalizer | None
     key: PRNGKeyArray
+    inner_kl: Float[Array, " steps"] | None = None
+    """η of each inner step, where it adapts."""
 
 
 class Tasks(NamedTuple):
@@ -76,6 +80,15 @@ class MAML(OuterSettings):
     """Factor on the inner rate at adaptations beyond `inner_steps` (the authors halve it)."""
     first_order: bool = eqx.field(static=True, default=False)
     """Leave the second derivatives out of the meta-gradient."""
+    inner_kl: float | None = None
+    """ProMP's penalty η on the KL divergence of the policies before each inner step from those that
+    sampled there, in [0, inf); where it adapts, its first value (the authors': 0.0005). No penalty if none."""
+    target_inner_kl: float | None = None
+    """Adapt η for each inner step to this divergence (nats, in (0, inf)): twice as much beyond 1.5 times
+    it, half as much below two thirds. η is fixed if none."""
+    remat: bool = eqx.field(static=True, default=False)
+    """Compute inner steps again when their gradient is taken, instead of keeping what they went through:
+    memory then hardly grows with `inner_steps`, for about a third more computing."""
     normalize_observations: bool = eqx.field(static=True, default=False)
     """Whether the policy sees observations by their running mean and deviation. Off: an inner
     step's effect depends on the scale of its inputs, which had better not drift."""
@@ -84,6 +97,10 @@ class MAML(OuterSettings):
 
     def __check_init__(self):
         require_positive(self, "meta_batch_size", "inner_episodes", "inner_steps", "task_batch")
+        if self.target_inner_kl is not None and self.inner_kl is None:
+            raise UserError(
+                "target_inner_kl adapts a penalty: set inner_kl, its first value (0.0005)"
+            )
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> MAMLState:
         policy_key, key = jax.random.split(key)
@@ -105,7 +122,8 @@ class MAML(OuterSettings):
         adam = self.fresh_optimizer(initialization)
         normalize = self.normalize_observations and not is_image(space)
         normalizer = Normalizer.of(observation_size(space)) if normalize else None
-        return strong(MAMLState(initialization, adam, normalizer, key))
+        weights = None if self.target_inner_kl is None else self._fixed_weights()
+        return strong(MAMLState(initialization, adam, normalizer, key, weights))
 
     def agent(self, problem: Problem, state: MAMLState) -> MAMLAgent:
         return MAMLAgent(
@@ -148,11 +166,24 @@ class MAML(OuterSettings):
 
         def mine(everyone, experience: Trials):
             agent, state = everyone
-            adapted = functools.partial(self.distributions, agent)
+            adapted = functools.partial(self.distributions, agent, weights=state.inner_kl)
             tasks = self.prepare(agent, experience)
-            return self.outer_step(adapted, state.initialization, state.optimizer, tasks)
+            initialization, adam, metrics = self.outer_step(
+                adapted, state.initialization, state.optimizer, tasks
+            )
+            moved = None
+            if self.inner_kl is not None:
+                each = lax.map(lambda t: self._adapted(agent, initialization, t)[1], tasks)
+                moved = mean(jnp.mean(each, axis=0))
+            return initialization, adam, metrics, moved
 
-        initialization, adam, metrics = share(mine, (agent, state), experience, out=ALL)
+        initialization, adam, metrics, moved = share(mine, (agent, state), experience, out=ALL)
+        weights = state.inner_kl
+        if moved is not None:
+            metrics["inner_kl"] = jnp.mean(moved)
+        if weights is not None and moved is not None:
+            weights = adapted_weights(weights, moved, self.target_inner_kl)
+            metrics["inner_kl_weight"] = jnp.mean(weights)
         normalizer = state.normalizer
         if normalizer is not None:
             rows = experience.transitions
@@ -169,7 +200,7 @@ class MAML(OuterSettings):
         }
         if initialization.rates is not None:
             metrics["inner_rate"] = jnp.mean(jnp.stack(jax.tree.leaves(initialization.rates)))
-        return MAMLState(initialization, adam, normalizer, state.key), metrics
+        return MAMLState(initialization, adam, normalizer, state.key, weights), metrics
 
     # --- The outer step -----------------------------------------------------------------------
 
@@ -182,20 +213,48 @@ class MAML(OuterSettings):
             outer=jax.tree.map(lambda x: x[:, -1], batches),
         )
 
-    def _adapted(self, agent: MAMLAgent, initialization: Initialization, task: Any) -> Policy:
-        """θᵢ' as a function of θ (and α): the agent's own steps on the recorded rounds."""
+    def _adapted(
+        self, agent: MAMLAgent, initialization: Initialization, task: Any
+    ) -> tuple[Policy, Float[Array, " steps"]]:
+        """θᵢ' as a function of θ (and α): the agent's own steps on the recorded rounds; and how far the
+        policies before each of them are from those that sampled the rounds (KL, nats)."""
         agent = eqx.tree_at(lambda a: a.initialization, agent, initialization)
+
+        def step(memory: FastWeights, batch: Batch) -> tuple[FastWeights, Array]:
+            if self.inner_kl is None:
+                return agent.step(memory, batch), jnp.zeros(())
+            log_ratio = log_ratios(memory.policy, memory.context, batch)
+            # As in PPO: never negative, zero with its gradient where nothing has moved.
+            kl = jnp.sum(batch.weight * (jnp.exp(log_ratio) - 1.0 - log_ratio))
+            return agent.step(memory, batch), kl
+
         memory = agent.start(task.context)
+        if self.remat:
+            memory, kls = lax.scan(jax.checkpoint(step), memory, task.inner)
+            return memory.policy, kls
+        kls = []
         for i in range(self.inner_steps):
-            memory = agent.step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
-        return memory.policy
+            memory, kl = step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
+            kls.append(kl)
+        return memory.policy, jnp.stack(kls)
+
+    def _fixed_weights(self) -> Float[Array, " steps"]:
+        return jnp.full((self.inner_steps,), self.inner_kl, jnp.float32)
 
     def distributions(
-        self, agent: MAMLAgent, initialization: Initialization, task: Tasks
+        self,
+        agent: MAMLAgent,
+        initialization: Initialization,
+        task: Tasks,
+        weights: Float[Array, " steps"] | None = None,
     ) -> tuple[Distribution, Float[Array, ""]]:
-        """What θ now adapts to, at the steps of one task's outer round; and no penalty."""
-        policy = self._adapted(agent, initialization, task)
-        return policy(task.outer.inputs, task.context), jnp.zeros(())
+        """What θ now adapts to, at the steps of one task's outer round; and ProMP's penalty, 0 where
+        there is none. `weights` are η of each inner step; by default the setting."""
+        policy, kls = self._adapted(agent, initialization, task)
+        penalty = jnp.zeros(())
+        if self.inner_kl is not None:
+            penalty = jnp.mean((self._fixed_weights() if weights is None else weights) * kls)
+        return policy(task.outer.inputs, task.context), penalty
 
     def objective(
         self, agent: MAMLAgent, initialization: Initialization, task: Tasks
@@ -204,3 +263,12 @@ class MAML(OuterSettings):
         acted to the one that θ now adapts to; and that one's distributions over actions."""
         distribution, _ = self.distributions(agent, initialization, task)
         return importance_weighted(distribution, task.outer), distribution
+
+
+def adapted_weights(
+    weights: Float[Array, " steps"], kl: Float[Array, " steps"], target: float | Array | None
+) -> Float[Array, " steps"]:
+    """η of each inner step for the next update: twice as much where the divergence is beyond 1.5 times
+    `target`, half as much where it is below two thirds of it."""
+    factor = jnp.where(kl > 1.5 * target, 2.0, jnp.where(kl < target / 1.5, 0.5, 1.0))
+    return weights * factor
