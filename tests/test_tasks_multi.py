@@ -17,6 +17,7 @@ from stemrl.tasks import (
     Imperfect,
     Point2D,
     PointConflict,
+    PointDir,
     Randomized,
     WorldChoice,
 )
@@ -51,6 +52,18 @@ def test_conflicting_goals_are_opposite_and_only_the_context_says_which():
         PointConflict(only=2)
     with pytest.raises(UserError, match="no split 'ood'"):
         family.tasks(KEY, "ood", 2)
+
+
+def test_a_heading_pays_for_the_way_along_it_and_no_corner_is_further():
+    family = PointDir(horizon=3)
+    env, params = family.env, {"direction": jnp.array([0.6, 0.8])}
+    _, (obs, reward, ended, _) = walk(env, params, [[0.1, 0.1], [0.0, -0.05], [0.06, 0.08]])
+    np.testing.assert_allclose(reward, [1.4 / np.sqrt(2), -0.4, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(obs[0], [0.1 / np.sqrt(2)] * 2, rtol=1e-5)
+    assert not ended.any()
+    np.testing.assert_allclose(jnp.linalg.norm(family.sample(KEY, "test")["direction"]), 1, 1e-5)
+    with pytest.raises(UserError, match="no ood split"):
+        family.sample(KEY, "ood")
 
 
 def test_a_hopper_is_paid_for_what_it_is_asked():
