@@ -530,6 +530,10 @@ CARDS: dict[str, Entry] = {
     "her-bit-flip": Entry(
         "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
     ),
+    "goals-cannot-say": Entry(
+        "stemrl.cards.goals_cannot_say:CARD",
+        "A goal does not say which region must never be entered; a context does",
+    ),
     "dann-moons": Entry(
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",
