@@ -17,6 +17,9 @@ from stemrl.meta.trials import trial_advantages
 from stemrl.rl import play
 
 
+OTHERS = ("lstm", "delta", "snail", "ttt")
+
+
 def small(**settings):
     return RL2(**{"hidden_size": 16, "batch_steps": 400, "minibatches": 2, **settings})
 
@@ -51,7 +54,12 @@ def forgetful(agent):
     return Forgetful(**{f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)})
 
 
-@pytest.mark.parametrize("cell", ("gru", "lstm", "delta", "snail", "transformer", "ttt"))
+# What reads step by step, and what looks back; `test_memories.py` holds the others to the same
+# contract, and `make long` to the same optimum.
+@pytest.mark.parametrize(
+    "cell",
+    ("gru", "transformer", *(pytest.param(c, marks=pytest.mark.long) for c in OTHERS)),
+)
 def test_the_optimum_over_a_trial_and_only_by_remembering(cell):
     """5.5 of 6; cleared between episodes, every episode costs a guess: 4.5."""
     problem = Problem.of(HiddenArm())
