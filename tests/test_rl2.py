@@ -16,7 +16,6 @@ from stemrl.meta.rl2 import RL2, evaluate_lanes, rl2_loss
 from stemrl.meta.trials import trial_advantages
 from stemrl.rl import play
 
-
 OTHERS = ("lstm", "delta", "snail", "ttt")
 
 
