@@ -39,7 +39,9 @@ def mebibytes(inner_steps: int, remat: bool) -> float:
     shapes = eqx.filter_eval_shape(lambda key: learner.init(problem, key), jax.random.key(0))
     state, tasks = eqx.filter_eval_shape(prepared, shapes)
     compiled = jax.jit(outer).lower(state, tasks).compile()
-    return compiled.memory_analysis().temp_size_in_bytes / MIB
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes / MIB
 
 
 def main() -> None:

@@ -181,7 +181,7 @@ class MAML(OuterSettings):
         weights = state.inner_kl
         if moved is not None:
             metrics["inner_kl"] = jnp.mean(moved)
-        if weights is not None and moved is not None:
+        if weights is not None and moved is not None and self.target_inner_kl is not None:
             weights = adapted_weights(weights, moved, self.target_inner_kl)
             metrics["inner_kl_weight"] = jnp.mean(weights)
         normalizer = state.normalizer
@@ -239,6 +239,7 @@ class MAML(OuterSettings):
         return memory.policy, jnp.stack(kls)
 
     def _fixed_weights(self) -> Float[Array, " steps"]:
+        assert self.inner_kl is not None
         return jnp.full((self.inner_steps,), self.inner_kl, jnp.float32)
 
     def distributions(
@@ -266,7 +267,7 @@ class MAML(OuterSettings):
 
 
 def adapted_weights(
-    weights: Float[Array, " steps"], kl: Float[Array, " steps"], target: float | Array | None
+    weights: Float[Array, " steps"], kl: Float[Array, " steps"], target: float | Array
 ) -> Float[Array, " steps"]:
     """η of each inner step for the next update: twice as much where the divergence is beyond 1.5 times
     `target`, half as much where it is below two thirds of it."""
