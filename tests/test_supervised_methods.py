@@ -244,7 +244,8 @@ def test_first_parameters_are_drawn_anew_or_learned():
         )
         learned = learner.init(LINES, KEY).learned
         train, test = draw_sets(LINES.source, KEY, learner.meta_batch_size, 3, 4)
-        return jax.grad(lambda phi: learner.objective(LINES, phi, train, test, KEY)[0])(learned)
+        objective = lambda phi: learner.objective(LINES, phi, train, test, KEY)[0]  # noqa: E731
+        return jax.jit(jax.grad(objective))(learned)
 
     drawn, kept = gradient(False), gradient(True)
     assert not ravel_pytree(drawn.initial)[0].any() and ravel_pytree(kept.initial)[0].any()

@@ -61,7 +61,7 @@ DESCENDERS: dict[str, AbstractFewShotLearner] = {
 
 def run(workshop: Workshop) -> list[Measure]:
     """Train all of them on one alphabet, and let them meet characters of another."""
-    family = Glyphs()
+    family = Glyphs()  # pyright: ignore[reportCallIssue]
     tasks, queries = workshop.pick((1_000, QUERIES), (4, 5))
     shots = workshop.pick(SHOTS, SHOTS[:1])
     updates = workshop.pick(UPDATES, 3)

@@ -150,13 +150,12 @@ def _with(agent: FewShotAgent, **settings: Any) -> FewShotAgent:
 
 def _from_scratch(agent: FewShotAgent) -> FewShotAgent:
     """Gradient descent from the parameters that a learned optimizer starts from."""
-    learner = agent.learner
     plain = GradientDescent(
         pretrain=False,
         adapt_steps=STEPS,
-        hidden=learner.hidden,
-        activation=learner.activation,
-        shots=learner.shots,
+        hidden=OPTIMIZER.hidden,
+        activation=OPTIMIZER.activation,
+        shots=OPTIMIZER.shots,
     )
     return FewShotAgent(plain, agent.problem, agent.learned.initial)
 
