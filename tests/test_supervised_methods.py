@@ -147,6 +147,21 @@ def test_the_order_of_examples_means_nothing_to_a_cnp():
     np.testing.assert_allclose(agent.fit(train).read, np.mean(alone, 0), atol=1e-6)
 
 
+def test_classes_of_a_cnp_are_but_names():
+    """Other numbers for the classes give the same logits in the other order; r is each class's mean."""
+    problem = SupervisedProblem.of(Glyphs(ways=3, size=5))
+    cnp = CNP(size=4, features=(6,), encoder_hidden=(8,), decoder_hidden=(8,), by_class=True)
+    agent = cnp.agent(problem, cnp.init(problem, KEY))
+    train = problem.source.data(KEY, problem.source.sample(KEY, "train"), 6)
+    other = jnp.array([2, 0, 1])
+    fitted, renamed = agent.fit(train), agent.fit(Examples(train.x, train.y[:, other]))
+    np.testing.assert_allclose(fitted(train.x)[:, other], renamed(train.x), atol=1e-6)
+    first = train.x[np.asarray(train.y)[:, 0] == 1]
+    said = agent.learned.encoder(agent.learned.features(first))
+    np.testing.assert_allclose(fitted.read[0], said.mean(0), atol=1e-6)
+    assert agent.fit(Examples(train.x[:0], train.y[:0]))(train.x).shape == (6, 3)
+
+
 def test_snail_sees_no_later_position_and_minds_the_order():
     snail = SNAILSupervised(shots=6, embedding=8, filters=8, key_size=4, value_size=8)
     network = snail.init(LINES, KEY).learned
@@ -292,6 +307,10 @@ def test_half_of_a_batch_has_fewer_shots():
     ("wrong", "message"),
     [
         (lambda: CNP(shots=0), "shots must be at least 1"),
+        (
+            lambda: CNP(by_class=True).init(LINES, KEY),
+            "by_class is for classes, and 'lines' has none",
+        ),
         (lambda: LearnedOptimizer(inner_steps=0), "inner_steps must be at least 1"),
         (lambda: GradientDescent(adapt_steps=-1), "adapt_steps must be at least 0"),
         (lambda: Glyphs(ways=1), "ways must be at least 2"),

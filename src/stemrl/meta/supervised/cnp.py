@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ...core import Examples, SupervisedProblem
+from ...core import Examples, SupervisedProblem, UserError
 from ...networks import MLP, Activation
 from .learner import AbstractReader, Features, pairs
 
@@ -39,12 +39,17 @@ class Conditioned(eqx.Module):
 
     features: Features
     decoder: MLP
-    read: Float[Array, " size"]
-    """r."""
+    read: Float[Array, " size"] | Float[Array, "classes size"]
+    """r, or one of each class."""
 
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
-        r = jnp.broadcast_to(self.read, (*x.shape[:-1], self.read.size))
-        return self.decoder(jnp.concatenate([self.features(x), r], axis=-1))
+        def decoded(r: Float[Array, " size"]) -> Float[Array, "n found"]:
+            return self.decoder(jnp.concatenate([z, jnp.broadcast_to(r, (len(z), r.size))], -1))
+
+        z = self.features(x)
+        if self.read.ndim == 1:
+            return decoded(self.read)
+        return jax.vmap(decoded, out_axes=1)(self.read)[..., 0]
 
 
 class CNP(AbstractReader):
@@ -61,21 +66,23 @@ class CNP(AbstractReader):
     activation: Activation = eqx.field(static=True, default="relu")
     """Their activation: tanh, relu, elu, silu or gelu."""
     by_class: bool = eqx.field(static=True, default=False)
-    """Average what is said of each class by itself, and let r be the averages side by side, as the paper
-    does for classification (§4.3); y is one-hot then."""
+    """Read each class by itself, as the paper does for classification (§4.3), and let one decoder judge x
+    beside every class's r, for the classes' numbers mean nothing; y is one-hot then."""
 
     def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Process:
         family = problem.source
+        if self.by_class and family.examples_per_shot == 1:
+            raise UserError(f"by_class is for classes, and '{family.name}' has none: leave it out")
         features_key, encoder, decoder = jax.random.split(key, 3)
         features = Features(family.inputs, self.features, key=features_key)
-        both = features.size + family.outputs
-        read = self.size * (family.outputs if self.by_class else 1)
+        # The number of a class is but a name: with it neither encoder nor decoder would know it again.
+        said, found = (0, 1) if self.by_class else (family.outputs, family.outputs)
         hidden, last = self.encoder_hidden, self.decoder_hidden
         return Process(
             features,
-            MLP(both, self.size, hidden, self.activation, key=encoder),
-            MLP(features.size + read, family.outputs, last, self.activation, key=decoder),
-            jnp.zeros(read),
+            MLP(features.size + said, self.size, hidden, self.activation, key=encoder),
+            MLP(features.size + self.size, found, last, self.activation, key=decoder),
+            jnp.zeros(self.size),
         )
 
     def fit(
@@ -86,11 +93,12 @@ class CNP(AbstractReader):
         steps: int | None = None,
     ) -> Conditioned:
         if len(train.x) == 0:
-            return Conditioned(learned.features, learned.decoder, learned.nothing)
-        said = learned.encoder(pairs(learned.features, train))
-        if self.by_class:
-            weights = train.y / jnp.maximum(train.y.sum(axis=0), 1.0)
-            read = (weights.T @ said).reshape(-1)
+            read = learned.nothing
+            if self.by_class:
+                read = jnp.broadcast_to(read, (problem.target.outputs, self.size))
+        elif self.by_class:
+            shares = train.y / jnp.maximum(train.y.sum(axis=0), 1.0)
+            read = shares.T @ learned.encoder(learned.features(train.x))
         else:
-            read = said.mean(axis=0)
+            read = learned.encoder(pairs(learned.features, train)).mean(axis=0)
         return Conditioned(learned.features, learned.decoder, read)
