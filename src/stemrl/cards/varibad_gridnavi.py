@@ -75,7 +75,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 def _train(
     workshop: Workshop, label: str, method: str, steps: int, settings: dict[str, Any]
 ) -> Trained:
+    # One number of updates for all, so that the two encoders are one program.
     small = {"batch_steps": 240, "epochs": 1, "hidden_size": 8, "minibatches": 2}
+    small["anneal_updates"] = 2
     if method == "varibad":
         small |= {"vae_epochs": 1, "vae_minibatches": 2}
     settings = {**settings, "anneal_updates": steps // settings["batch_steps"]}
