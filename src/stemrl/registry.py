@@ -565,6 +565,14 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.epopt_hopper:CARD",
         "Hoppers of one body, of many and of the worst of many, as the torso grows heavy (heavy)",
     ),
+    "maxent-finetune": Entry(
+        "stemrl.cards.maxent_finetune:CARD",
+        "the best way is shut: maximum-entropy pretraining against a policy of one way",
+    ),
+    "finetune-reversal": Entry(
+        "stemrl.cards.finetune_reversal:CARD",
+        "a half-cheetah forward, then backward: does fine-tuning help or harm? (heavy)",
+    ),
     "context-or-not": Entry(
         "stemrl.cards.context_or_not:CARD",
         "Hoppers by a policy that sees the body, one that does not, and one of a single body",

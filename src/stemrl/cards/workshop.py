@@ -139,6 +139,7 @@ class Workshop:
         settings: Mapping[str, Any] | None = None,
         family_settings: Mapping[str, Any] | None = None,
         seeds: Sequence[int] | None = None,
+        start: "Trained | None" = None,
         **options: Any,
     ) -> "Trained":
         """Train `method` on `family` for every seed, with a family in pure JAX all in one compiled
@@ -151,6 +152,7 @@ class Workshop:
         - `steps`: environment steps per seed.
         - `settings`, `family_settings`: those other than the defaults.
         - `seeds`: fewer than all, for what only stands beside a claim.
+        - `start`: what each seed begins from, its own seed of another training, which is waited for.
         - `options`: other fields of `RunConfig` (`reveal`, `target`, `budget`, …).
         """
         config = RunConfig(
@@ -179,6 +181,13 @@ class Workshop:
         self._in_order(seeds)
         groups = [seeds] if together else [(seed,) for seed in seeds]
         runs = [self._run(label, config, group) for group in groups]
+        if start is not None:
+            self.settings[label]["start"] = start.label
+            begun = zip(runs, start.runs, strict=True)
+            runs = [
+                Run(run.path, dataclasses.replace(run.config, start=str(donor.path)))
+                for run, donor in begun
+            ]
         if self.crew is None:
             for run in runs:
                 self._train(label, run)
@@ -320,6 +329,33 @@ class Trained:
     def agents(self) -> list[Any]:
         """One of each seed: an `AbstractAgent`, or of a supervised method a `FewShotAgent`."""
         return [run.agent("last", i) for run in self.runs for i in range(run.config.seeds)]
+
+
+def training_returns(trained: "Trained") -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps `[rows]`, and the return that each seed's training reports there, `[seeds, rows]`."""
+    curves: dict[int, list[tuple[float, float]]] = {}
+    for run in trained.runs:
+        for row in run.metrics():
+            if row["kind"] == "update":
+                curves.setdefault(row["seed"], []).append((row["steps"], row["return"]))
+    shortest = min(map(len, curves.values()))
+    found = np.array([curves[seed][:shortest] for seed in sorted(curves)])
+    return found[0, :, 0], found[:, :, 1]
+
+
+def steps_to(
+    steps: np.ndarray, returns: np.ndarray, threshold: float, *, smooth: int = 5
+) -> list[float]:
+    """Steps until the mean return of `smooth` rows is first at the threshold, of each seed of
+    `returns`; those of the whole training where it never is."""
+    kernel = np.ones(smooth) / smooth
+    found = []
+    for curve in returns:
+        means = np.convolve(curve, kernel, mode="valid") if len(curve) >= smooth else curve
+        reached = np.flatnonzero(means >= threshold)
+        ends = steps[len(curve) - len(means) :]
+        found.append(float(ends[reached[0]] if len(reached) else steps[-1]))
+    return found
 
 
 def point_means(evaluations: Sequence[Evaluation]) -> np.ndarray:

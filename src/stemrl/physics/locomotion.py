@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -168,6 +168,11 @@ class HalfCheetahVelPearl(AbstractHalfCheetahVel):
         return 0.0, 3.0
 
 
+Way = Literal["both", "forward", "backward"]
+WAYS = {"both": [[1.0], [-1.0]], "forward": [[1.0]], "backward": [[-1.0]]}
+"""Directions of `half-cheetah-dir`."""
+
+
 class HalfCheetahDir(AbstractLocomotion):
     """A half-cheetah that must run forward or backward: reward d·vₓ − 0.05·‖a‖² (MAML, PEARL).
 
@@ -179,9 +184,13 @@ class HalfCheetahDir(AbstractLocomotion):
 
     horizon: int = eqx.field(static=True, default=200)
     """Steps an episode (0.05 s each)."""
+    way: Way = eqx.field(static=True, default="both")
+    """Which direction tasks are of: both, forward or backward."""
 
     def __check_init__(self):
         _check_horizon(self.name, self.horizon)
+        if self.way not in WAYS:
+            raise UserError(f"way must be one of {', '.join(WAYS)}, not {self.way!r}")
 
     @property
     def env(self) -> MujocoEnv:
@@ -193,8 +202,16 @@ class HalfCheetahDir(AbstractLocomotion):
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
         """The directions in turn, the first of them at random."""
-        directions = [[0.0]] if split == "ood" else [[1.0], [-1.0]]
+        directions = [[0.0]] if split == "ood" else WAYS[self.way]
         return {"direction": in_turn(key, jnp.asarray(directions), n)}
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name; without the way where it is both, so that identities that were written
+        before there was a choice stay what they were."""
+        settings = super().settings()
+        if self.way == "both":
+            del settings["way"]
+        return settings
 
     def context(self, params: Params) -> Array:
         return params["direction"]
