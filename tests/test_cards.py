@@ -9,6 +9,7 @@ import pytest
 from stemrl import registry
 from stemrl.cards import Card, Measure, Workshop, differences, reproduce
 from stemrl.cards.card import aim_verdict, verdict
+from stemrl.cards.dependent_bandits import sampling_regret
 from stemrl.cards.reproduce import find_card
 from stemrl.cli import main
 from stemrl.errors import UserError
@@ -195,3 +196,8 @@ def test_mistakes_are_one_line(words: list[str], message: str, tmp_path, monkeyp
 def test_a_card_of_another_kind_is_refused():
     with pytest.raises(UserError, match="not a card"):
         reproduce("stemrl.tasks.point:Point2D")
+
+
+def test_thompson_sampling_tries_one_target_after_another():
+    """Of five pulls it misses 0.9 + 0.8 + 0.7 + 0.6 + 0.5 times, at 3.9 each."""
+    np.testing.assert_allclose(sampling_regret(5), 3.9 * 3.5)

@@ -527,6 +527,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.recurrent_control:CARD",
         "RDPG and RSVG(0) remember the velocities that they are not shown",
     ),
+    "dependent-bandits": Entry(
+        "stemrl.cards.dependent_bandits:CARD",
+        "RL² uses what one arm says of another, which Thompson sampling does not",
+    ),
     "her-bit-flip": Entry(
         "stemrl.cards.her_bit_flip:CARD", "Hindsight solves fifteen bits, DQN alone does not"
     ),
