@@ -527,6 +527,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.recurrent_control:CARD",
         "RDPG and RSVG(0) remember the velocities that they are not shown",
     ),
+    "two-step": Entry(
+        "stemrl.cards.two_step:CARD",
+        "Trained without a model, RL² chooses in the two-step task as if it had one",
+    ),
     "dependent-bandits": Entry(
         "stemrl.cards.dependent_bandits:CARD",
         "RL² uses what one arm says of another, which Thompson sampling does not",
