@@ -531,6 +531,14 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.two_step:CARD",
         "Trained without a model, RL² chooses in the two-step task as if it had one",
     ),
+    "causal": Entry(
+        "stemrl.cards.causal:CARD",
+        "RL² learns of causes by looking, by setting and by asking what would have been",
+    ),
+    "dpt-bandit": Entry(
+        "stemrl.cards.dpt_bandit:CARD",
+        "A decision-pretrained transformer beside Thompson sampling; and in the dark room",
+    ),
     "dependent-bandits": Entry(
         "stemrl.cards.dependent_bandits:CARD",
         "RL² uses what one arm says of another, which Thompson sampling does not",

@@ -1,0 +1,114 @@
+"""What RL² learns of causes by looking, by setting and by asking what would have been (Dasgupta et al.
+2019, 1901.08162)."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import Problem
+from ..optimal import problem_of, reference_agent
+from ..tasks.causal_graphs import CausalGraphs, Condition
+from .card import Card, Measure, differences
+from .workshop import Trained, Workshop, trial_totals
+
+STEPS = 4_000_000
+SETTINGS: dict[str, Any] = {
+    "hidden_size": 96,
+    "batch_steps": 20_000,
+    "epochs": 4,
+    "learning_rate": 2e-3,
+    "anneal_updates": STEPS // 20_000,
+    "discount": 1.0,
+    "entropy_weight": 0.02,
+    "anneal_entropy": True,
+    "head_hidden_size": 96,
+}
+CONDITIONS: tuple[Condition, ...] = (
+    "associative",
+    "observational",
+    "interventional",
+    "counterfactual",
+)
+TASKS = 20_000
+EXACT_TASKS, EXACT_ROUNDS = 250, 8
+"""For exact inference, which weighs thousands of networks at every step of every task."""
+
+
+def run(workshop: Workshop) -> Sequence[Measure]:
+    """One training a condition; all are asked the same quiz on networks of kinds never met."""
+    nodes = workshop.pick(4, 3)
+    conditions: Sequence[Condition] = workshop.pick(CONDITIONS, CONDITIONS[:2])
+    families = {c: CausalGraphs(nodes=nodes, condition=c) for c in conditions}
+    begun = {c: _train(workshop, c, family) for c, family in families.items()}
+    exact = [row for c, family in families.items() for row in _exact(workshop, c, family)]
+    tasks = workshop.pick(TASKS, 50)
+    ours = {c: list(trial_totals(workshop.evaluate(t, tasks=tasks))) for c, t in begun.items()}
+    claims = []
+    for lower, higher in itertools.pairwise(conditions):
+        paired = differences(ours[higher], ours[lower])
+        name = f"{higher} − {lower}, paired"
+        # The first is a 'beats', the others only must not be the other way round.
+        low_bar = 0.0 if lower == "associative" else None
+        claims.append(Measure(name, paired, bar=0.0, low_bar=low_bar))
+    return [*(Measure(f"RL², {c}", values) for c, values in ours.items()), *claims, *exact]
+
+
+def _train(workshop: Workshop, condition: Condition, family: CausalGraphs) -> Trained:
+    small = {"batch_steps": 200, "epochs": 1, "hidden_size": 8, "head_hidden_size": 8}
+    return workshop.train(
+        condition,
+        "rl2",
+        "causal-graphs",
+        steps=workshop.pick(STEPS, 400),
+        settings=SETTINGS | workshop.pick({}, small),
+        family_settings=family.settings(),
+    )
+
+
+def _exact(workshop: Workshop, condition: Condition, family: CausalGraphs) -> list[Measure]:
+    """What exact inference from the prior of the training networks earns on the test's."""
+    associative = condition == "associative"
+    name = "associative" if associative else "cause-effect"
+    tasks, rounds = workshop.pick((EXACT_TASKS, EXACT_ROUNDS), (10, 1))
+
+    def compute() -> dict[str, np.ndarray]:
+        agent = reference_agent(name, family)
+        means = [
+            trial_totals(
+                workshop.judge([agent], Problem.of(family), tasks=tasks, seed=seed, episodes=0)
+            )[0]
+            for seed in range(rounds)
+        ]
+        return {"mean": np.array(np.mean(means))}
+
+    found = workshop.kept(f"exact-{condition}", compute)["mean"]
+    rows = [Measure(f"exact inference ({name}), {condition}", [float(found)])]
+    if condition == "observational":
+        agent, known = reference_agent("known-task", family), problem_of("known-task", family)
+        told = workshop.judge([agent], known, tasks=workshop.pick(2_000, 10), episodes=0)
+        rows.append(Measure("the network known", [float(trial_totals(told)[0])]))
+    return rows
+
+
+CARD = Card(
+    name="causal",
+    title="RL² reasons by causes: better by looking than by association, better still by setting",
+    source="Dasgupta et al. 2019 (1901.08162), §4; their results are bars, without numbers",
+    run=run,
+    seeds=5,
+    note=(
+        "Mean value of the node chosen in the quiz, on networks of kinds that training never shows. The"
+        " order associative < observational ≤ interventional ≤ counterfactual is the paper's claim and the"
+        " bar. Its first part is no law of this family. Associative agents are asked another question in"
+        " training, and answer that one; but each sample that they see is conditioned on a node of their"
+        " choice being 5, fifty standard deviations of the noise, and tells far more of the weights than a"
+        " free sample does. Exact inference, printed beside, itself has associative above observational"
+        " (1.33 to 1.14 when it was first played); so a learner that comes near it misses that part."
+    ),
+    differs=(
+        "Networks of 4 nodes, where the paper has 5: exact inference can be played on them.",
+        "By PPO with a GRU of 96 on 4M steps, where the paper has A2C with an LSTM of 192 on 10M.",
+    ),
+)
