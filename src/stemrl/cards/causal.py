@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import Problem
 from ..optimal import problem_of, reference_agent
+from ..registry import make
 from ..tasks.causal_graphs import CausalGraphs, Condition
 from .card import Card, Measure, differences
 from .workshop import Trained, Workshop, trial_totals
@@ -40,7 +41,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     """One training a condition; all are asked the same quiz on networks of kinds never met."""
     nodes = workshop.pick(4, 3)
     conditions: Sequence[Condition] = workshop.pick(CONDITIONS, CONDITIONS[:2])
-    families = {c: CausalGraphs(nodes=nodes, condition=c) for c in conditions}
+    families: dict[Condition, CausalGraphs] = {
+        c: make("families", "causal-graphs", nodes=nodes, condition=c) for c in conditions
+    }
     begun = {c: _train(workshop, c, family) for c, family in families.items()}
     exact = [row for c, family in families.items() for row in _exact(workshop, c, family)]
     tasks = workshop.pick(TASKS, 50)

@@ -117,7 +117,8 @@ CARD = Card(
     note=(
         "Sampling from what it predicts is posterior sampling in theory; the most likely action is greedy"
         " play. In the Dark Room the optimum is the exact one of a single episode from an empty context; no"
-        " goal is held out."
+        " goal is held out. Sampling misses by 16% of Thompson's regret: after 2,000 updates what it predicts is"
+        " less sharp than the posterior. Played greedily it is far below Thompson."
     ),
     differs=(
         "Bandits pay 0 or 1, not a Gaussian of deviation 0.3; 100 pulls, where the paper has 500; 128,000"

@@ -115,7 +115,8 @@ CARD = Card(
     note=(
         "Displacements and cosines are those of single episodes with the policy's noise, on average over"
         " eight headings × 20 episodes; the step is taken on 20 episodes of the heading. What was never"
-        " trained takes the same step from a random network."
+        " trained takes the same step from a random network. One seed of three turns only for some of the"
+        " headings after its step, and all drift a little before it: neither was mended yet."
     ),
     differs=(
         "A point (`point-dir`, reward the displacement along the heading) in the ant's place; `ant-dir`"

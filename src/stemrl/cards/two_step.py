@@ -16,6 +16,7 @@ from ..optimal import (
     reference_agent,
     stay_probabilities,
 )
+from ..registry import make
 from ..rl import play
 from ..tasks.two_step import TwoStep
 from .card import Card, Measure
@@ -42,7 +43,7 @@ BESIDE = {"model-based": "model-based agent", "model-free": "model-free agent"}
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """Each seed plays the frozen test episodes; so do the simulated agents."""
-    family = TwoStep(trials=workshop.pick(100, 20))
+    family: TwoStep = make("families", "two-step", trials=workshop.pick(100, 20))
     trained = workshop.train(
         "rl2",
         "rl2",

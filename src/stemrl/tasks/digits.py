@@ -12,7 +12,7 @@ import hashlib
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -193,7 +193,7 @@ def _small_digits(test: bool) -> UInt8[np.ndarray, "10 images 64"]:
         raise UserError(
             "digits are scikit-learn's, which is not installed: pip install 'stemrl[digits]'"
         ) from None
-    found = load_digits()
+    found: Any = load_digits()
     chosen = (np.arange(len(found.target)) % 4 == 3) == test
     images = np.round(found.data[chosen] * (255 / 16)).astype(np.uint8)
     return by_digit(images, found.target[chosen], len(images))
