@@ -19,12 +19,17 @@ MAPPINGS = 20_000
 compiled program takes three, the suite compiles ten thousand, and beyond the limit XLA dies loading one."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _forgets_programs() -> Iterator[None]:
-    yield
+def forget_programs() -> None:
+    """Let go of all compiled programs, if there are many."""
     mappings = Path("/proc/self/maps")
     if mappings.exists() and len(mappings.read_bytes().splitlines()) > MAPPINGS:
         import jax
 
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgets_programs() -> Iterator[None]:
+    yield
+    forget_programs()

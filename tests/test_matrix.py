@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import pytest
 
+from conftest import forget_programs
 from stemrl import registry
 from stemrl.cli import main
 from stemrl.runs import Run, RunConfig, resume, train
@@ -84,7 +85,7 @@ def try_out(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="module", params=registry.METHODS)
-def tried(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Tried:
+def tried(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     """Of every method of the registry, one after another."""
     method = request.param
     if registry.METHODS[method].tiny is None:
@@ -95,7 +96,10 @@ def tried(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Tried:
     each = RunConfig.tiny(method).steps
     config = RunConfig.tiny(method, UPDATES, keep_every=KEPT * each)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        return try_out(config, tmp_path_factory.mktemp(method), monkeypatch)
+        found = try_out(config, tmp_path_factory.mktemp(method), monkeypatch)
+    yield found
+    # All of them together compile more than one process may hold.
+    forget_programs()
 
 
 # What every method must be able to do.
