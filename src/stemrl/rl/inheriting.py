@@ -50,7 +50,6 @@ def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, An
     for index, name in enumerate(names):
         ours = getattr(state, name)
         parts[name], missing = inherited(ours, theirs.get(name))
-        require_one_activation(ours, theirs.get(name))
         # A bias or two of the same length by chance is nothing.
         weights = [p for p, x in jax.tree_util.tree_flatten_with_path(ours)[0] if x.ndim > 1]
         if index == 0 and weights and {_name(path) for path in weights} <= set(missing):
@@ -58,6 +57,7 @@ def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, An
                 "nothing of the run to begin from fits: no part of its networks has a name and shape"
                 " that this method's have"
             )
+        require_one_activation(ours, theirs.get(name))
         left += [f"{name}/{path}" for path in missing]
     return parts, left
 
