@@ -1,9 +1,12 @@
 """Before JAX is imported: tests compile much and run little, so the compiler tries less hard; and
 what stemrl keeps for its user (see `stemrl.runs.trust`) is kept elsewhere."""
 
+import collections
 import gc
 import os
+import resource
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +36,38 @@ def forget_programs() -> None:
 def _forgets_programs() -> Iterator[None]:
     yield
     forget_programs()
+
+
+CPU: collections.Counter[str] = collections.Counter()
+"""CPU seconds that each file of tests took, the processes that it began included."""
+
+
+def cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    before = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        CPU[item.path.name] += cpu_seconds() - before
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["cpu"] = dict(CPU)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    CPU.update(getattr(node, "workeroutput", {}).get("cpu", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("CPU seconds")
+    for name, seconds in CPU.most_common(30):
+        terminalreporter.write_line(f"{seconds:7.1f} {name}")
+    terminalreporter.write_line(f"{CPU.total():7.1f} in all, without the start of the workers")

@@ -113,7 +113,9 @@ def losses(agent, train: Examples, test: Examples):
 
 
 def test_there_is_one_of_each():
-    assert set(LEARNERS) == {name for name, entry in METHODS.items() if entry.supervised}
+    """But for DANN, which has a target set too, and tests of its own."""
+    supervised = {name for name, entry in METHODS.items() if entry.supervised}
+    assert set(LEARNERS) == supervised - {"dann-supervised"}
 
 
 @pytest.mark.parametrize("name", LEARNERS)
