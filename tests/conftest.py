@@ -1,7 +1,6 @@
 """Before JAX is imported: tests compile much and run little, so the compiler tries less hard; and
 what stemrl keeps for its user (see `stemrl.runs.trust`) is kept elsewhere."""
 
-import collections
 import gc
 import os
 import resource
@@ -38,7 +37,7 @@ def _forgets_programs() -> Iterator[None]:
     forget_programs()
 
 
-CPU: collections.Counter[str] = collections.Counter()
+CPU: dict[str, float] = {}
 """CPU seconds that each file of tests took, the processes that it began included."""
 
 
@@ -53,7 +52,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     finally:
-        CPU[item.path.name] += cpu_seconds() - before
+        CPU[item.path.name] = CPU.get(item.path.name, 0.0) + cpu_seconds() - before
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -68,6 +67,8 @@ def pytest_testnodedown(node, error) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("CPU seconds")
-    for name, seconds in CPU.most_common(30):
+    for name, seconds in sorted(CPU.items(), key=lambda item: -item[1])[:30]:
         terminalreporter.write_line(f"{seconds:7.1f} {name}")
-    terminalreporter.write_line(f"{CPU.total():7.1f} in all, without the start of the workers")
+    terminalreporter.write_line(
+        f"{sum(CPU.values()):7.1f} in all, without the start of the workers"
+    )
