@@ -28,7 +28,10 @@ LAYERS = (
     ("core",),
     # Plain data and small helpers, beside the layers. `registry` finds classes by their names, at
     # run time, and imports none of them.
-    ("registry", "settings", "errors", "lazy", "naming", "reading", "drawing", "machine"),
+    (
+        *("registry", "settings", "errors", "lazy", "naming", "reading", "drawing", "machine"),
+        *("own_code", "places"),
+    ),
 )
 """From the top: what a package or module imports stands in its own layer or below."""
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import evaluate as evaluation
-from . import registry, runs
+from . import own_code, registry, runs
 from .agents import open_agent
 from .core import (
     AbstractAgent,
@@ -31,6 +31,7 @@ from .core import (
 )
 from .errors import UserError, nearest
 from .evaluate import Evaluation, FewShotEvaluation
+from .reading import at_home
 from .runs import Run, RunConfig
 from .runs.run import Which
 
@@ -52,11 +53,12 @@ def make_learner(name: str, **settings: Any) -> Any:
 
 def load(path: str | Path) -> Run:
     """The run in the folder `path`, or the trained agent of that name (`stemrl list agents`)."""
+    path = Path(at_home(str(path)))
     name = str(path)
-    if not Path(path).exists():
+    if not path.exists():
         if name in registry.AGENTS:
             return open_agent(name)
-        if Path(path).name == name:
+        if path.name == name:
             raise UserError(
                 f"there is no run in {name}: it is no folder, nor the name of a trained agent"
                 + nearest(name, registry.AGENTS)
@@ -93,9 +95,9 @@ def train(
 
     Raises `UserError` for what cannot be trained, `stemrl.runs.Interrupted` after SIGINT.
     """
-    if registry.being_read:
+    if own_code.being_read:
         raise UserError(
-            f"{registry.being_read[-1]} trains when it is imported; put that under"
+            f"{own_code.being_read[-1]} trains when it is imported; put that under"
             " if __name__ == '__main__':"
         )
     fields = {field.name for field in dataclasses.fields(RunConfig)}

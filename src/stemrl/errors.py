@@ -18,6 +18,10 @@ class CannotResume(UserError):
     """A run that is there already was begun with other settings than those it shall go on with."""
 
 
+class CodeChanged(UserWarning):
+    """A file of code that a run depends on is not what it was when the run was begun."""
+
+
 class SimulatorError(UserError):
     """What a simulator, or an environment of one's own, raised; its cause is the exception."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from . import registry
 from .errors import UserError, nearest
+from .reading import at_home
 from .settings import metavar, read, refuse_out_of_range, settings_of
 
 _SETTING = re.compile(r"""(?:^|\s)([A-Za-z_][\w-]*)=("[^"]*"|'[^']*'|\S*)""")
@@ -66,14 +67,39 @@ def make_named(kind: str, text: str) -> Any:
 
 
 def located(text: str) -> str:
-    """A name with settings as it is, but with the whole path of the `file.py` in `file.py:Class`,
-    so that it is found from any other folder."""
+    """A name with settings as it is, but with the whole path of every `file.py` in a `file.py:Class`
+    and of every file that a family's setting names, also in names within it, so that all of it is
+    found from any other folder."""
     first = re.search(r"\s[A-Za-z_][\w-]*=", text)
     end = len(text) if first is None else first.start()
     file, colon, thing = text[:end].rpartition(":")
-    if not colon or not file.endswith(".py"):
-        return text
-    return f"{Path(file).resolve()}:{thing}{text[end:]}"
+    if colon and file.endswith(".py"):
+        name = f"{Path(at_home(file)).resolve()}:{thing}"
+    else:
+        name = text[:end]
+
+    def placed(found: re.Match[str]) -> str:
+        value = found[2].strip("\"'")
+        whole = located(value) if ":" in value else value
+        if found[1] in _paths(name):
+            whole = str(registry.class_of("families", name.strip()).place(value))  # pyright: ignore
+        if whole == value:
+            return found[0]
+        quote = found[2][:1] if found[2][:1] in ("'", '"') else ('"' if " " in whole else "")
+        return found[0].replace(found[2], f"{quote}{whole}{quote}")
+
+    return name + _SETTING.sub(placed, text[end:])
+
+
+def _paths(name: str) -> tuple[str, ...]:
+    """Settings of a family that name files; none of what is no family."""
+    name = name.strip()
+    if name not in registry.FAMILIES and ":" not in name:
+        return ()
+    try:
+        return getattr(registry.class_of("families", name), "paths", ())
+    except UserError:
+        return ()
 
 
 def _may_be_text(kind: Any, value: str) -> bool:

@@ -5,6 +5,7 @@ terabyte costs whoever sends it nothing.
 """
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -44,3 +45,26 @@ def read_configuration(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged, it is not JSON: {error}") from None
+
+
+def digest_of(what: bytes | Path) -> str:
+    """Sixteen hexadecimal digits that stand for these bytes or the contents of a file; empty where
+    the file cannot be read."""
+    if isinstance(what, Path):
+        try:
+            with open_regular(what) as file:
+                what = file.read()
+        except OSError:
+            return ""
+    return hashlib.sha256(what).hexdigest()[:16]
+
+
+def at_home(text: str) -> str:
+    """`~/x` and `~someone/x` with the home folder written out, as a shell does it where the path
+    stands alone; any other text as it is. Raises `UserError` where nobody knows that home."""
+    if not text.startswith("~"):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:
+        raise UserError(f"nobody knows which folder ~ is in {text}; write it out") from None

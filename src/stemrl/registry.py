@@ -3,14 +3,11 @@
 Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list` answer at once.
 """
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from . import own_code
 from .errors import UserError, nearest
 
 
@@ -46,7 +43,7 @@ class Entry:
     def load(self) -> Any:
         """The class. Raises `UserError` if it is not where the path says."""
         module, _, name = self.path.rpartition(":")
-        loaded = _from_file(Path(module)) if module.endswith(".py") else _from_package(module)
+        loaded = own_code.module(module)
         if not hasattr(loaded, name):
             raise UserError(f"there is no '{name}' in {module}{nearest(name, dir(loaded))}")
         return getattr(loaded, name)
@@ -665,25 +662,11 @@ ONE_OF = {
     "agents": "agent",
 }
 
-being_read: list[str] = []
-"""Users' files that are being imported for a class in them; nothing may train meanwhile."""
-
-
-refused: list[str] = []
-"""Why code by its path may not be imported now: a configuration that nobody has vouched for is
-being read (see `runs/trust.py`)."""
-
-
-def may_import(name: str) -> None:
-    """Raise `UserError` where code called `name` may not be imported."""
-    if refused:
-        raise UserError(f"'{name}' {refused[-1]}")
-
 
 def find(kind: str, name: str) -> Entry:
     """The entry called `name` of one of `KINDS`; or one's own, by the path of its class, `package.module:Class` or `file.py:Class`."""
     if ":" in name:
-        may_import(name)
+        own_code.may_import(name)
         return Entry(name, "one's own")
     known = KINDS[kind]
     if name not in known:
@@ -693,41 +676,26 @@ def find(kind: str, name: str) -> Entry:
 
 def make(kind: str, name: str, **settings: Any) -> Any:
     """An instance: the preset's settings, then yours over them."""
-    entry = find(kind, name)
-    return entry.load()(**{**entry.preset, **settings})
+    return class_of(kind, name)(**{**find(kind, name).preset, **settings})
 
 
-def _from_package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UserError(
-                f"there is no module '{name}'; give a file as path/to/file.py:Class"
-            ) from None
-        raise
+BASES = {
+    "methods": ("AbstractLearner", "AbstractSupervisedLearner"),
+    "families": ("AbstractFamily", "AbstractSupervisedFamily"),
+}
+"""The classes of `stemrl.core`, of which what a method's or a family's name stands for extends one."""
 
 
-def _from_file(file: Path) -> Any:
-    """A user's file as a module: once, so that its classes stay the same ones, and never a second
-    time the very script that runs."""
-    file = file.resolve()
-    for loaded in list(sys.modules.values()):
-        where = getattr(loaded, "__file__", None)
-        if isinstance(where, str) and where.endswith(file.name) and Path(where).resolve() == file:
-            return loaded
-    name = f"stemrl_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"there is no Python file {file}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    being_read.append(str(file))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        being_read.pop()
-    return module
+def class_of(kind: str, name: str) -> type:
+    """The class behind a name. Raises `UserError` for what is no method or family by inheritance:
+    nothing that a name can lead to is called before that is known."""
+    found = find(kind, name).load()
+    core = importlib.import_module("stemrl.core")
+    bases = tuple(getattr(core, base) for base in BASES[kind])
+    if not (isinstance(found, type) and issubclass(found, bases)):
+        what = "class" if isinstance(found, type) else type(found).__name__
+        raise UserError(
+            f"'{name}' is a {what}, not a {ONE_OF[kind]}: a {ONE_OF[kind]} is a class that extends"
+            f" stemrl.core.{' or '.join(BASES[kind])}"
+        )
+    return found

@@ -164,7 +164,7 @@ def _numbers(kind: Any) -> bool:
 
 def settings_of(path: str) -> list[Setting]:
     """The settings of `package.module:Class` or `file.py:Class`, inherited ones first."""
-    module_name, _, name = path.partition(":")
+    module_name, _, name = path.rpartition(":")
     module = _module(module_name)
     found = _resolve(module, name) if module else None
     if found is None:
@@ -281,7 +281,7 @@ def _resolve(module: _Module, name: str, depth: int = 8) -> tuple[_Module, ast.A
         if isinstance(statement, ast.ImportFrom) and depth:
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
-                    origin = _module(_absolute(module, statement))
+                    origin = _module(_absolute(module, statement)) or _beside(module, statement)
                     return _resolve(origin, alias.name, depth - 1) if origin else None
     return None
 
@@ -293,6 +293,17 @@ def _absolute(module: _Module, statement: ast.ImportFrom) -> str:
     parts = module.package.split(".")
     base = ".".join(parts[: len(parts) - statement.level + 1])
     return f"{base}.{statement.module}" if statement.module else base
+
+
+def _beside(module: _Module, statement: ast.ImportFrom) -> _Module | None:
+    """The module that a user's file imports from the folder in which it lies."""
+    if statement.level or not statement.module or not module.name.endswith(".py"):
+        return None
+    file = Path(module.name).resolve().parent.joinpath(*statement.module.split("."))
+    for path in (file.with_suffix(".py"), file / "__init__.py"):
+        if path.is_file():
+            return _module(str(path))
+    return None
 
 
 def _fields(module: _Module, node: ast.ClassDef, depth: int = 8) -> dict[str, Setting]:

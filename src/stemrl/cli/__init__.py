@@ -9,10 +9,13 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .. import __version__
 from ..errors import UserError, nearest, simulating
+from ..reading import at_home
 
 COMMANDS = {
     "train": ("train", "train a method on a family of tasks"),
@@ -39,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with simulating():
-            status = _dispatch(words)
+        with simulating(), warnings.catch_warnings():
+            warnings.showwarning = _Warnings()
+            status = _dispatch([_at_home(word) for word in words])
         sys.stdout.flush()  # now, while what goes wrong can still be said
         return status
     except UserError as error:
@@ -69,6 +73,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _refuse(f"cannot write the answer: {error.strerror}")
+
+
+def _at_home(word: str) -> str:
+    """`--flag=~/x` as a shell leaves it, with the home folder written out."""
+    flag, equals, value = word.partition("=")
+    return f"{flag}={at_home(value)}" if equals and flag.startswith("--") else word
+
+
+class _Warnings:
+    """Warnings in one line each, as all that is said beside an answer, and none of them twice."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def __call__(self, message: Warning | str, *_: Any) -> None:
+        line = f"stemrl: warning: {' '.join(str(message).split())}"
+        if line not in self.said:
+            print(line, file=sys.stderr)
+        self.said.add(line)
 
 
 def _refuse(line: str) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..errors import UserError
 from ..naming import located, named_settings
+from ..places import relocated
 from ..reading import read_configuration
 from ..settings import settings_of
 from .output import as_json, only_answers, remark
@@ -197,6 +198,7 @@ def _config_file(path: Path) -> Path:
 
 def _names_in(path: Path) -> dict[str, Any]:
     """Method and family of a configuration, to know the flags; `RunConfig` reads it in earnest."""
-    content = read_configuration(_config_file(path))
+    path = _config_file(path)
+    content, _ = relocated(read_configuration(path), path)
     names, wanted = content if isinstance(content, dict) else {}, ("method", "family", "target")
     return {k: v for k, v in names.items() if k in wanted and isinstance(v, str)}

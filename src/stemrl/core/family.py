@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..errors import SimulatorError, UserError, said
+from ..reading import at_home
 from .environment import Environment, Obs, Params
 from .spaces import Space
 
@@ -41,6 +43,9 @@ class AbstractTasks(eqx.Module):
     never pass for a new one."""
     finite: ClassVar[bool] = False
     """A finite family's test tasks ARE its training tasks; results repeat that."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Settings that name a file or folder. A run stores where that is, so that it is found from any
+    other working folder; the identity has its last name alone, for files may be moved."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
@@ -55,12 +60,27 @@ class AbstractTasks(eqx.Module):
     def identity(self) -> str:
         """Name, version and settings, `half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)`: stored
         with every result and compared before two results are."""
-        settings = ",".join(f"{k}={v!r}" for k, v in sorted(self.settings().items()))
+        named = {name: Path(value).name for name, value in self._named_paths().items()}
+        settings = ",".join(f"{k}={v!r}" for k, v in sorted((self.settings() | named).items()))
         return f"{self.name}@{self.version}({settings})"
 
     def settings(self) -> dict[str, Any]:
         """The fields, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def files(self) -> list[Path]:
+        """The files and folders that it is made of, but for code."""
+        return [self.place(value) for value in self._named_paths().values()]
+
+    @classmethod
+    def place(cls, path: str) -> Path:
+        """The whole path of a file or folder that a setting names: from the working folder, by
+        default."""
+        return Path(at_home(path)).resolve()
+
+    def _named_paths(self) -> dict[str, str]:
+        values = {name: getattr(self, name) for name in self.paths}
+        return {name: value for name, value in values.items() if isinstance(value, str) and value}
 
 
 class AbstractFamily(AbstractTasks):

@@ -112,6 +112,12 @@ class AbstractLearner(eqx.Module):
         """Environment steps that one update takes in the source (static). A learner that takes none
         (`unit` is `updates`) returns 0."""
 
+    @property
+    def learns_until(self) -> int | None:
+        """After how many updates all step sizes have fallen to zero, so that no further update
+        teaches anything; `None`: never."""
+        return getattr(self, "anneal_updates", None)
+
     def explorer(self, problem: Problem, state: State) -> AbstractAgent:
         """The agent that gathers experience: `agent`, where a method explores no other way than it
         acts. With an `episodes_per_round` of 1, others can send it anywhere: into the target

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import UserError
-from ..reading import open_regular
+from ..reading import at_home, open_regular
 from .spaces import Box, Space, scale_action, unscale_action
 
 COLUMNS = (
@@ -128,7 +128,7 @@ class Logged(eqx.Module):
     def read(cls, path: str | Path, observation_space: Space, action_space: Space) -> "Logged":
         """From a `.npz` with named columns, or a Minari data set's folder. Raises `UserError` for what
         is damaged or does not fit; a file that is not there gives an `absent` one."""
-        path = Path(path)
+        path = Path(at_home(str(path)))
         if not path.exists():
             zeros = jnp.zeros((1, *observation_space.shape), observation_space.dtype)
             action = jnp.zeros(

@@ -122,6 +122,8 @@ class AbstractSupervisedLearner(eqx.Module):
     """What a run of it counts."""
     updates_per_row: ClassVar[int] = 50
     """Updates of which the mean is one row of the metrics: they are short and many."""
+    learns_until: ClassVar[int | None] = None
+    """Its step sizes never fall to zero."""
     budget_units: ClassVar[tuple[BudgetUnit, ...]] = ()
     """What budgets of a target it can count in."""
 

@@ -104,7 +104,7 @@ class HER(AbstractLearner):
     def inner(self) -> AbstractOffPolicy:
         """The learner in the middle."""
         name, other = named_settings("methods", self.learner)
-        kind = registry.find("methods", name).load()
+        kind = registry.class_of("methods", name)
         if not issubclass(kind, AbstractOffPolicy):
             raise UserError(f"learner must be 'dqn', 'td3' or 'sac', not '{name}'")
         shared = {key: getattr(self, key) for key in SHARED if key in kind.__dataclass_fields__}

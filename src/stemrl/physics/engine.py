@@ -39,6 +39,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 from ..core import UserError
 from ..machine import cores
 from . import foreign
+from .model_files import digest_of_model
 
 State = UInt32[Array, " words"]
 """The bits of a physics state, and of the tracked position where there is one."""
@@ -95,7 +96,7 @@ class Engine:
     path: str
     """The MJCF file."""
     digest: str
-    """Of the file's contents (included files and meshes do not count)."""
+    """Of the contents of the file, of all that it includes and of its meshes."""
     frame_skip: int
     """Simulator steps in a control step."""
     track: str = ""
@@ -121,8 +122,7 @@ class Engine:
         a valid model, or if it has no body called `track`."""
         path = Path(path).expanduser().resolve()
         try:
-            status = path.stat()
-            digest = _digest(str(path), status.st_mtime_ns, status.st_size)
+            digest = digest_of_model(path)
         except OSError as error:
             raise UserError(f"cannot read the model file {path}: {error.strerror}") from None
         if frame_skip < 1:
@@ -386,11 +386,6 @@ def quiet() -> Iterator[list[str]]:
 @functools.cache
 def _simulator(engine: Engine) -> _Simulator:
     return _Simulator(engine)
-
-
-@functools.lru_cache(maxsize=64)
-def _digest(path: str, modified: int, size: int) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ A subclass names the file, the ranges and the reward; see `docs/own-mjcf.md`.
 import abc
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,8 +15,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import Box, EnvState, Info, Obs, Params, Space, Split
+from ..reading import at_home
 from ..tasks.ranges import Interval, draw_in, parse
 from .engine import State
+from .model_files import parts_of_model
 from .mujoco_env import AbstractMujocoFamily, Forward, MujocoEnv, Robot
 from .parameters import ModelParameters
 
@@ -26,8 +28,11 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
 
     Define `name`, the fields below, and `reward`; `terminated`, `start` and `observe` where the
     defaults do not fit. Raise `version` whenever you change one of them. Params:
-    `{"values": [P]}`, factors on the nominal values; a file's contents are part of the identity.
+    `{"values": [P]}`, factors on the nominal values. The contents of the file, of all files that it
+    includes and of its meshes are part of the identity.
     """
+
+    paths: ClassVar[tuple[str, ...]] = ("file",)
 
     file: eqx.AbstractVar[str]
     """The MJCF file; relative to the Python file of the class, or else to where you are."""
@@ -75,11 +80,19 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     @property
     def robot(self) -> MujocoEnv:
         """The model as an environment that nobody plays: its spaces, its parts, its simulator."""
-        path = Path(self.file).expanduser()
-        beside = Path(inspect.getfile(type(self))).resolve().parent / path
         parameters = ModelParameters(tuple(self.factors))
-        robot = Robot(str(beside if beside.is_file() else path.resolve()), self.frame_skip)
+        robot = Robot(str(self.place(self.file)), self.frame_skip)
         return MujocoEnv(robot, Forward(), parameters if self.factors else None, self.engine)
+
+    @classmethod
+    def place(cls, path: str) -> Path:
+        """Beside the Python file of the class, or else from the working folder."""
+        beside = Path(inspect.getfile(cls)).resolve().parent / at_home(path)
+        return beside if beside.is_file() else super().place(path)
+
+    def files(self) -> list[Path]:
+        """The model, and what that includes."""
+        return parts_of_model(self.place(self.file))
 
     @property
     def env(self) -> "MjcfEnv":

@@ -27,11 +27,11 @@ def enable_compilation_cache() -> Path | None:
     """
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if folder is None:
-        folder = cache_folder()
         try:
+            folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
             _evict(folder)
-        except OSError:
+        except (OSError, RuntimeError):  # nobody's home
             return None
         if not os.access(folder, os.W_OK):
             return None

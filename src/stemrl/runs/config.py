@@ -1,11 +1,13 @@
 """What a run is made of, on paper: `config.json`, which repeats the run."""
 
 import dataclasses
+import functools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
-from .. import registry
+from .. import own_code, registry
 from ..core import (
     AbstractFamily,
     AbstractLearner,
@@ -18,10 +20,11 @@ from ..core import (
     SupervisedProblem,
     check_family,
 )
-from ..errors import CannotResume, UserError, nearest
+from ..errors import CannotResume, CodeChanged, UserError, nearest
 from ..machine import versions
 from ..naming import located, named_settings
-from ..reading import read_configuration
+from ..places import changed_since, without_folders
+from ..reading import at_home, read_configuration
 from ..settings import refuse_out_of_range, settings_of
 from . import starting, trust
 from .fields import checked, coerce, field_kinds, hashable, plain
@@ -140,10 +143,7 @@ class RunConfig:
 
     def learner(self) -> Any:
         """The method with its settings: an `AbstractLearner` or `AbstractSupervisedLearner`."""
-        learner = _build("methods", self.method, self.settings)
-        if not isinstance(learner, AbstractLearner | AbstractSupervisedLearner):
-            raise UserError(f"'{self.method}' is a {type(learner).__name__}, not a method")
-        return learner
+        return _build("methods", self.method, self.settings)
 
     def problem(self) -> Any:
         """The family, the target if there is one, and who may see the parameters: a `Problem`, or a
@@ -194,8 +194,6 @@ class RunConfig:
     @staticmethod
     def _family(what: str, name: str, settings: dict[str, Any]) -> Any:
         family = _build("families", name, settings)
-        if not isinstance(family, AbstractFamily | AbstractSupervisedFamily):
-            raise UserError(f"the {what} '{name}' is a {type(family).__name__}, not a family")
         if isinstance(family, AbstractFamily):
             check_family(family)
         return family
@@ -209,20 +207,42 @@ class RunConfig:
             method=located(self.method),
             family=located(self.family),
             target=self.target and located(self.target),
-            target_data=self.target_data and str(Path(self.target_data).resolve()),
+            target_data=self.target_data and str(Path(at_home(self.target_data)).resolve()),
             start=self.start and starting.resolved(self.start),
             settings=_fields(self.learner()),
             family_settings=_fields(problem.source),
             target_settings={} if self.target is None else _fields(problem.target),
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """What `config.json` holds: the resolved configuration, the identity of its families and
-        the versions of the libraries."""
+    @functools.cached_property
+    def files(self) -> dict[str, str]:
+        """The files that a resolved configuration depends on, by their whole paths: code of one's own,
+        with a digest of what was imported; models, folders, recorded data, the run it began from."""
         problem = self.problem()
-        fields = {f.name: getattr(self.resolved(), f.name) for f in dataclasses.fields(self)}
+        self.learner()
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        found = {}
+        for text in trust.names_code(fields):
+            found |= own_code.behind(text)
+        others = [*problem.source.files(), *problem.target.files()]
+        others += [Path(self.target_data)] if self.target_data else []
+        others += [starting.split_start(self.start)[0]] if self.start else []
+        return found | {str(path): "" for path in others}
+
+    def as_dict(
+        self, out: Path | None = None, begun: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """What `config.json` holds: the resolved configuration, the identity of its families and
+        the versions of the libraries; the files that it depends on and, of a run in the folder `out`,
+        where that is. Digests of code are as when the run was begun, if `begun` says what they were
+        then."""
+        problem, resolved = self.problem(), self.resolved()
+        fields = {f.name: getattr(resolved, f.name) for f in dataclasses.fields(self)}
         for name in ("settings", "family_settings", "target_settings"):
             fields[name] = {k: plain(v) for k, v in fields[name].items()}
+        if files := resolved.files:
+            fields["depends_on"] = files | {k: v for k, v in (begun or {}).items() if k in files}
+            fields |= {} if out is None else {"folder": str(out.resolve())}
         signature = trust.signature_of(fields)
         return {
             "schema": SCHEMA,
@@ -247,7 +267,7 @@ class RunConfig:
                 found |= {f"{field.name}/{name}": plain(v) for name, v in value.items()}
             else:
                 found[field.name] = value
-        return found
+        return without_folders(found, self.files)
 
     def refuse_other(self, trained_with: dict[str, Any], path: Path) -> None:
         """Raise `UserError` if a checkpoint was not trained with these settings: then the
@@ -261,11 +281,11 @@ class RunConfig:
                     f" trained with {was!r}; set it back"
                 )
 
-    def text(self) -> bytes:
-        """`config.json`, as it is written. Raises `UserError` for settings that JSON has no word
-        for."""
+    def text(self, out: Path | None = None, begun: dict[str, str] | None = None) -> bytes:
+        """`config.json`, as it is written; see `as_dict`. Raises `UserError` for settings that JSON
+        has no word for."""
         try:
-            text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
+            text = json.dumps(self.as_dict(out, begun), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise UserError(f"the settings cannot be written to config.json: {error}") from None
         return text.encode()
@@ -273,12 +293,19 @@ class RunConfig:
     @classmethod
     def load(cls, path: Path) -> "RunConfig":
         """Read `config.json`, of this version and with families that are still what they were."""
-        content = read_configuration(path)
         try:
-            with trust.only_ours(content, path):
-                return cls.from_dict(content)
+            with trust.vouched(read_configuration(path), path) as content:
+                config = cls.from_dict(content)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        for file in changed_since(content):
+            warnings.warn(
+                f"{file} has changed since {path.parent} was begun: what was trained or scored before"
+                " may not be what this code makes of it",
+                CodeChanged,
+                stacklevel=2,
+            )
+        return config
 
     @classmethod
     def from_dict(cls, content: Any) -> "RunConfig":
@@ -288,7 +315,8 @@ class RunConfig:
         content = dict(content)
         schema = content.pop("schema", SCHEMA)
         written = content.pop("versions", None)
-        content.pop("signature", None)
+        for about in ("signature", "folder", "depends_on"):
+            content.pop(about, None)
         identities = {name: content.pop(name, None) for name in ("identity", "target_identity")}
         data = content.pop("data_identity", None)
         if schema != SCHEMA:
@@ -345,17 +373,16 @@ class RunConfig:
 
 def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
     entry = registry.find(kind, name)
-    made = entry.load()
-    if isinstance(made, type):
-        if missing := _missing(made):
-            raise UserError(
-                f"'{name}' lacks {', '.join(missing)}, which every {registry.ONE_OF[kind]} has"
-            )
-        settings = checked(made, {**entry.preset, **settings}, name)
-        refuse_out_of_range(settings, settings_of(entry.path), name)
-        for required in _required(made):
-            if required not in settings:
-                raise UserError(f"'{name}' needs a value for its setting '{required}'")
+    made = registry.class_of(kind, name)
+    if missing := _missing(made):
+        raise UserError(
+            f"'{name}' lacks {', '.join(missing)}, which every {registry.ONE_OF[kind]} has"
+        )
+    settings = checked(made, {**entry.preset, **settings}, name)
+    refuse_out_of_range(settings, settings_of(entry.path), name)
+    for required in _required(made):
+        if required not in settings:
+            raise UserError(f"'{name}' needs a value for its setting '{required}'")
     return made(**settings)
 
 
@@ -377,4 +404,7 @@ def _required(cls: type) -> list[str]:
 def _fields(module: Any) -> dict[str, Any]:
     """The settings of a method or family; what they name is found from any other folder too."""
     values = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.init}
+    for name in getattr(module, "paths", ()):
+        if isinstance(values.get(name), str) and values[name]:
+            values[name] = str(module.place(values[name]))
     return {k: located(v) if isinstance(v, str) else v for k, v in values.items()}

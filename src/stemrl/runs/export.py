@@ -1,13 +1,14 @@
 """A run without what only training needs: agents to share, a few dozen kilobytes each."""
 
-import shutil
+import json
 from pathlib import Path
 
 import equinox as eqx
 
 from ..errors import UserError
+from ..reading import read_configuration
 from . import checkpoint
-from .files import writing
+from .files import write_whole, writing
 from .metrics import MetricsFile
 from .run import AGENTS, CONFIG, METRICS, Run, Which, one_seed
 
@@ -36,7 +37,10 @@ def export(run: Run, out: str | Path, which: Which = "last") -> Run:
     agents = [run.learner.agent(run.problem, one_seed(state, run.config, i)) for i in seeds]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run.path / CONFIG, out / CONFIG)
+        content = read_configuration(run.path / CONFIG)
+        if "folder" in content:
+            content["folder"] = str(out.resolve())
+        write_whole(out / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
     rows = run.metrics()
     updates = sorted({row["update"] for row in rows if row["kind"] == "update"})
     kept = set(updates[:: -(-len(updates) // MOST_ROWS)] + updates[-1:])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..reading import at_home
 from . import checkpoint, hosts, trackers
 from .config import RunConfig
 from .files import LOCK, locked, unfinished, writing
@@ -37,7 +38,7 @@ def train(
     Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
     `Interrupted` after SIGINT or SIGTERM.
     """
-    out = Path(out)
+    out = Path(at_home(str(out)))
     config = config.resolved()
     tracked = trackers.checked(track)
     if not hosts.first():

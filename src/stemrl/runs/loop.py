@@ -9,6 +9,7 @@ what goes from one step to the next is `InHand`. Neither evaluating nor saving, 
 import bisect
 import contextlib
 import functools
+import json
 import shlex
 import signal
 import time
@@ -25,8 +26,10 @@ from jaxtyping import Array
 from ..core import AbstractLearner, FewShotAgent, State, check_learner
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate, evaluate_few_shot
+from ..places import files_of, relocated
+from ..reading import read_configuration
 from ..rl import devices
-from . import checkpoint, hosts, programs
+from . import checkpoint, hosts, programs, trust
 from .config import RunConfig
 from .files import write_whole, writing
 from .recorder import Metrics, Recorder
@@ -148,7 +151,7 @@ class Training:
         self.writes = hosts.first()
         self.seeded = config.seeds > 1
         self.run = Run(out, config)
-        self.written = config.text()
+        self.written = config.text(out)
         self.saved: tuple[int, float | None] = (-1, None)  # update and score
 
     @property
@@ -218,6 +221,9 @@ class Training:
             config.refuse_other(manifest.trained_with, out / CONFIG)
             self.now = InHand(state, manifest.update, manifest.seconds, manifest.score)
             self.saved = (manifest.update, manifest.score)
+            # Code is compared with what it was when the run was begun, however often it was resumed.
+            found, _ = relocated(read_configuration(out / CONFIG), out / CONFIG)
+            self.written = config.text(out, files_of(found))
         said = ""
         if not begun:
             keys = programs.seed_keys(config.seed, config.seeds)
@@ -246,7 +252,23 @@ class Training:
             self.recorder.display.say(said)
         for line in damaged:
             self.recorder.display.warn(f"warning: {line}; going on from step {self.steps}")
+        for line in self._doubts():
+            self.recorder.display.warn(f"warning: {line}")
         self._set_aside(damaged)
+
+    def _doubts(self) -> list[str]:
+        """What one would want to know before training, though nothing of it is forbidden."""
+        doubts = []
+        if line := trust.without_key(json.loads(self.written)):
+            doubts.append(line)
+        until = self.learner.learns_until
+        if until is not None and until < self.schedule.updates:
+            doubts.append(
+                f"step sizes have fallen to zero after {until} updates (anneal_updates), so that"
+                f" {self.schedule.updates - max(until, self.update)} of the updates to come teach"
+                " nothing; a new run with more anneal_updates would learn on"
+            )
+        return doubts
 
     def _set_aside(self, damaged: list[str]) -> None:
         """Rename checkpoints that could not be read, so that they do not pass for the newest."""

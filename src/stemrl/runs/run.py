@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from ..core import State, SupervisedProblem
 from ..errors import UserError
+from ..reading import at_home
 from . import checkpoint
 from .config import RunConfig
 from .metrics import read_rows
@@ -41,7 +42,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """The run in the folder `path`."""
-        path = Path(path)
+        path = Path(at_home(str(path)))
         if not path.is_dir():
             raise UserError(f"there is no run in {path}: it is no folder")
         if not (path / CONFIG).exists():

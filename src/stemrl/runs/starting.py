@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..core import AbstractLearner, Problem, State
 from ..errors import UserError
+from ..reading import at_home
 from . import checkpoint
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def split_start(text: str) -> tuple[Path, int | None]:
     """The folder and, if one is named, the steps of its checkpoint."""
+    text = at_home(text)
     path, at, steps = text.rpartition("@")
     if at and steps.replace("_", "").isdigit():
         return Path(path), int(steps)

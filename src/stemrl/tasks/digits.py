@@ -149,6 +149,7 @@ class DigitFolder(AbstractDigits):
     one size and with as many channels, so that each can be the source or the target of another."""
 
     name: ClassVar[str] = "digit-folder"
+    paths: ClassVar[tuple[str, ...]] = ("folder",)
 
     kind: Kind = eqx.field(static=True, default="mnist")
     """Whose files they are: mnist, mnist-m or svhn."""
@@ -181,7 +182,7 @@ class DigitFolder(AbstractDigits):
 
     def drawings(self, split: Split) -> UInt8[np.ndarray, "10 images pixels"]:
         """The images of the folder. Raises `UserError` where it does not hold them."""
-        folder = Path(self.folder).expanduser()
+        folder = self.place(self.folder)
         return _read(self.kind, folder, split != "train", self.size, self.color, self.most)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractHostFamily, Box, Discrete, Params, Space, Split, UserError
-from ..registry import may_import
+from ..own_code import may_import
 from . import ranges as boxes
 
 

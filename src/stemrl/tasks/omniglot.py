@@ -28,6 +28,7 @@ class Omniglot(AbstractSupervisedFamily):
     every character turned by 90, 180 and 270 degrees is three more (Santoro et al. 1605.06065)."""
 
     name: ClassVar[str] = "omniglot"
+    paths: ClassVar[tuple[str, ...]] = ("folder",)
     score_name: ClassVar[str] = "accuracy"
     lower_is_better: ClassVar[bool] = False
 
@@ -72,7 +73,7 @@ class Omniglot(AbstractSupervisedFamily):
         """All drawings of a split, ink 255. Raises `UserError` where the folder holds none."""
         if split == "ood":
             raise UserError("omniglot has no tasks out of distribution; take train or test")
-        found = read_drawings(Path(self.folder).expanduser() / FOLDERS[split], self.size)
+        found = read_drawings(self.place(self.folder) / FOLDERS[split], self.size)
         if len(found) * self._turns < self.ways:
             raise UserError(
                 f"{self.folder}/{FOLDERS[split]} has {len(found)} characters, and a task takes"

@@ -9,6 +9,7 @@ its target.
 """
 
 import abc
+from pathlib import Path
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -44,6 +45,10 @@ class AbstractTransform(AbstractFamily):
     def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
         """An episode as one of the inner family, by which reports draw it: that family, its task and
         its states `[frames, …]` (NumPy leaves)."""
+
+    def files(self) -> list[Path]:
+        """The inner family's."""
+        return self.inner.files()
 
     @property
     def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -340,6 +340,11 @@ class DANN(AbstractLearner):
         encoder = None if state.encoder is None else learner.networks.policy.network
         return dataclasses.replace(state, learner=learner, encoder=encoder), left
 
+    @property
+    def learns_until(self) -> int | None:
+        """As the learner inside."""
+        return self.inner.learns_until
+
     def steps_per_update(self, problem: Problem) -> int:
         return self.inner.steps_per_update(problem)
 

@@ -321,6 +321,11 @@ class DARC(AbstractLearner):
             state, left = dataclasses.replace(state, **parts), left + missing
         return state, left
 
+    @property
+    def learns_until(self) -> int | None:
+        """As the learner inside."""
+        return self.inner.learns_until
+
     def steps_per_update(self, problem: Problem) -> int:
         return self.inner.steps_per_update(problem)
 

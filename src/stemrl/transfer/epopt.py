@@ -263,6 +263,11 @@ class EPOpt(AbstractLearner):
     def agent(self, problem: Problem, state: EPOptState) -> AbstractAgent:
         return self.inner(problem).agent(problem, state.learner)
 
+    @property
+    def learns_until(self) -> int | None:
+        """As the learner inside."""
+        return self.inner.learns_until
+
     def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon
 
