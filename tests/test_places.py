@@ -124,13 +124,14 @@ def test_what_is_no_family_is_never_called(tmp_path: Path):
     """Not even what its user has vouched for: a name may lead anywhere."""
     (tmp_path / "calls.py").write_text("def pwn(**_):\n    raise SystemExit(3)\n")
     inner = f"{tmp_path / 'calls.py'}:pwn"
-    for fields in (
+    cases: tuple[dict[str, Any], ...] = (
         {"method": "ppo", "family": "os:system", "family_settings": {"command": "touch PWNED"}},
         {"method": "subprocess:Popen", "family": "point-2d", "settings": {"args": ["touch", "X"]}},
         {"method": "ppo", "family": "randomized", "family_settings": {"family": inner}},
         {"method": f"epopt learner='{inner}'", "family": "cart-pole"},
         {"method": f"her learner='{inner}'", "family": "bit-flip"},
-    ):
+    )
+    for fields in cases:
         made: Any = RunConfig(**fields)
         with pytest.raises(
             UserError, match=r"is a (builtin_function_or_method|class|function), not"
