@@ -48,8 +48,8 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch, capsys):
         ("boat.py:Boat", "no Python file"),
         ("nowhere.at_all:Boat", "no 'Boat' in nowhere.at_all"),
         ("stemrl.tasks.point:Point3D", "no 'Point3D' in stemrl.tasks.point"),
-        ("stemrl.tasks.point:PointEnv", "needs a value for its setting 'step_size'"),
-        ("stemrl.rl.ppo:PPO", "is a PPO, not a family"),
+        ("stemrl.tasks.point:PointEnv", "is the class PointEnv, not a family"),
+        ("stemrl.rl.ppo:PPO", "is the class PPO, not a family"),
     ],
 )
 def test_a_wrong_path_is_one_clear_line(name: str, message: str, tmp_path, monkeypatch, capsys):

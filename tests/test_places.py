@@ -134,7 +134,7 @@ def test_what_is_no_family_is_never_called(tmp_path: Path):
     for fields in cases:
         made: Any = RunConfig(**fields)
         with pytest.raises(
-            UserError, match=r"is a (builtin_function_or_method|class|function), not"
+            UserError, match=r"is (builtin_function_or_method|the class Popen|function), not"
         ):
             made.problem()
             made.learner()
@@ -161,6 +161,15 @@ def test_a_model_is_all_files_that_it_is_made_of(tmp_path: Path):
     (tmp_path / "parts" / "arm.xml").write_text("<mujoco/>")
     seen.add(digest_of_model(main_file))
     assert len(seen) == 3
+
+
+def test_a_setting_without_a_default_is_asked_for(tmp_path: Path):
+    (tmp_path / "pier.py").write_text(
+        "from stemrl.tasks.point import Point2D\nclass Pier(Point2D):\n    length: float\n"
+        "    def __init__(self, length, horizon=5):\n        self.length = length\n"
+    )
+    with pytest.raises(UserError, match="needs a value for its setting 'length'"):
+        stemrl.make_family(f"{tmp_path / 'pier.py'}:Pier")
 
 
 CART = """

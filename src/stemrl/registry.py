@@ -693,9 +693,9 @@ def class_of(kind: str, name: str) -> type:
     core = importlib.import_module("stemrl.core")
     bases = tuple(getattr(core, base) for base in BASES[kind])
     if not (isinstance(found, type) and issubclass(found, bases)):
-        what = "class" if isinstance(found, type) else type(found).__name__
+        what = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
         raise UserError(
-            f"'{name}' is a {what}, not a {ONE_OF[kind]}: a {ONE_OF[kind]} is a class that extends"
+            f"'{name}' is {what}, not a {ONE_OF[kind]}: a {ONE_OF[kind]} is a class that extends"
             f" stemrl.core.{' or '.join(BASES[kind])}"
         )
     return found
