@@ -1,6 +1,7 @@
 """PEARL: its posterior by hand, that order does not matter and data narrow it, where gradients go, and
 that the latent is what solves probes in which the task is hidden."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -116,9 +117,15 @@ def test_the_first_episodes_are_played_on_the_prior():
     known = Factors(jnp.full(2, 1e8), jnp.full(2, 3e8))  # certain of z = 3
     keys = jax.random.split(KEY, 500)
     for episodes, mean, std in ((0, 0.0, 1.0), (1, 0.0, 1.0), (2, 3.0, 0.0)):
-        belief = Belief(known, jnp.asarray(episodes))
+        belief = Belief(known, jnp.asarray(episodes), jnp.asarray(True))
         z = jax.vmap(lambda k, b=belief: agent.begin(b, k))(keys)
         assert np.allclose(z.mean(0), mean, atol=0.2) and np.allclose(z.std(0), std, atol=0.1)
+    # Where a context without a reward counts for nothing, all are, until one is met.
+    waiting = dataclasses.replace(agent, until_paid=True)
+    for paid, mean in ((False, 0.0), (True, 3.0)):
+        belief = Belief(known, jnp.asarray(2), jnp.asarray(paid))
+        z = jax.vmap(lambda k, b=belief: waiting.begin(b, k))(keys)
+        assert np.allclose(z.mean(0), mean, atol=0.2)
 
 
 # ---- learning ----
@@ -133,7 +140,7 @@ def test_the_critics_and_the_kl_teach_the_encoder_and_nothing_else_does():
     @eqx.filter_jit
     def gradient(encode: Any, kl_weight: Any):
         mine = eqx.tree_at(lambda x: (x.encode, x.kl_weight), learner, (encode, kl_weight))
-        context, batch = learner._draw(state.replay, problem, KEY)
+        context, batch = learner._draw(state.replay, problem, learner._weights(state.replay), KEY)
         assert context.reward.shape == (4, 8) and batch.reward.shape == (4, 32)
         return jax.grad(mine.loss, has_aux=True)(
             state.learning, state.target, context, batch, jax.random.key(3)
@@ -190,11 +197,21 @@ def test_sac_learns_from_the_dense_reward_and_the_context_holds_the_sparse_one()
     problem = Problem.of(PointSparse(horizon=4))
     learner = PEARL(**SMALL | {"tasks": 3, "collect_tasks": 3, "gradient_steps": 1})
     state = after_one_update(learner, problem)
-    context, batch = learner._draw(state.replay, problem, KEY)
+    context, batch = learner._draw(state.replay, problem, learner._weights(state.replay), KEY)
     goal = state.params["goal"]
     assert not jnp.any(context.reward) and (batch.reward < 0).all()
     distance = jnp.min(jnp.linalg.norm(batch.next_obs[:, :, None] - goal, axis=-1), axis=-1)
     assert (batch.reward / 5.0 <= -distance + 1e-5).all()
+    # Only tasks that have lately met a reward, if there are any, are learned from.
+    picky = PEARL(**SMALL | {"tasks": 3, "rewarded_tasks": True, "recent_episodes": 2})
+    assert not np.any(picky._weights(state.replay))
+    last = (state.replay.position[1] - 1) % state.replay.capacity
+    rewards = state.replay.rows.reward.at[1, last, 0].set(1.0).at[2, last - 2, 0].set(1.0)
+    met = eqx.tree_at(lambda r: r.rows.reward, state.replay, rewards)
+    assert picky._weights(met).tolist() == [-np.inf, 0.0, -np.inf]
+    goals = picky._draw(met, problem, picky._weights(met), KEY)[1].next_obs
+    whose = jnp.isin(goals[..., 0], state.replay.rows.next_obs[1, ..., 0])
+    assert whose.all()
     plain = PEARL(**SMALL | {"tasks": 3, "collect_tasks": 3, "dense_reward": False})
     assert not eqx.filter_eval_shape(plain.init, problem, KEY).replay.rows.events
 

@@ -520,6 +520,10 @@ CARDS: dict[str, Entry] = {
     "rl2-random-mdp": Entry(
         "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
     ),
+    "pearl-point-sparse": Entry(
+        "stemrl.cards.pearl_point_sparse:CARD",
+        "PEARL finds goals that pay only when they are reached",
+    ),
     "recurrent-control": Entry(
         "stemrl.cards.recurrent_control:CARD",
         "RDPG and RSVG(0) remember the velocities that they are not shown",

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
@@ -43,6 +43,7 @@ from ..core import (
     UserError,
 )
 from ..networks import MLP
+from ..rl.distributions import outputs_for
 from ..rl.fitting import gradient_steps, require_positive
 from ..rl.off_policy import moved
 from ..rl.play import Trials, play
@@ -115,6 +116,8 @@ class Belief(NamedTuple):
     factors: Factors
     episodes: Int[Array, ""]
     """Episodes played on it."""
+    paid: Bool[Array, ""]
+    """Whether one of them had a reward."""
 
 
 class PEARLAgent(AbstractAgent):
@@ -126,15 +129,19 @@ class PEARLAgent(AbstractAgent):
     """Episodes of a task that are played with z from the prior, whatever is known by then."""
     space: Space = eqx.field(static=True)
     """The observation space."""
+    until_paid: bool = eqx.field(static=True, default=False)
+    """Whether z is from the prior until a reward was met."""
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
     def start(self, context: Context, key: PRNGKeyArray) -> Belief:
         nothing = jnp.zeros(self.encoder.network.layers[-1].bias.shape[0] // 2)
-        return Belief(Factors(nothing, nothing), jnp.zeros((), jnp.int32))
+        return Belief(Factors(nothing, nothing), jnp.zeros((), jnp.int32), jnp.asarray(False))
 
     def begin(self, memory: Belief, key: PRNGKeyArray) -> Carry:
         early = memory.episodes < self.prior_episodes
+        if self.until_paid:
+            early = early | ~memory.paid
         known = jax.tree.map(lambda x: jnp.where(early, 0.0, x), memory.factors)
         mean, variance = known.posterior()
         return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
@@ -156,7 +163,8 @@ class PEARLAgent(AbstractAgent):
         )
         # [episodes, latent] each: those of all episodes of the round.
         factors = jax.tree.map(lambda old, x: old + jnp.sum(x, axis=0), memory.factors, new)
-        return Belief(factors, memory.episodes + episodes.valid.shape[0])
+        paid = memory.paid | jnp.any((episodes.reward != 0.0) & episodes.valid)
+        return Belief(factors, memory.episodes + episodes.valid.shape[0], paid)
 
 
 class Learning(eqx.Module):
@@ -215,6 +223,11 @@ class PEARL(AbstractLearner):
     """Transitions of each task that z is inferred from in a gradient step."""
     recent_episodes: int = eqx.field(static=True, default=10)
     """Latest episodes of a task that those transitions are drawn from."""
+    rewarded_tasks: bool = eqx.field(static=True, default=False)
+    """Whether a context without a reward counts for nothing: gradient steps are taken only on tasks
+    among whose recent episodes one had a reward, and z is from the prior until one is met. Where rewards
+    are sparse, the other contexts name no task: SAC would learn to wait in the middle of all goals, and
+    none would be met."""
     capacity: int = eqx.field(static=True, default=200)
     """Episodes of each task in the replay, rounded up to whole updates."""
     dense_reward: bool = eqx.field(static=True, default=True)
@@ -241,6 +254,9 @@ class PEARL(AbstractLearner):
     rewards."""
     target_entropy: float | None = None
     """In nats; see `sac`."""
+    policy_scale: float = 1.0
+    """Factor on the policy's means (or logits) at the start: with 300, a z from the prior goes a way of
+    its own from the first episode on, so that sparse goals are met before anything is learned."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(300, 300, 300))
     """Hidden layers of policy and critics (ReLU)."""
     encoder_hidden: tuple[int, ...] = eqx.field(static=True, default=(200, 200, 200))
@@ -279,8 +295,13 @@ class PEARL(AbstractLearner):
             raise UserError("'pearl' infers the task itself: train with reveal 'nothing'")
         sac_key, encoder_key, task_key, key = jax.random.split(key, 4)
         learned = self.sac.begin(observations, actions, self.latent_size, sac_key)
-        learning = Learning(
+        networks = eqx.tree_at(
+            lambda n: n.policy.network.body.layers[-1].weight,
             learned.networks,
+            replace_fn=lambda w: w.at[:, : outputs_for(actions)].multiply(self.policy_scale),
+        )
+        learning = Learning(
+            networks,
             Encoder(observations, actions, self.latent_size, self.encoder_hidden, key=encoder_key),
         )
         row = Episode.empty(family, params=False, events=self._kept(problem))
@@ -366,10 +387,11 @@ class PEARL(AbstractLearner):
         """The gradient steps of an update, each on tasks and batches of its own; `learned` are the
         networks, the slow critics and the optimizer's state."""
         learning, target, optimizer_state = learned
+        weight = self._weights(replay)
 
         def gradient(learning: Learning, target: Critics, key: PRNGKeyArray):
             draw_key, loss_key = jax.random.split(key)
-            context, batch = self._draw(replay, problem, draw_key)
+            context, batch = self._draw(replay, problem, weight, draw_key)
             return jax.grad(self.loss, has_aux=True)(learning, target, context, batch, loss_key)
 
         descent = gradient_steps(
@@ -384,11 +406,27 @@ class PEARL(AbstractLearner):
         learned = (descent.parameters, descent.slow, descent.optimizer_state)
         return learned, jax.tree.map(jnp.mean, descent.metrics)
 
-    def _draw(self, replay: Replay, problem: Problem, key: PRNGKeyArray) -> tuple[Episode, Row]:
+    def _weights(self, replay: Replay) -> Float[Array, " tasks"]:
+        """Logarithms of how often each task is drawn: all alike, or none but those with a reward among
+        their recent episodes, if there are any."""
+        if not self.rewarded_tasks:
+            return jnp.zeros(self.tasks)
+        age = (replay.position[:, None] - 1 - jnp.arange(replay.capacity)) % replay.capacity
+        paid = jnp.any(replay.rows.reward != 0.0, axis=-1) & (age < self.recent_episodes)
+        met = jnp.any(paid, axis=-1)
+        return jnp.where(met | ~jnp.any(met), 0.0, -jnp.inf)
+
+    def _draw(
+        self,
+        replay: Replay,
+        problem: Problem,
+        weight: Float[Array, " tasks"],
+        key: PRNGKeyArray,
+    ) -> tuple[Episode, Row]:
         """Some tasks' contexts `[tasks, context batch, …]`, from recent episodes, and their batches
         `[tasks, batch, …]`, from all."""
         task_key, context_key, batch_key = jax.random.split(key, 3)
-        of = jax.random.randint(task_key, (self.meta_batch_size, 1), 0, self.tasks)
+        of = jax.random.categorical(task_key, weight, shape=(self.meta_batch_size, 1))
         shape = (self.meta_batch_size, self.context_batch_size)
         context = replay.steps(context_key, shape, of, self.recent_episodes)
         drawn = replay.steps(batch_key, (self.meta_batch_size, self.batch_size), of)
@@ -437,6 +475,7 @@ class PEARL(AbstractLearner):
             encoder=state.learning.encoder,
             prior_episodes=jnp.asarray(self.prior_episodes, jnp.int32),
             space=problem.source.observation_space,
+            until_paid=self.rewarded_tasks,
         )
 
     def steps_per_update(self, problem: Problem) -> int:
