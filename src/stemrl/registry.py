@@ -520,6 +520,10 @@ CARDS: dict[str, Entry] = {
     "rl2-random-mdp": Entry(
         "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
     ),
+    "maesn-point": Entry(
+        "stemrl.cards.maesn_point:CARD",
+        "MAESN's noise lasts an episode, and finds goals where MAML's does not",
+    ),
     "pearl-point-sparse": Entry(
         "stemrl.cards.pearl_point_sparse:CARD",
         "PEARL finds goals that pay only when they are reached",

@@ -223,6 +223,9 @@ class PEARL(AbstractLearner):
     """Transitions of each task that z is inferred from in a gradient step."""
     recent_episodes: int = eqx.field(static=True, default=10)
     """Latest episodes of a task that those transitions are drawn from."""
+    posterior_context: bool = eqx.field(static=True, default=True)
+    """Whether episodes with z from the posterior are among those; without, the context of training is
+    one of exploration alone, as that of a new task is (the authors' setting for the sparse point)."""
     rewarded_tasks: bool = eqx.field(static=True, default=False)
     """Whether a context without a reward counts for nothing: gradient steps are taken only on tasks
     among whose recent episodes one had a reward, and z is from the prior until one is met. Where rewards
@@ -268,6 +271,8 @@ class PEARL(AbstractLearner):
         require_positive(self, "context_batch_size", "recent_episodes", "capacity")
         if self.prior_episodes < 0:
             raise UserError(f"prior_episodes must not be negative, as {self.prior_episodes} is")
+        if not (self.posterior_context or self.prior_episodes):
+            raise UserError("without posterior_context, prior_episodes must be at least 1")
         if self.tasks % self.collect_tasks:
             raise UserError(
                 f"collect_tasks must divide tasks, and {self.collect_tasks} does not divide"
@@ -411,10 +416,15 @@ class PEARL(AbstractLearner):
         their recent episodes, if there are any."""
         if not self.rewarded_tasks:
             return jnp.zeros(self.tasks)
-        age = (replay.position[:, None] - 1 - jnp.arange(replay.capacity)) % replay.capacity
-        paid = jnp.any(replay.rows.reward != 0.0, axis=-1) & (age < self.recent_episodes)
-        met = jnp.any(paid, axis=-1)
+        paid = jnp.any(replay.rows.reward != 0.0, axis=-1) & (replay.age < self.recent_episodes)
+        met = jnp.any(paid & self._context_rows(replay), axis=-1)
         return jnp.where(met | ~jnp.any(met), 0.0, -jnp.inf)
+
+    def _context_rows(self, replay: Replay) -> Bool[Array, " capacity"]:
+        """Which places of a task's ring hold episodes that a context may be drawn from: an update
+        writes `prior_episodes` of the one kind, then `posterior_episodes` of the other."""
+        place = jnp.arange(replay.capacity) % self._episodes
+        return self.posterior_context | (place < self.prior_episodes)
 
     def _draw(
         self,
@@ -428,7 +438,8 @@ class PEARL(AbstractLearner):
         task_key, context_key, batch_key = jax.random.split(key, 3)
         of = jax.random.categorical(task_key, weight, shape=(self.meta_batch_size, 1))
         shape = (self.meta_batch_size, self.context_batch_size)
-        context = replay.steps(context_key, shape, of, self.recent_episodes)
+        among = self._context_rows(replay)
+        context = replay.steps(context_key, shape, of, self.recent_episodes, among)
         drawn = replay.steps(batch_key, (self.meta_batch_size, self.batch_size), of)
         space = problem.source.observation_space
         batch = Row(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractFamily, Context, Discrete, Info, Params, Transition
 
@@ -140,6 +140,11 @@ class Replay(eqx.Module):
         """Rows that it can hold, in each group."""
         return jax.tree.leaves(self.rows)[0].shape[self.position.ndim]
 
+    @property
+    def age(self) -> Int[Array, "*groups capacity"]:
+        """How many rows came after the one in each place of the ring, those of one before included."""
+        return (self.position[..., None] - 1 - jnp.arange(self.capacity)) % self.capacity
+
     def add(self, chunk: PyTree[Array], into: Int[Array, " chunks"] | None = None) -> "Replay":
         """With a chunk, every leaf `[n, …]`, over the oldest. `n` must divide the capacity and be
         the same every time. In groups: with a chunk `[chunks, n, …]` for each of the groups
@@ -177,6 +182,7 @@ class Replay(eqx.Module):
         shape: tuple[int, ...],
         of: Int[Array, "..."] | None = None,
         recent: int | None = None,
+        among: Bool[Array, " capacity"] | None = None,
     ) -> Any:
         """Steps drawn uniformly with replacement from those held, every leaf `[*shape, …]`: rows,
         or, of a replay of episodes, an `Episode` without its time dimension.
@@ -185,13 +191,15 @@ class Replay(eqx.Module):
 
         - `of`: in groups, the group of each draw, broadcast to `shape`; it must not be empty.
         - `recent`: only from this many of the latest rows (of each group).
+        - `among`: of a replay of episodes, only from those in these places of the ring.
         """
         if not isinstance(self.rows, Episode):
             return self.episodes(key, shape, of, recent)
         length = self.rows.length
         if recent is not None:
-            age = (self.position[..., None] - 1 - jnp.arange(self.capacity)) % self.capacity
-            length = jnp.where(age < recent, length, 0)
+            length = jnp.where(self.age < recent, length, 0)
+        if among is not None:
+            length = jnp.where(among, length, 0)
         episode, time = draw_steps(length, key, shape, of)
         group = () if of is None else (jnp.broadcast_to(of, shape),)
         return self.rows.at(*group, episode, time)
