@@ -203,7 +203,9 @@ def test_sac_learns_from_the_dense_reward_and_the_context_holds_the_sparse_one()
     distance = jnp.min(jnp.linalg.norm(batch.next_obs[:, :, None] - goal, axis=-1), axis=-1)
     assert (batch.reward / 5.0 <= -distance + 1e-5).all()
     # Only tasks that have lately met a reward, if there are any, are learned from.
-    picky = PEARL(**SMALL | {"tasks": 3, "collect_tasks": 3, "rewarded_tasks": True, "recent_episodes": 2})
+    picky = PEARL(
+        **SMALL | {"tasks": 3, "collect_tasks": 3, "rewarded_tasks": True, "recent_episodes": 2}
+    )
     assert not np.any(picky._weights(state.replay))
     last = (state.replay.position[1] - 1) % state.replay.capacity
     rewards = state.replay.rows.reward.at[1, last, 0].set(1.0).at[2, last - 2, 0].set(1.0)

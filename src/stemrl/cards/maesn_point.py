@@ -70,7 +70,10 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         solved = (hits.mean(-1) >= 0.5).mean(1)  # [seeds, rounds]
         pictures[name] = trials[0]
         count = np.arange(steps + 1)
-        for line, values in ((name, solved), (f"{name}: episodes that reach it", hits.mean((1, 3)))):
+        for line, values in (
+            (name, solved),
+            (f"{name}: episodes that reach it", hits.mean((1, 3))),
+        ):
             workshop.curve(
                 "solved", line, count, values,
                 x_label="gradient steps on a held-out goal", y_label="goals solved",
