@@ -555,6 +555,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.goals_cannot_say:CARD",
         "A goal does not say which region must never be entered; a context does",
     ),
+    "world-choice": Entry(
+        "stemrl.cards.world_choice:CARD",
+        "A choice among worlds is worth the best one, and what they do not share is learned no faster",
+    ),
     "dann-moons": Entry(
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",
