@@ -24,7 +24,7 @@ long: $(STAMP)
 # so the compiler tries less hard; two at a time, since one keeps no second core busy.
 cards: $(STAMP)
 	$(BIN)/python -c "from stemrl.registry import CARDS; print(*CARDS, sep='\n')" \
-	  | XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS" xargs -P 2 -I {} \
+	  | XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false $$XLA_FLAGS" xargs -P 2 -I {} \
 	    $(BIN)/stemrl reproduce {} --scale quick
 
 # What .ci/run does after the tests' set-up: everything that must hold before a change lands.
