@@ -231,7 +231,7 @@ def test_as_dict_is_json_and_complete():
     assert result["family"] == "echo"
     assert result["identity"] == "echo@1(horizon=6)"
     assert np.shape(result["per_task"]) == (3, 4)
-    keys = {"episodes_used", "steps_used", "mean", "iqm", "low", "high"}
+    keys = {"episodes_used", "steps_used", "mean", "mean_low", "mean_high", "iqm", "low", "high"}
     assert all(set(point) == keys for point in result["episodes"])
 
 

@@ -5,10 +5,12 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,12 +18,13 @@ from PIL import Image
 from stemrl.core import AbstractAgent, Problem
 from stemrl.drawing import Gauge, Scene, Shape
 from stemrl.evaluate import draw_tasks, evaluate
+from stemrl.physics.drawing import skeleton
 from stemrl.registry import FAMILIES, METHODS, make
-from stemrl.report.page import page
+from stemrl.report.page import finding, page
 from stemrl.report.picture import gif, still
 from stemrl.report.record import record
 from stemrl.report.scene import scene
-from stemrl.report.story import Subject, columns, curves, shows, spread, tell
+from stemrl.report.story import Subject, columns, curves, label, shows, spread, tell
 from stemrl.report.svg import Series, chart, number, short
 
 
@@ -132,6 +135,57 @@ def test_the_page_says_how_it_was_measured(told):
     for subject in story["subjects"]:
         for point in subject["evaluation"]["episodes"]:
             assert number(point["iqm"]) in text
+
+
+def test_the_headline_is_the_mean_and_claims_no_adaptation_where_there_is_none(told):
+    """Of a sparse reward the interquartile mean is 0; of what never adapts, rounds differ by chance."""
+    story = json.loads(json.dumps(told[0]))
+    subject, other = story["subjects"]
+    subject["evaluation"]["episodes"][0] |= {"mean": 8.6, "iqm": 0.0}
+    assert "seeker has a mean return of 8.60 before adaptation" in finding(story)
+    for one in (subject, other):
+        one["evaluation"]["adapts"] = False
+    text = page(story, [])
+    overall = number(subject["evaluation"]["overall"]["mean"])
+    assert f"has a mean return of {overall}; it does not adapt; wanderer reaches" in text
+    assert "before adaptation" not in text.lower() and ">Before<" not in text
+    assert "which does not adapt" in text
+    held_out = curves([{"kind": "evaluation", "steps": 1, "score": 2.0}], adapting=False)
+    assert held_out[0]["label"] == "Held-out tasks"
+
+
+def test_what_is_counted_is_marked_in_whole_numbers():
+    for most in (1, 2, 3, 7):
+        text = chart(
+            [Series("x", [0, most], [0, 1])], "Episodes", "", "", x_zero=True, x_whole=True
+        )
+        marks = re.findall(r'text-anchor="middle">([^<]+)</text>', text)[:-2]
+        assert marks and all("." not in mark for mark in marks), marks
+
+
+def test_parameters_have_names_and_no_task_is_shown_twice():
+    tasks = {"values": jnp.asarray([[0.71, 1.26], [0.71, 1.26], [2.0, 1.26]])}
+    names = {"values": ("body_mass:torso", "gravity")}
+    assert columns(tasks, names)[0] == ["body_mass:torso"]
+    assert label(tasks, 0, names) == "body_mass:torso 0.71"
+    np.testing.assert_array_equal(spread(tasks, 3), [0, 2])
+    family = make("families", "hopper-params", ranges="gravity=0.5:2")
+    assert family.parameter_names() == {"values": ("gravity",)}
+
+
+def test_limbs_are_told_apart_by_where_they_hang_and_meshes_are_left_out():
+    model: Any = mujoco.MjModel.from_xml_string(
+        """<mujoco><asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset><worldbody>
+        <geom type="plane" size="1 1 1" euler="90 0 0"/>
+        <body name="flank"><freejoint/><geom name="middle" size="0.1"/>
+          <body name="front"><geom name="a" size="0.1"/><body><geom name="b" size="0.1"/></body></body>
+          <body name="rear"><geom name="c" type="mesh" mesh="m"/>
+            <geom name="d" size="0.1" group="3"/></body>
+        </body></worldbody></mujoco>"""
+    )
+    drawn = skeleton(model)
+    assert drawn.names == ("middle", "a", "b", "d") and drawn.limbs == (-1, 0, 0, 1)
+    assert drawn.ground is None  # the only plane stands upright
 
 
 def test_curves_average_updates_and_seeds():

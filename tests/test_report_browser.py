@@ -116,10 +116,11 @@ def test_the_numbers_on_the_page_are_those_of_the_evaluation(run: Run, tmp_path:
     found = stemrl.evaluate(run, tasks=8, episodes=4, seed=2)
     shown = Page(text)
     first, last = found.points[0], found.points[-1]
-    assert shown.tiles[:2] == [number(first["iqm"]), number(last["iqm"])]
+    assert shown.tiles[:2] == [number(first["mean"]), number(last["mean"])]
     points, tasks = shown.tables[:2]
     for point, row in zip(found.points, points[1:], strict=False):
-        told = (point["mean"], point["iqm"], point["low"], point["high"])
+        names = ("mean", "mean_low", "mean_high", "iqm", "low", "high")
+        told = (point[name] for name in names)
         assert row[1:] == [
             str(point["episodes_used"]),
             f"{point['steps_used']:,.0f}",
@@ -132,8 +133,8 @@ def test_the_numbers_on_the_page_are_those_of_the_evaluation(run: Run, tmp_path:
     assert rows == {(number(scores[0]), number(scores[-1])) for scores in per_task}
     # The chart's points, from the titles that a pointer brings up.
     for point in found.points:
-        interval = f"[{number(point['low'])}, {number(point['high'])}]"
-        assert f"{number(point['iqm'])} {interval} at {point['episodes_used']} target" in text
+        interval = f"[{number(point['mean_low'])}, {number(point['mean_high'])}]"
+        assert f"{number(point['mean'])} {interval} at {point['episodes_used']} target" in text
 
 
 def test_the_console_is_heard(tmp_path: Path):

@@ -261,8 +261,8 @@ def _table(
         "episodes used",
         "steps used",
         "mean",
-        "iqm",
         "95% interval",
+        "iqm",
         "beats first",
     )
     rows = []
@@ -279,8 +279,8 @@ def _table(
                     str(point["episodes_used"]),
                     number(point["steps_used"]),
                     number(point["mean"]),
+                    interval({"low": point["mean_low"], "high": point["mean_high"]}),
                     number(point["iqm"]),
-                    interval(point),
                     f"{improvement['probability']:.0%} {_percent(improvement)}"
                     if improvement and last
                     else "",

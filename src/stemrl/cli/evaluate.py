@@ -217,7 +217,7 @@ def points_table(
 ) -> str:
     """The adaptation curve, and beside it the references with the gaps to them."""
     gaps = gaps or {}
-    head = ["episodes used", "steps used", "mean", "iqm", "95% interval of the iqm"]
+    head = ["episodes used", "steps used", "mean", "95% interval", "iqm", "95% interval"]
     for name in gaps:
         head += [REFERENCES[name], "gap"]
     rows = []
@@ -226,6 +226,7 @@ def points_table(
             str(point["episodes_used"]),
             number(point["steps_used"]),
             number(point["mean"]),
+            interval({"low": point["mean_low"], "high": point["mean_high"]}),
             number(point["iqm"]),
             interval(point),
         ]

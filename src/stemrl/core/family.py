@@ -68,6 +68,11 @@ class AbstractTasks(eqx.Module):
         """The fields, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def parameter_names(self) -> dict[str, tuple[str, ...]]:
+        """Names of the entries of parameters that are vectors, by the parameter: `{"values":
+        ("body_mass:torso", "gravity")}`; none, unless a family says so."""
+        return {}
+
     def files(self) -> list[Path]:
         """The files and folders that it is made of, but for code."""
         return [self.place(value) for value in self._named_paths().values()]

@@ -11,6 +11,7 @@ from typing import Any
 from .evaluator import (
     Evaluation,
     Played,
+    adapts,
     draw_tasks,
     episodes_to_adapt,
     evaluate,
@@ -52,6 +53,7 @@ __all__ = [
     "Played",
     "Retention",
     "Transfer",
+    "adapts",
     "bootstrap_interval",
     "draw_few_shot",
     "draw_tasks",

@@ -73,6 +73,8 @@ class Evaluation:
     """How many agents played the same tasks, one of each training seed."""
     oracle: "Evaluation | None" = None
     """Of an agent that is told the task, on the same tasks."""
+    adapts: bool = True
+    """Whether the agent carries anything over from one round to the next."""
 
     @property
     def tasks(self) -> int:
@@ -87,24 +89,25 @@ class Evaluation:
     @cached_property
     def points(self) -> list[dict[str, float]]:
         """For each state of adaptation: `episodes_used`, `steps_used` (mean over tasks of the
-        environment steps taken up to there), `mean`, `iqm`, and `low` and `high`, the iqm's 95%
-        stratified bootstrap interval over tasks."""
+        environment steps taken up to there), `mean` with `mean_low` and `mean_high`, and `iqm` with
+        `low` and `high`: each with its 95% stratified bootstrap interval over tasks."""
         steps = self.lengths.sum(2).cumsum(1).mean(0) / self.agents
-        points = []
-        for index in range(self.scores.shape[1]):
-            scores = self.scores[:, index]
-            low, high = bootstrap_interval(scores, self.strata)
-            points.append(
-                {
-                    "episodes_used": index * self.episodes_per_round,
-                    "steps_used": float(steps[index - 1]) if index else 0.0,
-                    "mean": float(scores.mean()),
-                    "iqm": float(iqm(scores.reshape(-1))),
-                    "low": float(low),
-                    "high": float(high),
-                }
-            )
-        return points
+        return [
+            {
+                "episodes_used": index * self.episodes_per_round,
+                "steps_used": float(steps[index - 1]) if index else 0.0,
+                **_statistics(self.scores[:, index], self.strata),
+            }
+            for index in range(self.scores.shape[1])
+        ]
+
+    @cached_property
+    def overall(self) -> dict[str, float]:
+        """The same statistics of all episodes at once: what there is to say of an agent that never
+        adapts, whose rounds differ by chance alone."""
+        used = (self.scores.shape[1] - 1) * self.episodes_per_round
+        scores = self.scores.reshape(self.tasks, -1)
+        return {"episodes_used": used, **_statistics(scores, self.strata)}
 
     @property
     def over_seeds(self) -> list[dict[str, Any]]:
@@ -178,6 +181,8 @@ class Evaluation:
             "actions": self.actions,
             "reveal": self.reveal,
             "train_is_test": self.train_is_test,
+            "adapts": self.adapts,
+            "overall": self.overall,
             "diverged": int(self.diverged.sum()),
             "episodes": self.points,
             "over_seeds": self.over_seeds,
@@ -253,7 +258,29 @@ def evaluate(
         strata=_strata(family, params),
         target=family,
         params=jax.tree.map(np.asarray, params),
+        adapts=adapts(agent),
     )
+
+
+def adapts(agent: AbstractAgent) -> bool:
+    """Whether an agent carries anything over from one round to the next."""
+    return type(agent).adapt is not AbstractAgent.adapt
+
+
+def _statistics(
+    scores: Float[np.ndarray, "tasks repeats"], strata: Int[np.ndarray, " tasks"]
+) -> dict[str, float]:
+    """Mean and interquartile mean of all scores, each with its 95% interval."""
+    low, high = bootstrap_interval(scores, strata)
+    mean_low, mean_high = bootstrap_interval(scores, strata, statistic=mean)
+    return {
+        "mean": float(scores.mean()),
+        "mean_low": float(mean_low),
+        "mean_high": float(mean_high),
+        "iqm": float(iqm(scores.reshape(-1))),
+        "low": float(low),
+        "high": float(high),
+    }
 
 
 def _gap(

@@ -18,15 +18,18 @@ class Skeleton(NamedTuple):
 
     names: tuple[str, ...]
     """The geoms' names; empty where they have none."""
+    limbs: tuple[int, ...]
+    """Which limb of its body each belongs to, counted where it is attached; -1 for the trunk: the
+    bodies on the way from the first one to the last at which the robot branches."""
     kinds: tuple[str, ...]
-    """`sphere`, `capsule`, `cylinder`, `ellipsoid`, `box` or `mesh`: all but the first are drawn
-    along their longest axis."""
+    """`sphere`, `capsule`, `cylinder`, `ellipsoid` or `box`: all but the first are drawn along their
+    longest axis. Meshes and height fields are no lines and are left out."""
     radii: Float[np.ndarray, " parts"]
     """Half the thickness (metres)."""
     colours: Float[np.ndarray, "parts 4"]
     """Red, green, blue and opacity, 0 to 1."""
     ground: float | None
-    """Height of the floor (metres), if there is one."""
+    """Height of the floor (metres), if there is a level one."""
     walls: Float[np.ndarray, "walls 2 3"]
     """Boxes that stand in the world: their lowest and their highest corner."""
 
@@ -34,10 +37,13 @@ class Skeleton(NamedTuple):
 def skeleton(model: mujoco.MjModel) -> Skeleton:
     """The drawn parts of `model`."""
     parts = _parts(model)
-    planes = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
+    level = model.geom_quat[:, 1] ** 2 + model.geom_quat[:, 2] ** 2 < 1e-6
+    planes = np.flatnonzero(level & (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE))
+    limbs = _limbs(model)
     axes = [_axis(model, i) for i in parts]
     return Skeleton(
         names=tuple(model.geom(i).name for i in parts),
+        limbs=tuple(limbs[model.geom_bodyid[i]] for i in parts),
         kinds=tuple(
             mujoco.mjtGeom(int(model.geom_type[i])).name.removeprefix("mjGEOM_").lower()
             for i in parts
@@ -72,11 +78,41 @@ def poses(
 
 
 def _parts(model: mujoco.MjModel) -> np.ndarray:
-    flat = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
-    shown = ~np.isin(model.geom_type, [int(kind) for kind in flat])
-    shown &= (model.geom_group < _SHOWN_GROUPS) & (model.geom_rgba[:, 3] > 0.0)
-    shown &= ~_walls(model)
-    return np.flatnonzero(shown)
+    """The geoms that are drawn: those that a viewer shows and, of a body whose shown ones are all
+    meshes, the simple shapes with which it collides."""
+    simple = np.isin(model.geom_type, [int(kind) for kind in _LINES]) & ~_walls(model)
+    seen = (model.geom_group < _SHOWN_GROUPS) & (model.geom_rgba[:, 3] > 0.0)
+    plain = set(model.geom_bodyid[simple & seen].tolist())
+    bare = np.array([body not in plain for body in model.geom_bodyid], bool)
+    hidden = simple & bare & (model.geom_bodyid > 0) & (model.geom_contype > 0)
+    return np.flatnonzero(simple & seen | hidden)
+
+
+_LINES = (
+    mujoco.mjtGeom.mjGEOM_SPHERE,
+    mujoco.mjtGeom.mjGEOM_CAPSULE,
+    mujoco.mjtGeom.mjGEOM_CYLINDER,
+    mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+    mujoco.mjtGeom.mjGEOM_BOX,
+)
+
+
+def _limbs(model: mujoco.MjModel) -> list[int]:
+    """Of each body: -1 on the trunk, else which limb it is of the body that the limb hangs on."""
+    children: list[list[int]] = [[] for _ in range(model.nbody)]
+    for body in range(1, model.nbody):
+        children[int(model.body_parentid[body])].append(body)
+    branches = [len(inner) > 1 for inner in children]
+    for body in reversed(range(1, model.nbody)):
+        branches[int(model.body_parentid[body])] |= branches[body] and model.body_parentid[body] > 0
+    limbs = [-1] * model.nbody
+    for body in range(1, model.nbody):
+        parent = int(model.body_parentid[body])
+        if limbs[parent] >= 0:
+            limbs[body] = limbs[parent]
+        elif parent and not branches[body]:
+            limbs[body] = [child for child in children[parent] if not branches[child]].index(body)
+    return limbs
 
 
 def _walls(model: mujoco.MjModel) -> np.ndarray:

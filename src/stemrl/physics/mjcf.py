@@ -117,6 +117,10 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         drawn = draw_in(key, split, self.factors, log=True)
         return {"values": jnp.stack([*drawn.values()]) if drawn else jnp.zeros(0)}
 
+    def parameter_names(self) -> dict[str, tuple[str, ...]]:
+        """The addresses of the factors."""
+        return {"values": tuple(self.factors)}
+
     def context(self, params: Params) -> Float[Array, " P"]:
         """The logarithms of the factors."""
         return jnp.log(params["values"])

@@ -71,6 +71,10 @@ class AbstractParamsFamily(AbstractMujocoFamily):
         exponents = draw(key, split, len(scales), self.beyond)
         return {"values": jnp.exp(jnp.asarray(scales) * exponents)}
 
+    def parameter_names(self) -> dict[str, tuple[str, ...]]:
+        """The addresses of what is multiplied."""
+        return {"values": self.parameters.addresses}
+
     def context(self, params: Params) -> Float[Array, " P"]:
         """The logarithms of the multipliers."""
         return jnp.log(params["values"])

@@ -13,18 +13,20 @@ ELEVATION, AZIMUTH = 0.6, 0.45
 """From where a robot that moves in space is seen (radians)."""
 ASPECT = 2.4
 """Width over height of the window from the side."""
-TRUNK = ("torso", "head", "waist", "butt", "pelvis", "root")
 SPEED_SECONDS = 0.25
 """Speeds are shown as means over this long: a gait's own shaking is no news."""
 
 
-def bodies(family: AbstractFamily, params: Any, states: Any) -> Scene:
-    """The scene of a family whose environment has `poses` and `skeleton` (see `physics`)."""
+def bodies(family: AbstractFamily, params: Any, states: Any) -> Scene | None:
+    """The scene of a family whose environment has `poses` and `skeleton` (see `physics`); `None` for
+    a robot of nothing but meshes."""
     env: Any = family.env
     ends = np.asarray(env.poses(params, states), float)
     skeleton = env.skeleton(params)
     seconds = float(env.engine.seconds)
-    roles: list[Role] = [role_of(name) for name in skeleton.names]
+    if not skeleton.names:
+        return None
+    roles: list[Role] = [role_of(limb) for limb in skeleton.limbs]
     trunk = roles.index("body") if "body" in roles else 0
     centre = ends[:, trunk].mean(1)
     wishes = params if isinstance(params, dict) else {}
@@ -33,11 +35,9 @@ def bodies(family: AbstractFamily, params: Any, states: Any) -> Scene:
     return _oblique(ends, skeleton, roles, centre, seconds, wishes)
 
 
-def role_of(name: str) -> Role:
-    """A part's colour from its name: the trunk, or a limb of one side or the other."""
-    if any(word in name for word in TRUNK):
-        return "body"
-    return "far" if name.startswith("f") or "left" in name else "near"
+def role_of(limb: int) -> Role:
+    """A part's colour: the trunk, or limbs by turns one side's or the other's."""
+    return "body" if limb < 0 else ("near", "far")[limb % 2]
 
 
 def _side(
@@ -64,7 +64,7 @@ def _side(
     # The far side is painted first.
     order = sorted(range(len(roles)), key=lambda i: ("far", "near", "body").index(roles[i]))
     shapes += [Shape("capsule", flat[:, i], float(skeleton.radii[i]), roles[i]) for i in order]
-    return Scene(shapes, camera, window, seconds, len(flat), ground, gauge)
+    return Scene(shapes, camera, window, seconds, len(flat), skeleton.ground, gauge)
 
 
 def _asked_from_side(
@@ -102,7 +102,7 @@ def _oblique(
     size = float(np.percentile(np.ptp(ends.reshape(len(ends), -1, 3), axis=1).max(1), 90))
     width = 3.4 * max(size, 0.3)
     low, high = centre[:, :2].min(0) - width, centre[:, :2].max(0) + width
-    shapes = _grid(low, high, ground)
+    shapes = [] if skeleton.ground is None else _grid(low, high, ground)
     goal = wishes.get("goal")
     if goal is not None and np.size(goal) == 2:
         at, _ = _project(np.asarray([[[*np.ravel(goal), ground]]], float))

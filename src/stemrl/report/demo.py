@@ -120,7 +120,7 @@ def configuration(quick: bool = False, seed: int = 0) -> RunConfig:
 
 def _words(point: dict[str, float]) -> str:
     """`−31.2 [−35.0, −28.1]`."""
-    return f"{number(point['iqm'])} [{number(point['low'])}, {number(point['high'])}]"
+    return f"{number(point['mean'])} [{number(point['mean_low'])}, {number(point['mean_high'])}]"
 
 
 def _say(shown: bool, text: str) -> None:

@@ -257,7 +257,9 @@ def _by_shots(story: dict[str, Any]) -> str:
             )
         )
     name = story["subjects"][0]["evaluation"]["score_name"].capitalize()
-    body = chart(series, "Shots", name, f"{name} by shots. {finding(story)}", x_zero=True)
+    body = chart(
+        series, "Shots", name, f"{name} by shots. {finding(story)}", x_zero=True, x_whole=True
+    )
     return figure(
         f"{name} by examples",
         legend(series) + body,

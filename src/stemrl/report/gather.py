@@ -157,7 +157,7 @@ def gather(
     family = first.problem.target
     evaluated, _ = draw_tasks(family, split, tasks, seed)
     title = title or f"{first.config.method} on {family.name}"
-    story = tell(title, [*subjects, *comparisons], evaluated, versions())
+    story = tell(title, [*subjects, *comparisons], evaluated, versions(), family.parameter_names())
     agent = dataclasses.replace(first.agent(which), greedy=most_likely)
     rounds = len(subjects[0].evaluation.points)
     return story, shows(agent, first.problem, evaluated, rounds, seed=seed)
@@ -178,7 +178,7 @@ def subject(run: Run, evaluation: Evaluation, label: str | None = None, note: st
     return Subject(
         label or run.config.method,
         evaluation,
-        curves(run.metrics()),
+        curves(run.metrics(), evaluation.adapts),
         config,
         described(run, values),
         note,

@@ -56,15 +56,17 @@ def finding(story: dict[str, Any]) -> str:
     evaluation = subject["evaluation"]
     split = {"train": "training", "test": "held-out", "ood": "out-of-distribution"}
     kind = "" if evaluation["train_is_test"] else split[evaluation["split"]] + " "
-    text = (
-        f"On {evaluation['tasks']} {kind}tasks, {subject['label']} has a return of"
-        f" {number(first['iqm'])} before adaptation"
-    )
-    if last is not first:
-        text += f" and {number(last['iqm'])} after {episodes(last)} of each task"
+    text = f"On {evaluation['tasks']} {kind}tasks, {subject['label']} has a mean return of"
+    if not evaluation["adapts"]:
+        text += f" {number(last['mean'])}; it does not adapt"
+    else:
+        text += f" {number(first['mean'])} before adaptation"
+        if last is not first:
+            text += f" and {number(last['mean'])} after {episodes(last)} of each task"
     for other in others:
         theirs = _ends(other)[1]
-        text += f"; {other['label']} reaches {number(theirs['iqm'])} after {episodes(theirs)}"
+        after = f" after {episodes(theirs)}" if other["evaluation"]["adapts"] else ""
+        text += f"; {other['label']} reaches {number(theirs['mean'])}{after}"
     return text + "."
 
 
@@ -75,8 +77,11 @@ def episodes(point: dict[str, float]) -> str:
 
 
 def _ends(subject: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
-    points = subject["evaluation"]["episodes"]
-    return points[0], points[-1]
+    """What there is to say at first and in the end: of what never adapts the same, twice."""
+    evaluation = subject["evaluation"]
+    if not evaluation["adapts"]:
+        return evaluation["overall"], evaluation["overall"]
+    return evaluation["episodes"][0], evaluation["episodes"][-1]
 
 
 def _asset(name: str) -> str:
@@ -105,13 +110,16 @@ def _tiles(story: dict[str, Any]) -> str:
     def tile(style: int, name: str, point: dict[str, float]) -> None:
         tiles.append(
             f'<div class="tile s{style}"><div class="name">{escape(name)}</div>'
-            f'<div class="value">{number(point["iqm"])}</div>'
-            f'<div class="range">95% interval {number(point["low"])} to {number(point["high"])}'
-            "</div></div>"
+            f'<div class="value">{number(point["mean"])}</div>'
+            f'<div class="range">95% interval {number(point["mean_low"])} to'
+            f" {number(point['mean_high'])}</div></div>"
         )
 
     for index, subject in enumerate(story["subjects"]):
         first, last = _ends(subject)
+        if not subject["evaluation"]["adapts"]:
+            tile(index, f"{subject['label']}, which does not adapt", last)
+            continue
         if index == 0:
             tile(0, f"{subject['label']}, before adaptation", first)
         if last is not first or index:
@@ -122,10 +130,9 @@ def _tiles(story: dict[str, Any]) -> str:
 def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
     if not shows:
         return (
-            "<section><h2>Before and after</h2><p>Nobody knows how to draw this family, so there is"
-            " no animation; every number is below. A family draws itself by a method"
-            " <code>draw(params, states)</code>, see <code>stemrl.drawing</code>; one that Python"
-            " objects step is not recorded.</p></section>"
+            "<section><h2>No animation</h2><p>This family says nothing of how it is drawn; every number"
+            " is below. A family draws itself by a method <code>draw(params, states)</code>, see"
+            " <code>stemrl.drawing</code>; one that Python objects step is not recorded.</p></section>"
         )
     choices = "".join(
         f'<button type="button" aria-pressed="{"true" if i == 0 else "false"}">'
@@ -169,30 +176,33 @@ def adaptation_chart(story: dict[str, Any]) -> tuple[str, list[tuple[int, str]]]
     """The return while adapting as an `<svg>`, and the style and name of each line in it."""
     series = _adaptation_series(story)
     described = f"Return by target episodes used. {finding(story)}"
-    drawing = chart(series, "Target episodes used", "Return", described, x_zero=True)
+    drawing = chart(series, "Target episodes used", "Return", described, x_zero=True, x_whole=True)
     return drawing, [(one.style, one.label) for one in series]
 
 
 def _adaptation_series(story: dict[str, Any]) -> list[Series]:
-    return [
-        Series(
-            subject["label"],
-            *(
-                [point[name] for point in subject["evaluation"]["episodes"]]
-                for name in ("episodes_used", "iqm", "low", "high")
-            ),
-            style=style,
+    series = []
+    for style, subject in enumerate(story["subjects"]):
+        evaluation = subject["evaluation"]
+        points, adapting = evaluation["episodes"], evaluation["adapts"]
+        if not adapting:  # one number, over as many episodes as the others use
+            whole = evaluation["overall"]
+            points = [whole | {"episodes_used": used} for used in {0: 0, whole["episodes_used"]: 0}]
+        columns = (
+            [point[name] for point in points]
+            for name in ("episodes_used", "mean", "mean_low", "mean_high")
         )
-        for style, subject in enumerate(story["subjects"])
-    ]
+        series.append(Series(subject["label"], *columns, style=style, markers=adapting))
+    return series
 
 
 def _adaptation(story: dict[str, Any]) -> str:
     return figure(
         "Return while adapting",
         legend(_adaptation_series(story)) + adaptation_chart(story)[0],
-        "Interquartile mean of the return over tasks and episodes, with its 95% stratified"
-        " bootstrap interval over tasks. Target episodes are real ones, counted alike for all.",
+        "Mean return over tasks and episodes, with its 95% stratified bootstrap interval over"
+        " tasks. Target episodes are real ones, counted alike for all. What does not adapt is one"
+        " line without marks: all of its episodes together.",
     )
 
 
@@ -237,17 +247,17 @@ def _by_parameter(story: dict[str, Any]) -> str:
     x = [row[0] for row in story["tasks"]]
     series = []
     subject, *others = story["subjects"]
-    scores = subject["evaluation"]["per_task"]
-    series.append(Series(_last_words(subject), x, [row[-1] for row in scores], style=0, line=False))
+    series.append(Series(_last_words(subject), x, _after(subject), style=0, line=False))
     for style, other in enumerate(others, 1):
-        theirs = [row[-1] for row in other["evaluation"]["per_task"]]
+        theirs = _after(other)
         if len(theirs) == len(x):
             series.append(Series(_last_words(other), x, theirs, style=style, line=False))
-    before = [row[0] for row in scores]
-    style = len(story["subjects"])
-    series.append(
-        Series(f"{subject['label']}, before adaptation", x, before, style=style, line=False)
-    )
+    if subject["evaluation"]["adapts"]:
+        before = [row[0] for row in subject["evaluation"]["per_task"]]
+        style = len(story["subjects"])
+        series.append(
+            Series(f"{subject['label']}, before adaptation", x, before, style=style, line=False)
+        )
     name = story["parameters"][0]
     body = legend(series) + chart(
         series, name.capitalize(), "Return", f"Return of each task by its {name}."
@@ -258,7 +268,17 @@ def _by_parameter(story: dict[str, Any]) -> str:
 
 
 def _last_words(subject: dict[str, Any]) -> str:
+    if not subject["evaluation"]["adapts"]:
+        return subject["label"]
     return f"{subject['label']}, after {episodes(_ends(subject)[1])}"
+
+
+def _after(subject: dict[str, Any]) -> list[float]:
+    """Each task's mean return in the end; of what does not adapt, over all of its episodes."""
+    per_task = subject["evaluation"]["per_task"]
+    if not subject["evaluation"]["adapts"]:
+        return [sum(row) / len(row) for row in per_task]
+    return [row[-1] for row in per_task]
 
 
 def _points_table(story: dict[str, Any]) -> str:
@@ -268,13 +288,14 @@ def _points_table(story: dict[str, Any]) -> str:
             rows.append(
                 f"<tr><td>{escape(subject['label'])}</td><td>{point['episodes_used']}</td>"
                 f"<td>{point['steps_used']:,.0f}</td><td>{number(point['mean'])}</td>"
+                f"<td>{number(point['mean_low'])}</td><td>{number(point['mean_high'])}</td>"
                 f"<td>{number(point['iqm'])}</td><td>{number(point['low'])}</td>"
                 f"<td>{number(point['high'])}</td></tr>"
             )
     return (
-        '<section><h2>The adaptation curve in numbers</h2><div class="scroll"><table>'
+        '<section><h2>Round by round in numbers</h2><div class="scroll"><table>'
         "<thead><tr><th>Agent</th><th>Episodes used</th><th>Steps used</th><th>Mean</th>"
-        "<th>Interquartile mean</th><th>Low</th><th>High</th></tr></thead>"
+        "<th>Low</th><th>High</th><th>Interquartile mean</th><th>Low</th><th>High</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -283,28 +304,31 @@ def _task_table(story: dict[str, Any]) -> str:
     subject, *others = story["subjects"]
     scores = subject["evaluation"]["per_task"]
     others = [o for o in others if len(o["evaluation"]["per_task"]) == len(scores)]
+    adapting = subject["evaluation"]["adapts"]
     heads = [
         *story["parameters"],
-        "Before",
-        "After",
-        "Gain",
-        *(f"{other['label']}, after" for other in others),
+        *(("Before", "After", "Gain") if adapting else ("Return",)),
+        *(
+            f"{other['label']}, after" if other["evaluation"]["adapts"] else other["label"]
+            for other in others
+        ),
     ]
+    ours, theirs = _after(subject), [_after(other) for other in others]
     order = sorted(range(len(scores)), key=lambda i: story["tasks"][i])
     rows = []
     for i in order:
         cells = [
             *(f"{value:.3g}".replace("-", "−") for value in story["tasks"][i]),
-            number(scores[i][0]),
-            number(scores[i][-1]),
-            number(scores[i][-1] - scores[i][0]),
-            *(number(other["evaluation"]["per_task"][i][-1]) for other in others),
+            *([number(scores[i][0])] if adapting else []),
+            number(ours[i]),
+            *([number(ours[i] - scores[i][0])] if adapting else []),
+            *(number(other[i]) for other in theirs),
         ]
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return (
         f'<section><h2>Every task</h2><div class="scroll tall"><table>'
-        f"<caption>Mean return of each task's episodes, {escape(subject['label'])} before and"
-        " after its last adaptation.</caption>"
+        f"<caption>Mean return of each task's episodes, {escape(subject['label'])}"
+        f"{' before and after its last adaptation' if adapting else ''}.</caption>"
         f"<thead><tr>{''.join(f'<th>{escape(h)}</th>' for h in heads)}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )

@@ -5,7 +5,7 @@ Everything a reader sees comes from one dictionary, which the page also carries 
 
 import datetime
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ..core import AbstractAgent, Params, Problem, count
-from ..evaluate import Evaluation
+from ..evaluate import Evaluation, adapts
 from .record import record
 from .scene import scene
 from .svg import number
@@ -40,13 +40,18 @@ class Subject:
 
 
 def tell(
-    title: str, subjects: Sequence[Subject], tasks: Params, versions: dict[str, str]
+    title: str,
+    subjects: Sequence[Subject],
+    tasks: Params,
+    versions: dict[str, str],
+    entries: dict[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
     """The story of these subjects; the first is the one that the report is about.
 
-    `tasks` are the parameters of the evaluated tasks, `[tasks, …]`.
+    `tasks` are the parameters of the evaluated tasks, `[tasks, …]`, and `entries` the names of
+    their entries where they have any (see `AbstractTasks.parameter_names`).
     """
-    names, values = columns(tasks)
+    names, values = columns(tasks, entries)
     return {
         "title": title,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -67,19 +72,21 @@ def tell(
     }
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def curves(rows: Sequence[dict[str, Any]], adapting: bool = True) -> list[dict[str, Any]]:
     """The learning curves in the rows of `metrics.jsonl`: the mean over seeds, and the lowest and
-    the highest seed. Several updates are averaged into one of about a hundred points."""
+    the highest seed. Several updates are averaged into one of about a hundred points. `adapting`:
+    whether held-out tasks were measured after an adaptation."""
     updates = [row for row in rows if row["kind"] == "update"]
     held_out = [row for row in rows if row["kind"] == "evaluation"]
-    adapts = bool(updates) and updates[-1].get("return/after") is not None
+    measured = bool(updates) and updates[-1].get("return/after") is not None
     wanted = (
         [("return/after", "After adaptation"), ("return/before", "Before adaptation")]
-        if adapts
+        if measured
         else [("return", "Training tasks"), ("loss", "Loss on training tasks")]
     )
     found = [_curve(updates, name, label, False) for name, label in wanted]
-    found.append(_curve(held_out, "score", "Held-out tasks, after adaptation", True))
+    name = "Held-out tasks, after adaptation" if adapting else "Held-out tasks"
+    found.append(_curve(held_out, "score", name, True))
     return [curve for curve in found if curve is not None]
 
 
@@ -105,21 +112,34 @@ def _curve(
     return {"label": label, "held_out": held_out, **curve}
 
 
-def columns(tasks: Params) -> tuple[list[str], np.ndarray]:
+def columns(
+    tasks: Params, entries: dict[str, tuple[str, ...]] | None = None
+) -> tuple[list[str], np.ndarray]:
     """The tasks' parameters as a table: names, and values `[tasks, names]`. Constant ones and
-    those beyond the first few are left out."""
+    those beyond the first few are left out. `entries` are the names of some parameters' entries."""
     names, parts = [], []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tasks)[0]:
-        rows = np.asarray(leaf, float).reshape(count(tasks), -1)
-        name = jax.tree_util.keystr(path, simple=True, separator=" ") or "parameter"
+    for name, rows, inner in _parameters(tasks, entries):
         for index in range(rows.shape[1]):
             if count(tasks) > 1 and np.ptp(rows[:, index]) == 0:
                 continue
-            names.append(name if rows.shape[1] == 1 else f"{name} {index + 1}")
+            names.append(
+                inner[index] if inner else name if rows.shape[1] == 1 else f"{name} {index + 1}"
+            )
             parts.append(rows[:, index])
     if not parts:
         return ["task"], np.arange(count(tasks), dtype=float)[:, None]
     return names[:MOST_COLUMNS], np.stack(parts[:MOST_COLUMNS], axis=1).round(4)
+
+
+def _parameters(
+    tasks: Params, entries: dict[str, tuple[str, ...]] | None
+) -> Iterator[tuple[str, np.ndarray, tuple[str, ...]]]:
+    """Each parameter's name, its values `[tasks, entries]`, and its entries' names if they have any."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tasks)[0]:
+        rows = np.asarray(leaf, float).reshape(count(tasks), -1)
+        name = jax.tree_util.keystr(path, simple=True, separator=" ") or "parameter"
+        inner = (entries or {}).get(name, ())
+        yield name, rows, inner if len(inner) == rows.shape[1] else ()
 
 
 def shows(
@@ -134,7 +154,7 @@ def shows(
     """At most `most` of the tasks before and after adaptation, side by side: for each a `label`
     and two `panels` (one of an agent that never adapts), as the page's player takes them. Empty
     where the family cannot be drawn."""
-    chosen = spread(tasks, most)
+    chosen, entries = spread(tasks, most), problem.target.parameter_names()
     moments = [(0, "Before adaptation"), (rounds - 1, after(agent, rounds - 1))]
     if not adapts(agent):
         moments = [(0, "An episode")]
@@ -157,13 +177,8 @@ def shows(
         window = (max(s.window[0] for s in scenes), max(s.window[1] for s in scenes))
         for panel, drawn in zip(panels, scenes, strict=True):
             panel["scene"] = drawn.seen_in(window).as_dict()
-        shown.append({"label": label(tasks, int(chosen[index])), "panels": panels})
+        shown.append({"label": label(tasks, int(chosen[index]), entries), "panels": panels})
     return shown
-
-
-def adapts(agent: AbstractAgent) -> bool:
-    """Whether anything of a round is carried over to the next."""
-    return type(agent).adapt is not AbstractAgent.adapt
 
 
 def after(agent: AbstractAgent, rounds: int) -> str:
@@ -172,16 +187,20 @@ def after(agent: AbstractAgent, rounds: int) -> str:
     return f"After {episodes} episode{'' if episodes == 1 else 's'}"
 
 
-def label(tasks: Params, index: int) -> str:
-    """A task's parameters in words: `speed 1.25`, `goal (3, 4)`, `goal 0110`; those that all tasks
-    share are left out."""
+def label(tasks: Params, index: int, entries: dict[str, tuple[str, ...]] | None = None) -> str:
+    """A task's parameters in words: `speed 1.25`, `goal (3, 4)`, `goal 0110`,
+    `body_mass:torso 0.71`; those that all tasks share are left out."""
     words = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tasks)[0]:
-        values = np.asarray(leaf, float).reshape(count(tasks), -1)
-        if count(tasks) > 1 and not np.ptp(values, axis=0).any():
+    for name, values, inner in _parameters(tasks, entries):
+        differ = np.ptp(values, axis=0) > 0 if count(tasks) > 1 else np.ones(values.shape[1], bool)
+        if not differ.any():
             continue
-        name = jax.tree_util.keystr(path, simple=True, separator=" ") or "parameter"
-        words.append(f"{name} {_in_words(values[index])}")
+        if inner:
+            words += [
+                f"{one} {_in_words(values[index, [i]])}" for i, one in enumerate(inner) if differ[i]
+            ]
+        else:
+            words.append(f"{name} {_in_words(values[index])}")
     return ", ".join(words[:3]) or f"task {index}"
 
 
@@ -197,9 +216,12 @@ def _in_words(values: np.ndarray) -> str:
 
 
 def spread(tasks: Params, n: int) -> np.ndarray:
-    """Indices of `n` tasks (fewer if there are fewer) that differ most in their first parameter:
-    evenly over its ranks, both ends left out where there are enough."""
-    _, values = columns(tasks)
-    order = np.argsort(values[:, 0], kind="stable")
+    """Indices of `n` tasks (fewer if there are fewer different ones) that differ most in their first
+    parameter: evenly over its ranks, both ends left out where there are enough."""
+    leaves = [np.asarray(leaf, float).reshape(count(tasks), -1) for leaf in jax.tree.leaves(tasks)]
+    _, different = np.unique(np.concatenate(leaves, axis=1), axis=0, return_index=True)
+    different = np.sort(different)
+    first = columns(tasks)[1][different, 0]
+    order = different[np.argsort(first, kind="stable")]
     n = min(n, len(order))
     return order[((np.arange(n) + 0.5) / n * len(order)).astype(int)]

@@ -32,7 +32,13 @@ class Series:
 
 
 def chart(
-    series: Sequence[Series], x_label: str, y_label: str, description: str, *, x_zero: bool = False
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    description: str,
+    *,
+    x_zero: bool = False,
+    x_whole: bool = False,
 ) -> str:
     """The series in one pair of axes, as an `<svg>` element.
 
@@ -40,6 +46,7 @@ def chart(
 
     - `description`: what a reader who cannot see the chart should know.
     - `x_zero`: begin the horizontal axis at zero.
+    - `x_whole`: mark whole numbers alone on the horizontal axis, of what is counted.
 
     Points that are not finite are left out.
     """
@@ -53,7 +60,7 @@ def chart(
     ]
     if not xs:
         return f'<p class="none">Nothing to draw: {escape(description)}</p>'
-    x_low, x_high, x_ticks = _axis(min(xs), max(xs), 5, zero=x_zero, tight=True)
+    x_low, x_high, x_ticks = _axis(min(xs), max(xs), 5, zero=x_zero, tight=True, whole=x_whole)
     y_low, y_high, y_ticks = _axis(min(ys), max(ys), 5)
 
     def px(x: float) -> float:
@@ -139,7 +146,13 @@ def _ok(value: float | None) -> bool:
 
 
 def _axis(
-    low: float, high: float, count: int, *, zero: bool = False, tight: bool = False
+    low: float,
+    high: float,
+    count: int,
+    *,
+    zero: bool = False,
+    tight: bool = False,
+    whole: bool = False,
 ) -> tuple[float, float, list[float]]:
     """Ends of an axis and about `count` round ticks in it. `tight` keeps the data's own ends."""
     if zero:
@@ -150,6 +163,8 @@ def _axis(
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    if whole:
+        step = max(1.0, math.ceil(step - 1e-9))
     if tight:
         pad = 0.0 if zero else 0.02 * (high - low)
         low, high = low - pad, high + 0.02 * (high - low)

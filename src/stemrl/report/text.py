@@ -10,9 +10,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ..core import AbstractAgent, Params, Problem, count
 from ..drawing import Scene, Shape
+from ..evaluate import adapts
 from .record import record
 from .scene import scene
-from .story import adapts
 from .svg import number
 
 COLUMNS = 30
