@@ -144,7 +144,7 @@ def test_the_headline_is_the_mean_and_claims_no_adaptation_where_there_is_none(t
     subject["evaluation"]["episodes"][0] |= {"mean": 8.6, "iqm": 0.0}
     assert "seeker has a mean return of 8.60 before adaptation" in finding(story)
     for one in (subject, other):
-        one["evaluation"]["adapts"] = False
+        one["evaluation"]["adapts"], one["learning"] = False, []
     text = page(story, [])
     overall = number(subject["evaluation"]["overall"]["mean"])
     assert f"has a mean return of {overall}; it does not adapt; wanderer reaches" in text
