@@ -120,7 +120,7 @@ def test_the_first_episodes_are_played_on_the_prior():
         belief = Belief(known, jnp.asarray(episodes), jnp.asarray(True))
         z = jax.vmap(lambda k, b=belief: agent.begin(b, k))(keys)
         assert np.allclose(z.mean(0), mean, atol=0.2) and np.allclose(z.std(0), std, atol=0.1)
-    # Where a context without a reward counts for nothing, all are, until one is met.
+    # Or all of them, until a reward is met.
     waiting = dataclasses.replace(agent, until_paid=True)
     for paid, mean in ((False, 0.0), (True, 3.0)):
         belief = Belief(known, jnp.asarray(2), jnp.asarray(paid))
@@ -140,7 +140,7 @@ def test_the_critics_and_the_kl_teach_the_encoder_and_nothing_else_does():
     @eqx.filter_jit
     def gradient(encode: Any, kl_weight: Any):
         mine = eqx.tree_at(lambda x: (x.encode, x.kl_weight), learner, (encode, kl_weight))
-        context, batch = learner._draw(state.replay, problem, learner._weights(state.replay), KEY)
+        context, batch = learner._draw(state.replay, problem, KEY)
         assert context.reward.shape == (4, 8) and batch.reward.shape == (4, 32)
         return jax.grad(mine.loss, has_aux=True)(
             state.learning, state.target, context, batch, jax.random.key(3)
@@ -197,23 +197,19 @@ def test_sac_learns_from_the_dense_reward_and_the_context_holds_the_sparse_one()
     problem = Problem.of(PointSparse(horizon=4))
     learner = PEARL(**SMALL | {"tasks": 3, "collect_tasks": 3, "gradient_steps": 1})
     state = after_one_update(learner, problem)
-    context, batch = learner._draw(state.replay, problem, learner._weights(state.replay), KEY)
+    context, batch = learner._draw(state.replay, problem, KEY)
     goal = state.params["goal"]
     assert not jnp.any(context.reward) and (batch.reward < 0).all()
     distance = jnp.min(jnp.linalg.norm(batch.next_obs[:, :, None] - goal, axis=-1), axis=-1)
     assert (batch.reward / 5.0 <= -distance + 1e-5).all()
-    # Only tasks that have lately met a reward, if there are any, are learned from.
-    picky = PEARL(
-        **SMALL | {"tasks": 3, "collect_tasks": 3, "rewarded_tasks": True, "recent_episodes": 2}
+    # Of exploration alone: an update plays one episode with z from the prior, then two from the posterior.
+    kind = jnp.arange(state.replay.capacity) % 3
+    rows = eqx.tree_at(
+        lambda r: r.rows.reward, state.replay, 0.0 * state.replay.rows.reward + kind[:, None]
     )
-    assert not np.any(picky._weights(state.replay))
-    last = (state.replay.position[1] - 1) % state.replay.capacity
-    rewards = state.replay.rows.reward.at[1, last, 0].set(1.0).at[2, last - 2, 0].set(1.0)
-    met = eqx.tree_at(lambda r: r.rows.reward, state.replay, rewards)
-    assert picky._weights(met).tolist() == [-np.inf, 0.0, -np.inf]
-    goals = picky._draw(met, problem, picky._weights(met), KEY)[1].next_obs
-    whose = jnp.isin(goals[..., 0], state.replay.rows.next_obs[1, ..., 0])
-    assert whose.all()
+    for posterior_context, rewards in ((True, {0.0, 1.0, 2.0}), (False, {0.0})):
+        picky = dataclasses.replace(learner, posterior_context=posterior_context)
+        assert set(picky._draw(rows, problem, KEY)[0].reward.ravel().tolist()) == rewards
     plain = PEARL(**SMALL | {"tasks": 3, "collect_tasks": 3, "dense_reward": False})
     assert not eqx.filter_eval_shape(plain.init, problem, KEY).replay.rows.events
 
@@ -221,6 +217,7 @@ def test_sac_learns_from_the_dense_reward_and_the_context_holds_the_sparse_one()
 @pytest.mark.parametrize(("wrong", "message"), [
     (lambda: PEARL(tasks=5, collect_tasks=2), "collect_tasks must divide tasks"),
     (lambda: PEARL(posterior_episodes=0), "posterior_episodes must be at least 1"),
+    (lambda: PEARL(posterior_context=False, prior_episodes=0), "without posterior_context"),
     (lambda: PEARL(prior_episodes=-1), "prior_episodes must not be negative"),
     (lambda: PEARL().init(Problem.of(probes.Picture()), KEY), "cannot look at images"),
     (lambda: PEARL().init(Problem.of(probes.HiddenArm(), "context"), KEY), "reveal 'nothing'"),

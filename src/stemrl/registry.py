@@ -329,6 +329,10 @@ FAMILIES: dict[str, Entry] = {
     "point-sparse": Entry(
         "stemrl.tasks.point:PointSparse", "PEARL's point: a goal on a half-circle, sparse reward"
     ),
+    "point-half-plane": Entry(
+        "stemrl.tasks.point:PointHalfPlane",
+        "MAML's point with half of the plane left out of training",
+    ),
     "point-semicircle": Entry(
         "stemrl.tasks.point:PointSemicircle",
         "MAESN's point: a goal on a half-circle of radius 2, dense or sparse reward",
@@ -519,6 +523,10 @@ CARDS: dict[str, Entry] = {
     ),
     "rl2-random-mdp": Entry(
         "stemrl.cards.rl2_random_mdp:CARD", "RL² learns to act in random decision processes"
+    ),
+    "meta-support": Entry(
+        "stemrl.cards.meta_support:CARD",
+        "Half of the tasks left out of meta-training, and then asked for",
     ),
     "maesn-point": Entry(
         "stemrl.cards.maesn_point:CARD",

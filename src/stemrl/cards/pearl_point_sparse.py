@@ -16,21 +16,23 @@ from .workshop import Workshop
 
 EPISODES = 20
 """Of a held-out goal, as the authors play it."""
-UPDATES = 64
+UPDATES = 128
 PEARL: dict[str, Any] = {
     "latent_size": 2,
     "tasks": 80,
     "collect_tasks": 10,
-    "prior_episodes": 1,
-    "posterior_episodes": 39,
-    "recent_episodes": 160,
+    "prior_episodes": 20,
+    "posterior_episodes": 20,
+    # The exploration of the latest turn, no other.
+    "posterior_context": False,
+    "recent_episodes": 40,
     "capacity": 320,
-    "rewarded_tasks": True,
-    "policy_scale": 100.0,
+    "exploration_episodes": 1,
+    "until_paid": True,
     "gradient_steps": 200,
     "meta_batch_size": 16,
     "batch_size": 32,
-    "context_batch_size": 256,
+    "context_batch_size": 400,
     "discount": 0.9,
     "reward_scale": 10.0,
     "kl_weight": 0.3,
@@ -42,6 +44,7 @@ PEARL: dict[str, Any] = {
 TINY = {
     "tasks": 2,
     "collect_tasks": 1,
+    "prior_episodes": 1,
     "posterior_episodes": 1,
     "capacity": 12,
     "gradient_steps": 2,
@@ -55,14 +58,19 @@ REACHED, AIM = 0.8, 0.9
 """Share of held-out goals."""
 TRIED = (
     (
-        "two of five episodes from the prior, entropy learned, latent 5, KL weight 0.01",
+        "context of all recent episodes, two of five from the prior, entropy learned, latent 5, KL weight 0.01",
         "0.02 reached within 20",
     ),
-    ("5 of 50 episodes from the prior, KL weight 0.01 (the authors')", "0.13"),
+    ("the same, 5 of 50 episodes from the prior", "0.13"),
     ("the same with a fixed temperature of 1 and KL weight 0.1", "0.32"),
-    ("the same, latent 2, KL weight 1, all episodes recent", "0.28"),
-    ("the same, `policy_scale` 100, KL weight 0.3", "0.28"),
-    ("the same, `rewarded_tasks` in training, 10 episodes from the prior at test", "0.73"),
+    ("latent 2, KL weight 1, all episodes recent", "0.28"),
+    (
+        "1 of 40 episodes from the prior, KL weight 0.3, learning only from tasks with a reward in their context",
+        "0.34, falling from 0.47",
+    ),
+    ("this recipe after 64, 96 and 128 updates", "0.77, 0.85, 0.91"),
+    ("the same, z from the prior for 10 episodes and then from the posterior, after 128", "0.85"),
+    ("the same recipe, learning only from tasks with a reward in their context, after 112", "0.78"),
 )
 """One seed each, on goals as in training."""
 DRAWN = 4
@@ -72,7 +80,8 @@ DRAWN = 4
 def run(workshop: Workshop) -> Sequence[Measure]:
     """Twenty episodes on each of the held-out goals, with z from the prior until one paid."""
     settings = PEARL | workshop.pick({}, TINY)
-    per_update = settings["collect_tasks"] * (1 + settings["posterior_episodes"]) * 20
+    per_update = settings["collect_tasks"] * 20
+    per_update *= settings["prior_episodes"] + settings["posterior_episodes"]
     trained = workshop.train(
         "pearl",
         "pearl",
@@ -147,15 +156,13 @@ CARD = Card(
         " each of four held-out goals (green): *gray* with z from the prior, *blue* from the posterior."
     ),
     differs=(
-        "A context without a reward counts for nothing (`rewarded_tasks`): gradient steps are taken on tasks"
-        " whose recent episodes have one, and z is from the prior until one is met (the authors': for five"
-        " episodes). The policy's first means differ with z (`policy_scale`).",
-        "A latent of 2, not 5; networks of 64 × 64; batches of 32 steps a task and a context of 256; about"
-        " 13,000 gradient steps; rewards times 10, not 100, and a KL weight of 0.3.",
+        "At test z is from the prior until a reward is met (the authors': for a fixed number of episodes).",
+        "A latent of 2, not 5; networks of 64 × 64; batches of 32 steps a task and a context of 400 steps, of 20"
+        " episodes; about 25,000 gradient steps; rewards times 10, not 100, and a KL weight of 0.3.",
     ),
     tried=TRIED,
     revised=(
-        "`rewarded_tasks` and `policy_scale` were added after the bar was missed, by what training goals showed:"
-        " without a reward in the context, SAC learns to wait in the middle of all goals, and none is met."
+        "`posterior_context` came after the bar was missed, from the authors' code: the context of training is of"
+        " exploration alone. Chosen on training goals, one seed."
     ),
 )

@@ -43,7 +43,6 @@ from ..core import (
     UserError,
 )
 from ..networks import MLP
-from ..rl.distributions import outputs_for
 from ..rl.fitting import gradient_steps, require_positive
 from ..rl.off_policy import moved
 from ..rl.play import Trials, play
@@ -210,7 +209,7 @@ class PEARL(AbstractLearner):
     collect_tasks: int = eqx.field(static=True, default=5)
     """Tasks played in an update, each in its turn."""
     prior_episodes: int = eqx.field(static=True, default=2)
-    """Episodes of each of them with z from the prior, before anything is inferred; at test too."""
+    """Episodes of each of them with z from the prior, before anything is inferred."""
     posterior_episodes: int = eqx.field(static=True, default=3)
     """Episodes of each with z from the posterior, inferred again after each."""
     gradient_steps: int = eqx.field(static=True, default=500)
@@ -226,11 +225,12 @@ class PEARL(AbstractLearner):
     posterior_context: bool = eqx.field(static=True, default=True)
     """Whether episodes with z from the posterior are among those; without, the context of training is
     one of exploration alone, as that of a new task is (the authors' setting for the sparse point)."""
-    rewarded_tasks: bool = eqx.field(static=True, default=False)
-    """Whether a context without a reward counts for nothing: gradient steps are taken only on tasks
-    among whose recent episodes one had a reward, and z is from the prior until one is met. Where rewards
-    are sparse, the other contexts name no task: SAC would learn to wait in the middle of all goals, and
-    none would be met."""
+    exploration_episodes: int | None = eqx.field(static=True, default=None)
+    """Episodes of a new task that the trained agent plays with z from the prior, before anything is
+    inferred; `prior_episodes` if none."""
+    until_paid: bool = eqx.field(static=True, default=False)
+    """Whether the trained agent, beyond those, goes on with z from the prior until it has met a reward:
+    where rewards are sparse, a context without one names no task."""
     capacity: int = eqx.field(static=True, default=200)
     """Episodes of each task in the replay, rounded up to whole updates."""
     dense_reward: bool = eqx.field(static=True, default=True)
@@ -257,9 +257,6 @@ class PEARL(AbstractLearner):
     rewards."""
     target_entropy: float | None = None
     """In nats; see `sac`."""
-    policy_scale: float = 1.0
-    """Factor on the policy's means (or logits) at the start: with 300, a z from the prior goes a way of
-    its own from the first episode on, so that sparse goals are met before anything is learned."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(300, 300, 300))
     """Hidden layers of policy and critics (ReLU)."""
     encoder_hidden: tuple[int, ...] = eqx.field(static=True, default=(200, 200, 200))
@@ -269,8 +266,9 @@ class PEARL(AbstractLearner):
         require_positive(self, "latent_size", "tasks", "collect_tasks", "posterior_episodes")
         require_positive(self, "gradient_steps", "meta_batch_size", "batch_size")
         require_positive(self, "context_batch_size", "recent_episodes", "capacity")
-        if self.prior_episodes < 0:
-            raise UserError(f"prior_episodes must not be negative, as {self.prior_episodes} is")
+        for name in ("prior_episodes", "exploration_episodes"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"{name} must not be negative, as {getattr(self, name)} is")
         if not (self.posterior_context or self.prior_episodes):
             raise UserError("without posterior_context, prior_episodes must be at least 1")
         if self.tasks % self.collect_tasks:
@@ -300,13 +298,8 @@ class PEARL(AbstractLearner):
             raise UserError("'pearl' infers the task itself: train with reveal 'nothing'")
         sac_key, encoder_key, task_key, key = jax.random.split(key, 4)
         learned = self.sac.begin(observations, actions, self.latent_size, sac_key)
-        networks = eqx.tree_at(
-            lambda n: n.policy.network.body.layers[-1].weight,
-            learned.networks,
-            replace_fn=lambda w: w.at[:, : outputs_for(actions)].multiply(self.policy_scale),
-        )
         learning = Learning(
-            networks,
+            learned.networks,
             Encoder(observations, actions, self.latent_size, self.encoder_hidden, key=encoder_key),
         )
         row = Episode.empty(family, params=False, events=self._kept(problem))
@@ -341,7 +334,7 @@ class PEARL(AbstractLearner):
         turn = state.updates % (self.tasks // self.collect_tasks)
         tasks = turn * self.collect_tasks + jnp.arange(self.collect_tasks)
         params = jax.tree.map(lambda x: x[tasks], state.params)
-        agent = self.agent(problem, state)
+        agent = self._agent(problem, state, self.prior_episodes, until_paid=False)
         trials = play(agent, problem.source, params, None, play_key, self._episodes)
         return eqx.tree_at(lambda s: s.key, state, key), Played(tasks, trials)
 
@@ -392,11 +385,10 @@ class PEARL(AbstractLearner):
         """The gradient steps of an update, each on tasks and batches of its own; `learned` are the
         networks, the slow critics and the optimizer's state."""
         learning, target, optimizer_state = learned
-        weight = self._weights(replay)
 
         def gradient(learning: Learning, target: Critics, key: PRNGKeyArray):
             draw_key, loss_key = jax.random.split(key)
-            context, batch = self._draw(replay, problem, weight, draw_key)
+            context, batch = self._draw(replay, problem, draw_key)
             return jax.grad(self.loss, has_aux=True)(learning, target, context, batch, loss_key)
 
         descent = gradient_steps(
@@ -411,32 +403,17 @@ class PEARL(AbstractLearner):
         learned = (descent.parameters, descent.slow, descent.optimizer_state)
         return learned, jax.tree.map(jnp.mean, descent.metrics)
 
-    def _weights(self, replay: Replay) -> Float[Array, " tasks"]:
-        """Logarithms of how often each task is drawn: all alike, or none but those with a reward among
-        their recent episodes, if there are any."""
-        if not self.rewarded_tasks:
-            return jnp.zeros(self.tasks)
-        paid = jnp.any(replay.rows.reward != 0.0, axis=-1) & (replay.age < self.recent_episodes)
-        met = jnp.any(paid & self._context_rows(replay), axis=-1)
-        return jnp.where(met | ~jnp.any(met), 0.0, -jnp.inf)
-
     def _context_rows(self, replay: Replay) -> Bool[Array, " capacity"]:
         """Which places of a task's ring hold episodes that a context may be drawn from: an update
         writes `prior_episodes` of the one kind, then `posterior_episodes` of the other."""
         place = jnp.arange(replay.capacity) % self._episodes
         return self.posterior_context | (place < self.prior_episodes)
 
-    def _draw(
-        self,
-        replay: Replay,
-        problem: Problem,
-        weight: Float[Array, " tasks"],
-        key: PRNGKeyArray,
-    ) -> tuple[Episode, Row]:
+    def _draw(self, replay: Replay, problem: Problem, key: PRNGKeyArray) -> tuple[Episode, Row]:
         """Some tasks' contexts `[tasks, context batch, …]`, from recent episodes, and their batches
         `[tasks, batch, …]`, from all."""
         task_key, context_key, batch_key = jax.random.split(key, 3)
-        of = jax.random.categorical(task_key, weight, shape=(self.meta_batch_size, 1))
+        of = jax.random.randint(task_key, (self.meta_batch_size, 1), 0, self.tasks)
         shape = (self.meta_batch_size, self.context_batch_size)
         among = self._context_rows(replay)
         context = replay.steps(context_key, shape, of, self.recent_episodes, among)
@@ -481,12 +458,19 @@ class PEARL(AbstractLearner):
         }
 
     def agent(self, problem: Problem, state: PEARLState) -> PEARLAgent:
+        explores = self.exploration_episodes
+        explores = self.prior_episodes if explores is None else explores
+        return self._agent(problem, state, explores, self.until_paid)
+
+    def _agent(
+        self, problem: Problem, state: PEARLState, prior_episodes: int, until_paid: bool
+    ) -> PEARLAgent:
         return PEARLAgent(
             policy=state.learning.networks.policy,
             encoder=state.learning.encoder,
-            prior_episodes=jnp.asarray(self.prior_episodes, jnp.int32),
+            prior_episodes=jnp.asarray(prior_episodes, jnp.int32),
             space=problem.source.observation_space,
-            until_paid=self.rewarded_tasks,
+            until_paid=until_paid,
         )
 
     def steps_per_update(self, problem: Problem) -> int:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         PointConflict,
         PointDir,
         PointEnv,
+        PointHalfPlane,
         PointSemicircle,
         PointSparse,
     )
@@ -75,6 +76,7 @@ _find = importer(
             "PointConflict",
             "PointDir",
             "PointEnv",
+            "PointHalfPlane",
             "PointSemicircle",
             "PointSparse",
         ),
@@ -133,6 +135,7 @@ __all__ = [
     "PointConflict",
     "PointDir",
     "PointEnv",
+    "PointHalfPlane",
     "PointMaze",
     "PointMazeEnv",
     "PointMazeGoals",

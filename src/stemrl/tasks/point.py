@@ -1,6 +1,7 @@
 """Points in the plane that must find a place they are not told.
 
-`point-2d` is MAML's navigation task (1703.03400, §5.3.1, in the setting of the authors' code);
+`point-2d` is MAML's navigation task (1703.03400, §5.3.1, in the setting of the authors' code), and
+`point-half-plane` the same with half of its goals left out of training;
 `point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise). In `point-conflict` they are told,
 and one goal is the opposite of the other. In `point-dir` there is no place, only a way to go.
 """
@@ -104,6 +105,18 @@ class Point2D(AbstractFamily):
     def context(self, params: Params) -> Array:
         """The goal, `[2]`."""
         return params["goal"]
+
+
+class PointHalfPlane(Point2D):
+    """`point-2d` with half of the plane left out of training: goals to the right of the start, and
+    `ood` those to its left."""
+
+    name: ClassVar[str] = "point-half-plane"
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Goals uniform in the right half of the square; `ood`: in the left half."""
+        x, y = super().sample(key, "train")["goal"]
+        return {"goal": jnp.stack([-jnp.abs(x) if split == "ood" else jnp.abs(x), y])}
 
 
 class PointSparse(AbstractFamily):
