@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from .card import Card, Measure, differences
-from .workshop import Trained, Workshop, steps_to, training_returns
+from .workshop import Trained, Workshop, learning_curves, steps_to
 
 STEPS = 1_500_000
+# A chunk is an episode of every lane, so that each row of the metrics has whole ones.
 PPO: dict[str, Any] = {
-    "num_envs": 32, "rollout_length": 128, "learning_rate": 7e-4, "epochs": 6, "minibatches": 16,
+    "num_envs": 20, "rollout_length": 200, "learning_rate": 7e-4, "epochs": 6, "minibatches": 16,
 }  # fmt: skip
 BONUS = 0.01
 """Weight of the entropy bonus, in pretraining alone."""
@@ -40,7 +41,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         f"fine-tuned, pretrained {name}": train(f"{one.label}-back", "backward", 0.0, one)
         for name, one in forward.items()
     }
-    curves = {n: training_returns(t) for n, t in {"from scratch": scratch, **tuned}.items()}
+    curves = {
+        n: learning_curves(t, "update") for n, t in {"from scratch": scratch, **tuned}.items()
+    }
     at_the_end = {n: r[:, -10:].mean(axis=1) for n, (_, r) in curves.items()}
     threshold = SHARE * float(np.mean(at_the_end["from scratch"]))
     taken = {n: steps_to(s, r, threshold) for n, (s, r) in curves.items()}
@@ -48,7 +51,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         every = max(1, len(at) // 60)
         workshop.curve("backward", name, at[::every], returns[:, ::every])
     rows = [
-        Measure(f"return forward, pretrained {n}", training_returns(t)[1][:, -10:].mean(axis=1))
+        Measure(
+            f"return forward, pretrained {n}", learning_curves(t, "update")[1][:, -10:].mean(axis=1)
+        )
         for n, t in forward.items()
     ]
     for name in curves:

@@ -11,7 +11,7 @@ import numpy as np
 from ..rl import play
 from ..tasks import PointMaze
 from .card import Card, Measure, differences
-from .workshop import Trained, Workshop, steps_to, training_returns
+from .workshop import Trained, Workshop, learning_curves, steps_to
 
 PRETRAINING, TUNING = 60_000, 40_000
 THRESHOLD = -25.0
@@ -41,7 +41,13 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             steps=before,
             settings=SAC | small | {"target_entropy": entropy},
         )
-    shut: dict[str, Any] = {"family_settings": {"closed": "middle"}, "steps": after}
+    shut: dict[str, Any] = {
+        "family_settings": {"closed": "middle"},
+        "steps": after,
+        "evaluate_every": workshop.pick(1_000, 128),
+        "evaluate_tasks": workshop.pick(50, 4),
+        "evaluate_episodes": 0,
+    }
     # No random steps at first: what explores is what was learned.
     settings = SAC | small | {"warm_up_steps": 0}
     tuned = {
@@ -55,10 +61,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     )
     taken: dict[str, list[float]] = {}
     for name, one in tuned.items():
-        steps, returns = training_returns(one)
-        taken[name] = steps_to(steps, returns, THRESHOLD)
-        every = max(1, len(steps) // 60)
-        workshop.curve("target", name, steps[::every], returns[:, ::every])
+        steps, returns = learning_curves(one)
+        taken[name] = steps_to(steps, returns, THRESHOLD, smooth=workshop.pick(3, 1))
+        workshop.curve("target", name, steps, returns)
     ways = {name: [_ways(agent) for agent in one.agents] for name, one in trained.items()}
     _draw(workshop.picture("paths"), {n: one.agents[0] for n, one in trained.items()})
     return [

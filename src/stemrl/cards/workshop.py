@@ -331,13 +331,16 @@ class Trained:
         return [run.agent("last", i) for run in self.runs for i in range(run.config.seeds)]
 
 
-def training_returns(trained: "Trained") -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps `[rows]`, and the return that each seed's training reports there, `[seeds, rows]`."""
+def learning_curves(trained: "Trained", kind: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps `[rows]`, and each seed's return there, `[seeds, rows]`: of the evaluations on
+    the way or, with `kind` `update`, what training reports of its own episodes (which is of unfinished
+    ones where none ended in an update)."""
     curves: dict[int, list[tuple[float, float]]] = {}
     for run in trained.runs:
         for row in run.metrics():
-            if row["kind"] == "update":
-                curves.setdefault(row["seed"], []).append((row["steps"], row["return"]))
+            if row["kind"] == kind:
+                value = row["score" if kind == "evaluation" else "return"]
+                curves.setdefault(row["seed"], []).append((row["steps"], value))
     shortest = min(map(len, curves.values()))
     found = np.array([curves[seed][:shortest] for seed in sorted(curves)])
     return found[0, :, 0], found[:, :, 1]
