@@ -46,7 +46,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         "steps": after,
         "evaluate_every": workshop.pick(1_000, 128),
         "evaluate_tasks": workshop.pick(50, 4),
-        "evaluate_episodes": 0,
+        "evaluate_episodes": 1,
     }
     # No random steps at first: what explores is what was learned.
     settings = SAC | small | {"warm_up_steps": 0}
