@@ -1,6 +1,7 @@
 """Heads and gradient surgery: projections by hand, whose head it is, what is refused."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,6 +13,7 @@ from stemrl.core import Problem, UserError
 from stemrl.rl import PPO, SAC, play
 from stemrl.rl.multi_task import own_head, project_conflicts
 from stemrl.rl.ppo import ppo_loss
+from stemrl.rl.replay import Row
 from stemrl.tasks import Point2D, PointConflict
 
 KEY = jax.random.key(0)
@@ -98,6 +100,37 @@ def test_surgery_descends_what_both_tasks_allow():
     assert (flat(surgical) @ first >= -1e-6) and (flat(surgical) @ second >= -1e-6)
 
 
+def test_surgery_of_policy_and_critics_is_each_for_itself():
+    """By the plain gradients of each task's rows alone; the temperature follows the mean."""
+    learner = SAC(hidden=(8,), gradient_surgery=True)
+    box = PROBLEM.source.observation_space, PROBLEM.source.action_space
+    learned = learner.begin(*box, 2, KEY)
+    task = jnp.arange(12) % 3 == 0  # four of one, eight of the other
+    keys = jax.random.split(KEY, 5)
+    obs, action, after, noise = (
+        jax.random.normal(k, s) for k, s in zip(keys, ((12, 2), (12, 2), (12, 2), (2, 12, 2)), strict=False)
+    )  # fmt: skip
+    context = jax.nn.one_hot(task.astype(int), 2)
+    batch = Row(obs, context, jnp.tanh(action), jnp.where(task, 5.0, -5.0), jnp.ones(12), after)
+    take = jax.grad(learner.loss, has_aux=True)
+
+    def alone(rows):
+        own = jax.tree.map(lambda x: x[rows], batch)
+        return take(learned.networks, learned.target, own, noise[:, rows])[0]
+
+    each = [alone(np.flatnonzero(context[:, i])) for i in (0, 1)]
+    found, metrics = learner.gradient(learned.networks, learned.target, batch, noise)
+    flat = lambda tree: jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)])  # noqa: E731
+    for part in ("policy", "critics"):
+        ours = jnp.stack([flat(getattr(g, part)) for g in each])
+        np.testing.assert_allclose(
+            flat(getattr(found, part)), project_conflicts(ours), rtol=1e-3, atol=1e-4
+        )
+    mean = jnp.mean(jnp.stack([g.log_temperature for g in each]))
+    np.testing.assert_allclose(found.log_temperature, mean, rtol=1e-4)
+    assert np.isfinite(list(metrics.values())).all()
+
+
 def test_both_tasks_are_learned_with_heads_and_surgery():
     learner = dataclasses.replace(
         SMALL, num_envs=32, hidden=(32, 32), learning_rate=1e-3, normalize_observations=False,
@@ -119,9 +152,10 @@ def test_both_tasks_are_learned_with_heads_and_surgery():
     assert min(by_task) > -6.5
 
 
+@pytest.mark.parametrize("learner", [SMALL, SAC()], ids=lambda x: x.name)
 @pytest.mark.parametrize("setting", ["heads", "gradient_surgery"])
-def test_what_does_not_fit_is_refused(setting: str):
-    learner = dataclasses.replace(SMALL, **{setting: True})
+def test_what_does_not_fit_is_refused(setting: str, learner: Any):
+    learner = dataclasses.replace(learner, **{setting: True})
     with pytest.raises(UserError, match=f"{setting} needs a few tasks.*'point-2d' has no"):
         learner.init(Problem.of(Point2D(), "context"), KEY)
     with pytest.raises(

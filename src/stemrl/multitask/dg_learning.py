@@ -180,7 +180,8 @@ class DGLearning(AbstractLearner):
         )
         # One after another, as they were taken: what a step has taught serves the next.
         rows = jax.tree.map(lambda x: x.reshape(steps.action.size, *x.shape[2:]), rows)
-        table, errors = lax.scan(self._step, state.table, rows)
+        # (Not `self._step` itself, which is hashed with the learner, and a float of it may be traced.)
+        table, errors = lax.scan(lambda t, row: self._step(t, row), state.table, rows)
         metrics = {"return": experience.mean_return(), "loss/distance": jnp.mean(errors)}
         return DGState(table, state.rollout_state, key), metrics
 

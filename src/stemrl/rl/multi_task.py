@@ -59,25 +59,48 @@ def project_conflicts(gradients: Float[Array, "tasks entries"]) -> Float[Array, 
     return jnp.mean(jax.vmap(one)(jnp.arange(tasks)), axis=0)
 
 
+def surgery(
+    of_task: Callable[[Float[Array, " tasks"]], tuple[Any, dict[str, Array], Array]],
+    tasks: int,
+    is_part: Callable[[Any], bool] | None = None,
+) -> tuple[Any, dict[str, Array]]:
+    """The gradient to descend, and the metrics, from the gradient of each task alone.
+
+    **Arguments:**
+
+    - `of_task(task)`: of a task, one-hot, the gradient, the metrics, and whether there are rows of it.
+    - `is_part`: what of the gradient is projected by itself, as what follows a loss of its own should be
+      (of the rest the mean is taken); all of it at once, if none.
+    """
+    gradients, metrics, present = jax.vmap(of_task)(jnp.eye(tasks))
+
+    def projected(part: PyTree[Array]) -> PyTree[Array]:
+        if is_part is not None and not is_part(part):
+            # One number, such as a temperature, would stand still wherever two tasks disagree.
+            return jnp.mean(jnp.where(present.reshape(-1, *(1,) * (part.ndim - 1)), part, 0.0), 0)
+        unravel = ravel_pytree(jax.tree.map(lambda x: x[0], part))[1]
+        flat = jax.vmap(lambda g: ravel_pytree(g)[0])(part)
+        return unravel(project_conflicts(jnp.where(present[:, None], flat, 0.0)))
+
+    whole = is_part or (lambda _: True)
+    there = present / jnp.maximum(jnp.sum(present), 1)
+    told = jax.tree.map(lambda x: jnp.sum(jnp.where(present, x, 0.0) * there), metrics)
+    return jax.tree.map(projected, gradients, is_leaf=whole), told
+
+
 def surgical_gradient(
     loss: Callable[[Any, Any], tuple[Array, dict[str, Array]]],
     parameters: PyTree[Array],
     rows: Any,
 ) -> tuple[Any, dict[str, Array]]:
-    """The gradient to descend for `rows` of several tasks, and the metrics: `loss` is taken on each
-    task's rows alone, by their weights. `rows` have `context`, `weight` and `policy_weight`."""
+    """`surgery` on the gradient of `loss` for `rows` of several tasks: it is taken on each task's rows
+    alone, by their weights. `rows` have `context`, `weight` and `policy_weight`."""
     context: Context = rows.context
-    unravel = ravel_pytree(parameters)[1]
 
-    def of_task(task: Float[Array, " tasks"]) -> tuple[Array, dict[str, Array], Array]:
+    def of_task(task: Float[Array, " tasks"]) -> tuple[Any, dict[str, Array], Array]:
         mine = context @ task
         own = rows._replace(weight=rows.weight * mine, policy_weight=rows.policy_weight * mine)
         (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, own)
-        present = jnp.sum(own.weight) > 0
-        flat = jnp.where(present, ravel_pytree(gradient)[0], 0.0)
-        return flat, metrics, present
+        return gradient, metrics, jnp.sum(own.weight) > 0
 
-    gradients, metrics, present = jax.vmap(of_task)(jnp.eye(context.shape[-1]))
-    there = present / jnp.maximum(jnp.sum(present), 1)
-    told = jax.tree.map(lambda x: jnp.sum(jnp.where(present, x, 0.0) * there), metrics)
-    return unravel(project_conflicts(gradients)), told
+    return surgery(of_task, context.shape[-1])

@@ -30,7 +30,7 @@ from ..core import AbstractLearner, Discrete, Problem, Space, State
 from .agent import PolicyAgent
 from .distributions import Categorical, TanhGaussian
 from .fitting import gradient_steps
-from .multi_task import tasks_of
+from .multi_task import surgery, tasks_of
 from .normalize import Normalizer
 from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
 from .replay import Row
@@ -62,6 +62,9 @@ class SAC(AbstractOffPolicy):
     heads: bool = eqx.field(static=True, default=False)
     """Whether each task has a head of its own on layers that all share; for families of a few tasks,
     with the context revealed."""
+    gradient_surgery: bool = eqx.field(static=True, default=False)
+    """Whether each task's gradient is projected away from those that it conflicts with (PCGrad), the
+    policy's and the critics' each for themselves; for families of a few tasks, with the context revealed."""
     target_entropy: float | None = None
     """In nats; if none, minus the number of action dimensions, or half of the logarithm of the
     number of discrete actions."""
@@ -82,8 +85,9 @@ class SAC(AbstractOffPolicy):
         return state, left
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> OffPolicyState:
-        if self.heads:
-            tasks_of(problem, "heads")
+        for setting in ("heads", "gradient_surgery"):
+            if getattr(self, setting):
+                tasks_of(problem, setting)
         return super().init(problem, key)
 
     def begin(
@@ -112,7 +116,7 @@ class SAC(AbstractOffPolicy):
         unfrozen = steps // (self._gradient_steps * self.updates_per_layer)
 
         descent = gradient_steps(
-            lambda networks, slow, drawn: jax.grad(self.loss, has_aux=True)(networks, slow, *drawn),
+            lambda networks, slow, drawn: self.gradient(networks, slow, *drawn),
             learned.networks,
             learned.optimizer,
             (batches, noise),
@@ -132,11 +136,33 @@ class SAC(AbstractOffPolicy):
         *leading, batch, size = action.shape
         return jax.random.normal(key, (*leading, 2, batch, size))
 
-    def loss(
+    def gradient(
         self, networks: Networks, target: Critics, batch: Row, noise: Array | None
+    ) -> tuple[Networks, dict[str, Array]]:
+        """What is descended for one batch, and what to report."""
+        take = jax.grad(self.loss, has_aux=True)
+        if not self.gradient_surgery:
+            return take(networks, target, batch, noise)
+
+        def of_task(task: Array) -> tuple[Networks, dict[str, Array], Array]:
+            mine = batch.context @ task
+            gradient, metrics = take(networks, target, batch, noise, mine)
+            return gradient, metrics, jnp.sum(mine) > 0
+
+        parts = SoftPolicy, Critics
+        return surgery(of_task, batch.context.shape[-1], lambda part: isinstance(part, parts))
+
+    def loss(
+        self,
+        networks: Networks,
+        target: Critics,
+        batch: Row,
+        noise: Array | None,
+        weight: Float[Array, " batch"] | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """J_Q + J_π + J_α of one batch, and what to report: each moves only its own part of
-        `networks`, and only J_Q moves a context that is learned."""
+        """J_Q + J_π + J_α of one batch, of its rows by their weights if there are any, and what to
+        report: each moves only its own part of `networks`, and only J_Q moves a context that is
+        learned."""
         actions = networks.policy.actions
         discrete = isinstance(actions, Discrete)
         entropy = self.target_entropy
@@ -147,7 +173,7 @@ class SAC(AbstractOffPolicy):
                 lambda n: n.log_temperature, networks, replace_fn=lax.stop_gradient
             )
         losses = discrete_losses if discrete else continuous_losses
-        return losses(networks, target, batch, noise, self.discount, entropy)  # pyright: ignore
+        return losses(networks, target, batch, noise, self.discount, entropy, weight)  # pyright: ignore
 
     def policy(
         self,
@@ -168,9 +194,10 @@ def continuous_losses(
     noise: Float[Array, "2 batch actions"],
     discount: float | Array,
     target_entropy: float | Array,
+    weight: Float[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """J_Q + J_π + J_α: each moves only its own part of `networks`, and only J_Q the context.
-    Observations in `batch` are as the networks see them."""
+    Observations in `batch` are as the networks see them; its rows count by `weight`, if any."""
     temperature = jnp.exp(lax.stop_gradient(networks.log_temperature))
     context = lax.stop_gradient(batch.context)
     after = lax.stop_gradient(networks.policy)(batch.next_obs, context)
@@ -184,10 +211,10 @@ def continuous_losses(
     # Q of the second action teaches the context as little as it teaches the critics.
     q = networks.critics(batch.obs, batch.context, batch.action, action)[..., 0]
     q_taken, q_policy = jnp.split(q, 2, axis=1)
-    critic = 0.5 * jnp.sum(jnp.mean((q_taken - goal) ** 2, axis=1))
-    policy = jnp.mean(temperature * log_prob - jnp.minimum(q_policy[0], q_policy[1]))
-    entropy = -lax.stop_gradient(jnp.mean(log_prob))
-    return _total(networks, critic, policy, entropy, target_entropy, q_taken)
+    critic = 0.5 * jnp.sum(_mean((q_taken - goal) ** 2, weight))
+    policy = _mean(temperature * log_prob - jnp.minimum(q_policy[0], q_policy[1]), weight)
+    entropy = -lax.stop_gradient(_mean(log_prob, weight))
+    return _total(networks, critic, policy, entropy, target_entropy, _mean(q_taken, weight))
 
 
 def discrete_losses(
@@ -197,6 +224,7 @@ def discrete_losses(
     noise: None,
     discount: float | Array,
     target_entropy: float | Array,
+    weight: Float[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The same with sums over the actions in place of samples (1910.07207, eq. 10 to 12)."""
     temperature = jnp.exp(lax.stop_gradient(networks.log_temperature))
@@ -212,12 +240,19 @@ def discrete_losses(
     q = networks.critics(batch.obs, batch.context)
     chosen = jax.nn.one_hot(batch.action, q.shape[-1])
     q_taken = jnp.sum(q * chosen, axis=-1)
-    critic = 0.5 * jnp.sum(jnp.mean((q_taken - goal) ** 2, axis=1))
+    critic = 0.5 * jnp.sum(_mean((q_taken - goal) ** 2, weight))
     log_p = jax.nn.log_softmax(now.logits)
     worth = lax.stop_gradient(jnp.min(q, axis=0))
-    policy = jnp.mean(jnp.sum(jnp.exp(log_p) * (temperature * log_p - worth), axis=-1))
-    entropy = -lax.stop_gradient(jnp.mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1)))
-    return _total(networks, critic, policy, entropy, target_entropy, q_taken)
+    policy = _mean(jnp.sum(jnp.exp(log_p) * (temperature * log_p - worth), axis=-1), weight)
+    entropy = -lax.stop_gradient(_mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1), weight))
+    return _total(networks, critic, policy, entropy, target_entropy, _mean(q_taken, weight))
+
+
+def _mean(x: Float[Array, "... batch"], weight: Float[Array, " batch"] | None) -> Array:
+    """Over the rows of a batch, by their weights if there are any."""
+    if weight is None:
+        return jnp.mean(x, axis=-1)
+    return jnp.sum(x * weight, axis=-1) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
 def _total(
@@ -226,7 +261,7 @@ def _total(
     policy: Array,
     entropy: Array,
     target_entropy: float | Array,
-    q: Array,
+    value: Array,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """J_Q + J_π + J_α, with J_α = log α (H − H̄), and what to report."""
     total = critic + policy + networks.log_temperature * (entropy - target_entropy)
@@ -235,5 +270,5 @@ def _total(
         "loss/policy": policy,
         "entropy": entropy,
         "temperature": jnp.exp(networks.log_temperature),
-        "value": jnp.mean(q),
+        "value": jnp.mean(value),
     }
