@@ -567,6 +567,34 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.world_choice:CARD",
         "A choice among worlds is worth the best one, and what they do not share is learned no faster",
     ),
+    "dg-grid": Entry(
+        "stemrl.cards.dg_grid:CARD",
+        "A step that teaches every goal makes all of them learned sooner",
+    ),
+    "uvfa-rooms": Entry(
+        "stemrl.cards.uvfa_rooms:CARD",
+        "A product of two embeddings of rank 7 holds the values of all goals in four rooms",
+    ),
+    "dream-goals": Entry(
+        "stemrl.cards.dream_goals:CARD",
+        "Who dreams goals of what was reached gets further in a maze without any reward",
+    ),
+    "her-reacher": Entry(
+        "stemrl.cards.her_reacher:CARD",
+        "With hindsight an arm learns to reach places for which it was hardly ever paid",
+    ),
+    "multi-task-speed-up": Entry(
+        "stemrl.cards.multi_task_speed_up:CARD",
+        "Whether several tasks together are learned sooner than each alone",
+    ),
+    "contextual-generalisation": Entry(
+        "stemrl.cards.contextual_generalisation:CARD",
+        "A contextual policy between and beyond the contexts that it was trained on",
+    ),
+    "breadth": Entry(
+        "stemrl.cards.breadth:CARD",
+        "Whether more tasks before, at the same steps in all, make a new one faster to learn",
+    ),
     "dann-moons": Entry(
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",

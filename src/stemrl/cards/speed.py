@@ -27,10 +27,10 @@ def learning_curves(
     updates: int,
     points: int,
     episodes: int,
-) -> dict[str, Float[np.ndarray, "seeds points"]]:
-    """Mean return of `episodes` episodes of each task, after each of `points` equal parts of `updates`
-    updates, for each of the workshop's seeds: all seeds in one program, or one after another where a
-    simulator is called."""
+) -> dict[str, Float[np.ndarray, "seeds points+1"]]:
+    """Mean return of `episodes` episodes of each task, before the training and after each of `points`
+    equal parts of `updates` updates, for each of the workshop's seeds: all seeds in one program, or one
+    after another where a simulator is called."""
     workshop.settings[label] = {
         "method": learner.name,
         "family": problem.source.identity,
@@ -66,8 +66,8 @@ def learning_curves(
             workshop.say(f"{label}, seeds {np.asarray(seed)}")
             key = jax.vmap(jax.random.key)(seed) if together else jax.random.key(seed)
             state, rows = begin_all(key), []
-            for point in range(points):
-                state = steps(state)
+            for point in range(points + 1):
+                state = steps(state) if point else state
                 found = scores(state, jax.random.key(10_000 + point))
                 rows.append(jax.tree.map(lambda x: np.atleast_1d(np.asarray(x)), found))
             parts.append({name: np.stack([row[name] for row in rows], 1) for name in tasks})
@@ -79,16 +79,16 @@ def learning_curves(
 def reached(
     curves: Float[np.ndarray, "seeds points"], threshold: float
 ) -> Float[np.ndarray, " seeds"]:
-    """The number of the point, from 1, at which a curve first is at the threshold and stays there on the
-    mean of two points (between two points: where their straight line crosses it); one more than there
-    are points where it never is."""
+    """The number of the point, from 0, at which a curve first is at the threshold and stays there on the
+    mean of two points (between two points: where their straight line crosses it); as many as there are
+    points where it never is."""
     smooth = (curves + np.concatenate([curves[:, 1:], curves[:, -1:]], 1)) / 2
     there = smooth >= threshold
     first = np.where(there.any(1), there.argmax(1), curves.shape[1])
     found = []
     for row, at in zip(smooth, first, strict=True):
         if 0 < at < len(row):
-            found.append(at + (threshold - row[at - 1]) / max(row[at] - row[at - 1], 1e-9))
+            found.append(at - 1 + (threshold - row[at - 1]) / max(row[at] - row[at - 1], 1e-9))
         else:
-            found.append(at + 1.0)
+            found.append(float(at))
     return np.asarray(found)

@@ -101,7 +101,7 @@ def _curves(workshop: Workshop, label: str, family: Any, options: dict[str, int]
         per_world = learner.steps_per_update(Problem.of(family)) / lanes * updates / points
         line = label if name == "all" else f"{label}, world {name}"
         workshop.curve(
-            "speed", line, per_world * np.arange(1, points + 1), curve, x_label="steps in the world"
+            "speed", line, per_world * np.arange(points + 1), curve, x_label="steps in the world"
         )
     return found
 
