@@ -204,6 +204,11 @@ def test_worlds_that_cannot_be_compared_are_refused(source, budget, says):
         EPOpt(**ADAPTING).init(Problem(source, source, budget), KEY)
 
 
+def test_it_learns_as_long_as_what_is_inside():
+    assert EPOpt().learns_until is None
+    assert EPOpt(learner="ppo anneal_updates=7").learns_until == 7
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

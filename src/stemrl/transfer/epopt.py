@@ -266,7 +266,7 @@ class EPOpt(AbstractLearner):
     @property
     def learns_until(self) -> int | None:
         """As the learner inside."""
-        return self.inner.learns_until
+        return self._named().learns_until
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon
