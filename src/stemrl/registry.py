@@ -595,6 +595,10 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.breadth:CARD",
         "Whether more tasks before, at the same steps in all, make a new one faster to learn",
     ),
+    "dann-digits": Entry(
+        "stemrl.cards.dann_digits:CARD",
+        "DANN reads digits on textures, of which it has seen no label",
+    ),
     "dann-moons": Entry(
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",
