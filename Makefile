@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/stemrl demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 40 --durations-min 4 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 # Minutes of kill -9, full disks and broken files; `make test` has the short ones.
 faults: $(STAMP)

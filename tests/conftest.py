@@ -43,7 +43,7 @@ def _forgets_programs() -> Iterator[None]:
 
 
 CPU: dict[str, float] = {}
-"""CPU seconds that each file of tests took, the processes that it began included."""
+"""CPU seconds that each test and each file of them took, the processes that they began included."""
 
 
 def cpu_seconds() -> float:
@@ -57,7 +57,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     finally:
-        CPU[item.path.name] = CPU.get(item.path.name, 0.0) + cpu_seconds() - before
+        for name in (item.path.name, f"{item.path.name}::{item.name}"):
+            CPU[name] = CPU.get(name, 0.0) + cpu_seconds() - before
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -71,9 +72,9 @@ def pytest_testnodedown(node, error) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.section("CPU seconds")
-    for name, seconds in sorted(CPU.items(), key=lambda item: -item[1])[:30]:
-        terminalreporter.write_line(f"{seconds:7.1f} {name}")
-    terminalreporter.write_line(
-        f"{sum(CPU.values()):7.1f} in all, without the start of the workers"
-    )
+    terminalreporter.section("CPU seconds, less the start of the workers")
+    tests, whole = ({k: v for k, v in CPU.items() if ("::" in k) == one} for one in (True, False))
+    for seconds in (tests, whole):
+        for name in sorted(seconds, key=lambda name: -seconds[name])[:30]:
+            terminalreporter.write_line(f"{seconds[name]:7.1f} {name}")
+    terminalreporter.write_line(f"{sum(whole.values()):7.1f} in all")

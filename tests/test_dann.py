@@ -156,6 +156,7 @@ def test_the_target_head_is_the_sources():
     np.testing.assert_array_equal(ours.body.layers[0].weight, moved.body.layers[0].weight)
 
 
+@pytest.mark.long
 def test_pictures_are_seen_by_both_forms():
     """One update of each on rendered pictures: finite, and the target's pictures are kept as bytes."""
     ppo = PPO(num_envs=4, rollout_length=4, hidden=(8,), epochs=1, minibatches=1)
@@ -182,6 +183,7 @@ def test_pictures_are_seen_by_both_forms():
 # ---- the run ----
 
 
+@pytest.mark.long
 def test_from_the_command_line(tmp_path: Path):
     words = (
         "train dann pixel-reach --target pixel-reach --target.looks target --budget 32"

@@ -22,6 +22,7 @@ METHODS: dict[str, tuple[int, dict[str, Any]]] = {
 UPDATES = 9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_resume_is_bit_identical(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps, settings = METHODS[method]
