@@ -3,15 +3,23 @@
 import ast
 import dataclasses
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+import stemrl
 from stemrl import cli, registry
 from stemrl.cli import main
+from stemrl.cli.output import Waiting
+from stemrl.errors import UserError
+from stemrl.evaluate import evaluator
+from stemrl.reading import read_configuration
 from stemrl.settings import settings_of
 
 TINY = f"{Path(__file__).parent / 'tiny.py'}:Tiny"
@@ -260,20 +268,82 @@ def test_damaged_and_foreign_runs(runs: Path, capsys, tmp_path):
         assert message in fails(capsys, "evaluate", str(other))
 
 
-def test_ctrl_c_is_130_and_an_internal_error_keeps_its_traceback(monkeypatch):
+def test_ctrl_c_is_130_and_what_was_not_foreseen_is_one_line(monkeypatch, capsys, tmp_path):
     from stemrl.cli import listing
 
     def interrupted(arguments):
         raise KeyboardInterrupt
 
     def broken(arguments):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("of what")
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(listing, "run", interrupted)
     assert main(["list"]) == 130
+    capsys.readouterr()
     monkeypatch.setattr(listing, "run", broken)
-    with pytest.raises(ZeroDivisionError):
-        main(["list"])
+    assert main(["list", "a b"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "ZeroDivisionError: of what (" in said
+    kept = Path(said.rpartition("the traceback is in ")[2].strip())
+    assert kept.parent == tmp_path
+    assert "stemrl list 'a b'" in kept.read_text() and "in broken" in kept.read_text()
+    assert main(["list", "--traceback"]) == 1
+    said = capsys.readouterr().err
+    assert "in broken" in said and "the traceback is in" not in said
+    assert main(["no-verb", "--traceback"]) == 2  # of a mistake of one's own as well
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "status", "out", "err"),
+    [
+        ("JAX_PLATFORMS=cuda", "evaluate thompson bandit --tasks 2", 2, "", "compute on 'cuda'"),
+        ("", "list methods >&-", 2, "", "standard output is closed"),
+        ("", "list methods 2>&-", 0, "rl2", ""),
+        ("", "nothing 2>&-", 2, "", ""),
+        ("", "nothing >&- 2>&- <&-", 2, "", ""),
+        ("PYTHONIOENCODING=ascii", "--help", 0, "stemrl COMMAND ?", ""),
+        ("PYTHONIOENCODING=cp1252", "train ppo point-2d --help", 0, "--gae-lambda", ""),
+    ],
+)
+def test_whatever_the_terminal_is(before, words, status, out, err):
+    script = "import sys; from stemrl.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        f"{before} {shlex.quote(sys.executable)} -c {shlex.quote(script)} {words}",
+        shell=True, capture_output=True, timeout=100,
+    )  # fmt: skip
+    told = done.stderr.decode()
+    assert done.returncode == status, told
+    assert out in done.stdout.decode(errors="replace") and err in told
+    assert told.count("\n") <= 1 and "Traceback" not in told
+
+
+def test_a_path_with_a_nul_byte_is_refused(runs: Path, capsys):
+    assert "NUL byte" in fails(capsys, "train", "ppo", "point-2d", "--out", "a\0b")
+    for ask in (
+        lambda: stemrl.load("a\0b"),
+        lambda: stemrl.train("ppo", "point-2d", out="a\0b"),
+        lambda: read_configuration(Path("a\0b")),
+    ):
+        with pytest.raises(UserError, match=r"NUL|null"):
+            ask()
+
+
+def test_commands_to_copy_are_quoted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    out = "空 格/运 行"
+    assert main(["train", TINY, "point-2d", *SMALL, "--quiet", "--out", out]) == 0
+    assert f"next: stemrl evaluate '{out}'   stemrl report '{out}'" in capsys.readouterr().err
+
+
+def test_a_long_evaluation_says_what_it_will_take(runs: Path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluator, "MEMORY", 1)
+    monkeypatch.setattr(Waiting, "LITTLE", 0.0)
+    assert main(["evaluate", str(runs / "one"), "--tasks", "4", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) and re.match(r"2 of 4 tasks played, about \d+ s left\n", err)
+    assert "GiB" in fails(capsys, "evaluate", str(runs / "one"), "--tasks", str(10**12))
 
 
 # Training.

@@ -1,7 +1,10 @@
-"""The pages on families and methods of one's own are run as they stand: files, Python and commands."""
+"""The pages on families and methods of one's own are run as they stand: files, Python and commands.
+The first pages are followed in a fresh shell."""
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -57,3 +60,54 @@ def test_a_wrong_path_is_one_clear_line(name: str, message: str, tmp_path, monke
     assert main(["train", "ppo", name, "--steps", "1"]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and "\n" not in error, error
+
+
+REPOSITORY = DOCS.parent
+FIRST_PAGES = ("README.md", "README.zh.md", "docs/quick-start.md", "docs/zh/quick-start.md")
+
+
+def commands(page: str) -> list[str]:
+    """What a reader is shown after a `$`, from the top of the page on."""
+    text = (REPOSITORY / page).read_text()
+    blocks = [block for language, _, block in BLOCK.findall(text) if language == "console"]
+    return [line[2:] for line in "".join(blocks).splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", FIRST_PAGES)
+def test_who_follows_a_first_page_finds_the_command(page: str):
+    """Before `stemrl` is named first, the shell was told where it is; what the lines about it need is
+    there; and those that take no time answer in a fresh shell."""
+    if not (REPOSITORY / ".venv/bin/activate").exists():
+        pytest.skip("this checkout has no .venv, which make sets up")
+    shown = commands(page)
+    first = next(i for i, line in enumerate(shown) if line.startswith("stemrl"))
+    before = shown[:first]
+    assert "make demo" in before and "source .venv/bin/activate" in before
+    targets = re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    for line in before:
+        program, *words = shlex.split(line, comments=True)
+        assert program != "make" or words[0] in targets
+        assert all((REPOSITORY / w).exists() for w in words if w.endswith(".txt"))
+    quick = [line for line in shown[first:] if re.match(r"stemrl (list|--help)", line)]
+    follow = ["source .venv/bin/activate", *(quick or ["stemrl --help"])]
+    done = subprocess.run(
+        [shutil.which("bash") or "bash", "--noprofile", "--norc", "-ec", "\n".join(follow)],
+        cwd=REPOSITORY, env={"PATH": "/usr/bin:/bin", "HOME": "/nowhere"}, timeout=100,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.long
+def test_the_library_by_itself_installs_and_runs(tmp_path: Path):
+    """The lines of the README that install it, in a copy of what is committed and a fresh shell."""
+    archive = ["git", "-C", str(REPOSITORY), "archive", "--format=tar", "HEAD", "-o"]
+    if subprocess.run([*archive, str(tmp_path / "all.tar")], capture_output=True).returncode:
+        pytest.skip("this is no checkout")
+    subprocess.run(["tar", "-xf", "all.tar"], cwd=tmp_path, check=True)
+    lines = [line for line in commands("README.md") if "venv &&" in line or line.startswith("pip")]
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join([*lines, "cd /", "stemrl evaluate thompson bandit --tasks 2"])],
+        cwd=tmp_path, capture_output=True, text=True, timeout=1200,
+    )  # fmt: skip
+    assert done.returncode == 0 and "thompson on 2 test tasks" in done.stdout, done.stderr

@@ -31,6 +31,7 @@ from .core import (
 )
 from .errors import UserError, nearest
 from .evaluate import Evaluation, FewShotEvaluation
+from .evaluate.evaluator import Progress
 from .reading import at_home
 from .runs import Run, RunConfig
 from .runs.run import Which
@@ -136,6 +137,7 @@ def evaluate(
     oracle: Run | str | Path | None = None,
     shots: int | None = None,
     gradient_steps: int | None = None,
+    progress: Progress | None = None,
 ) -> Any:
     """Let what was trained adapt to held-out tasks; see `stemrl.evaluate.evaluate`.
 
@@ -150,6 +152,7 @@ def evaluate(
       with `reveal="context"`: it plays the same tasks, and the result has the gap to it.
     - `shots`, `gradient_steps`: of what learned from labelled examples: how many it is given of a
       task, and how many steps it takes on them; by default as in training.
+    - `progress`: called with the tasks that have been played and with all, whenever some have.
 
     Returns an `Evaluation`, or of what learned from labelled examples a `FewShotEvaluation`.
     """
@@ -175,6 +178,7 @@ def evaluate(
         "tasks": tasks,
         "seed": seed,
         "most_likely": most_likely,
+        "progress": progress,
     }
     oracle_run = None if oracle is None else _oracle(oracle, problem)
     parts = [

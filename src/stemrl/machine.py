@@ -18,7 +18,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores this process may use, memory in GiB, accelerators, system and Python."""
     processor = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             processor = next(s.split(":")[1].strip() for s in file if s.startswith("model name"))
     except (OSError, StopIteration):
         pass
@@ -60,6 +60,22 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def missing_device() -> str:
+    """A line that says so, where JAX can compute on nothing that it was told to; else empty."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        wanted = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+        why = " ".join(str(error).split()) or "there is no such device, or its plugin is missing"
+        return (
+            f"JAX cannot compute on '{wanted}' (JAX_PLATFORMS): {why}; unset JAX_PLATFORMS to take"
+            " what there is"
+        )
+    return ""
 
 
 def _devices() -> list[str]:

@@ -20,9 +20,12 @@ CONFIGURATION_LIMIT = 2**20
 
 def open_regular(path: Path, follow: bool = True) -> BinaryIO:
     """A regular file, opened for reading; without `follow` not through a link. Raises `OSError`,
-    also for a pipe or a device, and never waits."""
+    also for a pipe, a device or a path that can be none, and never waits."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags)
+    try:
+        descriptor = os.open(path, flags)
+    except ValueError as error:  # a NUL byte
+        raise OSError(errno.EINVAL, str(error)) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
@@ -61,7 +64,10 @@ def digest_of(what: bytes | Path) -> str:
 
 def at_home(text: str) -> str:
     """`~/x` and `~someone/x` with the home folder written out, as a shell does it where the path
-    stands alone; any other text as it is. Raises `UserError` where nobody knows that home."""
+    stands alone; any other text as it is. Raises `UserError` where nobody knows that home, and for
+    what can be no path."""
+    if "\0" in text:
+        raise UserError(f"a NUL byte can stand in no path: {text!r}")
     if not text.startswith("~"):
         return text
     try:

@@ -1,20 +1,27 @@
 """The command line: `stemrl COMMAND …`.
 
 Each command is a module with `run(arguments) -> exit status`; it imports JAX when it needs it, not
-before. Answers go to stdout, all else to stderr. A `UserError` is one line and status 2.
+before. Answers go to stdout, all else to stderr. A `UserError` is one line and status 2. What nobody
+foresaw is one line too, and status 1; its traceback goes into a file that the line names, or to stderr
+with `--traceback`.
 """
 
 import contextlib
 import errno
 import importlib
+import io
 import os
+import shlex
 import sys
+import tempfile
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import UserError, nearest, simulating
+from ..errors import UserError, nearest, said, simulating
+from ..machine import missing_device
 from ..reading import at_home
 
 COMMANDS = {
@@ -35,25 +42,52 @@ COMMANDS = {
 }
 
 
+TRACEBACK = "--traceback"
 SMALLER = "take smaller networks, fewer tasks or seeds, or a smaller replay"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    """Run a command; returns the exit status: 0, 1 for what nobody foresaw, 2 for a user's mistake,
+    130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        with simulating(), warnings.catch_warnings():
-            warnings.showwarning = _Warnings()
-            status = _dispatch([_at_home(word) for word in words])
-        sys.stdout.flush()  # now, while what goes wrong can still be said
+    shown = TRACEBACK in words
+    words = [word for word in words if word != TRACEBACK]
+    with _streams() as closed:
+        status = _answer(words, shown)
+        if closed and status == 0:
+            return _refuse("the answer went nowhere: standard output is closed")
         return status
+
+
+def _answer(words: list[str], shown: bool) -> int:
+    """The exit status of a command; whatever goes wrong is said in one line."""
+    try:
+        return _run(words)
     except UserError as error:
+        if shown:
+            traceback.print_exc()
         return _refuse(str(error))
     except KeyboardInterrupt as interrupt:
         # A training that was stopped has already said how to go on, and which status to leave.
         if not hasattr(interrupt, "exit_status"):
             print("stemrl: interrupted", file=sys.stderr)
         return getattr(interrupt, "exit_status", 130)
+    except Exception as error:
+        if "jax" in sys.modules and (line := missing_device()):
+            return _refuse(line)
+        return _unforeseen(words, error, shown)
+
+
+def _run(words: list[str]) -> int:
+    """Run a command. What the system refuses is said in one line, as far as it is known."""
+    if any("\0" in word for word in words):
+        raise UserError(f"a NUL byte can stand in no argument: {' '.join(map(ascii, words))}")
+    try:
+        with simulating(), warnings.catch_warnings():
+            warnings.showwarning = _Warnings()
+            status = _dispatch([_at_home(word) for word in words])
+        sys.stdout.flush()  # now, while what goes wrong can still be said
+        return status
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more at exit.
         with contextlib.suppress(OSError, ValueError):
@@ -73,6 +107,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _refuse(f"cannot write the answer: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[bool]:
+    """Streams that can be written to, whatever they were given to us as; yields whether stdout is
+    closed. What an encoding has no character for is a question mark. A file that we open must not
+    become descriptor 1 or 2, which libraries write to without asking."""
+    before = sys.stdout, sys.stderr
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout, sys.stderr = (stream or nowhere for stream in before)
+        for stream in before:
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="replace")
+        try:
+            yield before[0] is None
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def _unforeseen(words: list[str], error: Exception, shown: bool) -> int:
+    """Say in one line what nobody foresaw, and keep the traceback."""
+    trace = traceback.format_exc()
+    line = f"this was not foreseen: {said(error)}"
+    if shown:
+        print(trace, end="", file=sys.stderr)
+    else:
+        about = f"stemrl {__version__}: stemrl {shlex.join(words)}\n\n{trace}"
+        try:
+            file, path = tempfile.mkstemp(prefix="stemrl-traceback-", suffix=".txt")
+            with open(file, "w", encoding="utf-8", errors="replace") as opened:
+                opened.write(about)
+            line += f"; the traceback is in {path}"
+        except OSError:
+            line += f"; {TRACEBACK} shows the traceback"
+    _refuse(line)
+    return 1
 
 
 def _at_home(word: str) -> str:
@@ -124,5 +197,6 @@ def _help() -> str:
             *lines,
             "",
             "`stemrl COMMAND --help` says more; `stemrl adapt rl2-gridnavi` is a start.",
+            f"With {TRACEBACK} a command that fails shows where.",
         ]
     )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .evaluate import add_evaluation_flags, evaluation_options, finite_note, interval, short_name
-from .output import as_json, number, only_answers, remark, table
+from .output import Waiting, as_json, number, only_answers, remark, table
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -161,7 +161,9 @@ def evaluate_together(runs: "list[Run]", options: dict[str, Any]) -> "list[Evalu
         )
     return [
         evaluate(
-            run, **{**options, "episodes": episodes // episodes_per_round * episodes_per_round}
+            run,
+            progress=Waiting(),
+            **{**options, "episodes": episodes // episodes_per_round * episodes_per_round},
         )
         for run, episodes_per_round in zip(runs, rounds, strict=True)
     ]

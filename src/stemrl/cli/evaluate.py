@@ -2,12 +2,13 @@
 
 import argparse
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import UserError
 from ..settings import read, settings_of
-from .output import as_json, number, only_answers, remark, table
+from .output import Waiting, as_json, number, only_answers, remark, table
 from .parser import Parser, given
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run(arguments: list[str]) -> int:
         and options.run in registry.REFERENCE_AGENTS
         and not Path(options.run).exists()
     ):
-        raise UserError(f"name a family: stemrl evaluate {options.run} FAMILY")
+        raise UserError(f"name a family: stemrl evaluate {quote(options.run)} FAMILY")
     with only_answers():
         from ..runs import enable_compilation_cache
 
@@ -62,7 +63,9 @@ def _of_run(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
     from ..api import evaluate, load
 
     opened = load(options.run)
-    result = evaluate(opened, oracle=options.oracle, **evaluation_options(options))
+    result = evaluate(
+        opened, oracle=options.oracle, progress=Waiting(), **evaluation_options(options)
+    )
     return result, {
         "run": str(opened.path),
         "oracle": options.oracle,
@@ -80,7 +83,12 @@ def _of_reference(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
     agent = reference_agent(options.run, family, episodes=episodes)
     problem = problem_of(options.run, family)
     result = evaluate(
-        agent, problem, oracle=options.oracle, method=options.run, **evaluation_options(options)
+        agent,
+        problem,
+        oracle=options.oracle,
+        method=options.run,
+        progress=Waiting(),
+        **evaluation_options(options),
     )
     return result, {"reference_agent": options.run, "oracle": options.oracle}
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,30 @@ def only_answers() -> Iterator[None]:
 def remark(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr)
+
+
+class Waiting:
+    """Called with what is done of all: says on stderr how far a long answer is and what it will still
+    take. Nothing where little is left to do; else a line at once, and then one every few seconds."""
+
+    LITTLE, BETWEEN = 10.0, 10.0
+    """Seconds."""
+
+    def __init__(self, what: str = "tasks"):
+        self._what = what
+        self._first = self._began = self._said = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < self._first or not self._first:
+            # The first part was compiled as well, so that it is the second that tells the speed.
+            self._first, self._began, self._said = done, now, 0.0
+            return
+        left = (now - self._began) / (done - self._first) * (total - done)
+        if left > self.LITTLE and now - self._said > self.BETWEEN:
+            self._said = now
+            minutes = f"{left / 60:,.0f} min" if left > 100 else f"{left:.0f} s"
+            remark(f"{done:,} of {total:,} {self._what} played, about {minutes} left")
 
 
 def as_json(value: Any) -> str:

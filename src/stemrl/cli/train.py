@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
@@ -50,7 +51,8 @@ def run(arguments: list[str]) -> int:
         print(as_json(finished))
     else:
         print(f"{finished['path']}: {finished['steps']} {finished['unit']} of {method} on {family}")
-        remark(f"next: stemrl evaluate {finished['path']}   stemrl report {finished['path']}")
+        path = quote(finished["path"])
+        remark(f"next: stemrl evaluate {path}   stemrl report {path}")
     return 0
 
 

@@ -7,6 +7,7 @@ adaptation achieved.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,12 +31,18 @@ from ..core import (
     count,
     nearest,
 )
+from ..machine import physical_memory
 from ..optimal import Optima, known_optima
 from ..rl import play
 from .statistics import bootstrap_interval, iqm, mean, t_interval
 
 # Experience of the tasks that are played at once is kept below about this many bytes.
 MEMORY = 512 * 2**20
+_SCORED = 32
+"""Bytes that an episode's score, length and divergence take while parts are put together."""
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and with all that there is to do."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +219,7 @@ def evaluate(
     seed: int = 0,
     most_likely: bool = False,
     method: str = "",
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Let `agent` adapt to tasks of the problem's target.
 
@@ -225,6 +233,7 @@ def evaluate(
     - `seed`: of the tasks and the playing; the same seed gives every agent the same tasks.
     - `most_likely`: take the most likely actions instead of sampled ones.
     - `method`: the method's name, for the result.
+    - `progress`: called with the tasks that have been played and with all, whenever some have.
 
     Raises `UserError` for a split that the family does not have and for numbers that do not fit.
     """
@@ -239,10 +248,11 @@ def evaluate(
         episodes_to_adapt(agent.episodes_per_round, family, episodes) // agent.episodes_per_round
         + 1
     )
+    refuse_large(tasks, tasks * rounds * agent.episodes_per_round * _SCORED)
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     params, play_key = draw_tasks(family, split, tasks, seed)
-    played = play_tasks(agent, problem, params, play_key, rounds)
+    played = play_tasks(agent, problem, params, play_key, rounds, progress)
     return Evaluation(
         family=family.name,
         identity=family.identity,
@@ -338,8 +348,24 @@ class Played(NamedTuple):
     diverged: Bool[np.ndarray, "tasks rounds episodes"]
 
 
+def refuse_large(tasks: int, size: int) -> None:
+    """Raise `UserError` where the scores or examples of so many tasks, `size` bytes, are more than this
+    machine can hold."""
+    here = physical_memory()
+    if here is not None and size > here:
+        raise UserError(
+            f"{tasks:,} tasks would take {size / 2**30:,.1f} GiB of memory, and this machine has"
+            f" {here / 2**30:,.1f} GiB; take fewer tasks"
+        )
+
+
 def play_tasks(
-    agent: AbstractAgent, problem: Problem, params: Params, key: PRNGKeyArray, rounds: int
+    agent: AbstractAgent,
+    problem: Problem,
+    params: Params,
+    key: PRNGKeyArray,
+    rounds: int,
+    progress: Progress | None = None,
 ) -> Played:
     """The episodes in which `agent` adapts to the tasks `params`, of the problem's target.
 
@@ -365,6 +391,8 @@ def play_tasks(
         some, told = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, context))
         result = run(agent, family, some, told, chunk_key, rounds, 1 if one_by_one else None)
         parts.append(jax.tree.map(np.asarray, result))
+        if progress is not None:
+            progress(min((index + 1) * size, tasks), tasks)
     scores, lengths, diverged = (np.concatenate(part)[:tasks] for part in zip(*parts, strict=True))
     return Played(scores.astype(float), lengths, diverged)
 

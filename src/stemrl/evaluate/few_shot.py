@@ -22,6 +22,7 @@ from ..core import (
     UserError,
     nearest,
 )
+from .evaluator import refuse_large
 from .statistics import bootstrap_interval, mean, t_interval
 
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100)
@@ -182,6 +183,8 @@ def draw_few_shot(
     """The tasks that `evaluate_few_shot` draws for this seed, `[tasks, …]`, and their training and
     test sets."""
     key = jax.random.fold_in(jax.random.key(seed), _EVALUATION)
+    sizes = eqx.filter_eval_shape(_draw, family, key, split, tasks, shots, queries, params)
+    refuse_large(tasks, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(sizes)))
     return _draw(family, key, split, tasks, shots, queries, params)  # pyright: ignore[reportArgumentType]
 
 

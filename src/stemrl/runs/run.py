@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, Self
 
 import equinox as eqx
@@ -108,7 +109,7 @@ class Run:
         if self.exported:
             raise UserError(
                 f"{self.path} is an exported run, whose agents play but cannot learn on; train anew"
-                f" with: stemrl train --config {self.path / CONFIG} --out FOLDER"
+                f" with: stemrl train --config {quote(str(self.path / CONFIG))} --out FOLDER"
             )
 
     def _restore(
