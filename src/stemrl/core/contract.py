@@ -17,7 +17,7 @@ from .agent import AbstractAgent
 from .environment import Transition
 from .family import AbstractFamily
 from .learner import AbstractLearner, Problem
-from .spaces import Box, Discrete, Space
+from .spaces import AnySpace, Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 
 def check_family(family: AbstractFamily) -> None:
@@ -71,9 +71,10 @@ def _check_family(family: AbstractFamily) -> None:
     spaces: list[Space] = []
     for what in ("observation_space", "action_space"):
         space = _attempt(f"{who}: {what}", lambda what=what: getattr(family, what))
-        if not isinstance(space, Box | Discrete):
+        if not isinstance(space, Box | Discrete | MultiDiscrete):
             raise UserError(
-                f"{who}: {what} is a {_kind(space)}, not a space; give a stemrl.core.Box or Discrete"
+                f"{who}: {what} is a {_kind(space)}, not a space; give a stemrl.core.Box, Discrete or"
+                " MultiDiscrete (or, of observations, a Dict or Tuple of them)"
             )
         spaces.append(space)
     key = jax.random.key(0)
@@ -82,7 +83,8 @@ def _check_family(family: AbstractFamily) -> None:
         raise UserError(f"{who}: sample returns no array; give the family at least one parameter")
     if family.stepping != "jax":
         return
-    env, (seen, acted) = family.env, spaces
+    env, acted = family.env, spaces[1]
+    seen = env.observation_space()
     first = _traced(f"{who}: reset", env.reset, key, params)
     if not isinstance(first, tuple) or len(first) != 2:
         raise UserError(f"{who}: reset returns {_several(first)}, not (observation, state)")
@@ -186,14 +188,27 @@ def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     return _attempt(what, lambda: eqx.filter_eval_shape(function, *arguments))
 
 
-def _as_space(what: str, value: Any, space: Space) -> None:
+def _as_space(what: str, value: Any, space: AnySpace) -> None:
+    if isinstance(space, Dict | Tuple):
+        names = [name for name, _ in space.spaces] if isinstance(space, Dict) else None
+        alike = (
+            isinstance(value, dict) and sorted(value) == names
+            if names is not None
+            else isinstance(value, tuple | list) and len(value) == len(space.spaces)
+        )
+        if not alike:
+            named = f" with {', '.join(map(str, value))}" if isinstance(value, dict) else ""
+            raise UserError(f"{what} that is a {_kind(value)}{named}, its space says {space}")
+        for part, own in space.parts(value):
+            _as_space(what, own, part)
+        return
     shape = getattr(value, "shape", None)
     if shape is None:
         raise UserError(f"{what} that is a {_kind(value)}, its space says {space}")
     if tuple(shape) != space.shape:
         raise UserError(f"{what} of shape {tuple(shape)}, its space says {space.shape}")
     whole = not jnp.issubdtype(value.dtype, jnp.inexact)
-    if isinstance(space, Discrete) and not whole:
+    if not isinstance(space, Box) and not whole:
         raise UserError(f"{what} of type {value.dtype}, its space says whole numbers ({space})")
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any, NamedTuple, Protocol
 
+import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from .spaces import Space
+from .spaces import AnySpace, Space, as_seen, see
 
 # Pytrees whose every leaf is an array, and never a random key.
 Obs = PyTree[Array]
@@ -41,13 +42,39 @@ class Environment(Protocol):
         """
         ...
 
-    def observation_space(self, params: Params | None = None) -> Space:
+    def observation_space(self, params: Params | None = None) -> AnySpace:
         """The space of `obs`; the same for every task."""
         ...
 
     def action_space(self, params: Params | None = None) -> Space:
         """The space of `action`; the same for every task."""
         ...
+
+
+class FlatEnv(eqx.Module):
+    """An environment whose observations are as agents see them (see `stemrl.core.spaces.see`)."""
+
+    env: Any
+
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
+        """The environment's own."""
+        obs, state = self.env.reset(key, params)
+        return see(self.env.observation_space(), obs), state
+
+    def step(
+        self, key: PRNGKeyArray, state: EnvState, action: Action, params: Params
+    ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
+        """The environment's own."""
+        obs, *rest = self.env.step(key, state, action, params)
+        return (see(self.env.observation_space(), obs), *rest)  # pyright: ignore[reportReturnType]
+
+    def observation_space(self, params: Params | None = None) -> Space:
+        """As agents see it."""
+        return as_seen(self.env.observation_space())
+
+    def action_space(self, params: Params | None = None) -> Space:
+        """The environment's own."""
+        return self.env.action_space()
 
 
 class Transition(NamedTuple):

@@ -13,8 +13,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..errors import SimulatorError, UserError, said
 from ..reading import at_home
-from .environment import Environment, Obs, Params
-from .spaces import Space
+from .environment import Environment, FlatEnv, Obs, Params
+from .spaces import Space, as_seen
 
 Split = Literal["train", "test", "ood"]
 """`train` to learn from, `test` to be judged by, `ood`: outside the range of training."""
@@ -121,9 +121,16 @@ class AbstractFamily(AbstractTasks):
         return 2
 
     @property
+    def seen_env(self) -> Environment:
+        """The environment with observations as agents see them: one array, whole numbers from 0."""
+        env = self.env
+        space = env.observation_space()
+        return env if as_seen(space) == space else FlatEnv(env)
+
+    @property
     def observation_space(self) -> Space:
-        """The environment's, the same for every task."""
-        return self.env.observation_space()
+        """The environment's as agents see it (`as_seen`), the same for every task."""
+        return as_seen(self.env.observation_space())
 
     @property
     def action_space(self) -> Space:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import UserError
 from ..reading import at_home, open_regular
-from .spaces import Box, Space, scale_action, unscale_action
+from .spaces import Box, Discrete, MultiDiscrete, Space, scale_action, unscale_action
 
 COLUMNS = (
     "observations", "actions", "rewards", "terminations", "truncations", "next_observations",
@@ -155,12 +155,22 @@ def _typed(column: np.ndarray, space: Space | None, name: str, where: str) -> np
         wrong = (
             wrong
             or column.dtype.kind == "f"
-            or bool((column < 0).any() or (column >= space.n).any())
+            or bool(
+                (column < _first(space)).any() or (column >= _first(space) + _many(space)).any()
+            )
         )
         typed = column if wrong else column.astype(space.dtype)
     if wrong:
         raise UserError(f"{where}: '{name}' holds {column.dtype} values that are not of {space}")
     return typed
+
+
+def _first(space: Discrete | MultiDiscrete) -> Any:
+    return space.start if isinstance(space, Discrete) else np.asarray(space.starts or 0)
+
+
+def _many(space: Discrete | MultiDiscrete) -> Any:
+    return space.n if isinstance(space, Discrete) else np.asarray(space.sizes)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

@@ -18,18 +18,16 @@ from ..core import (
     Action,
     Box,
     Context,
-    Discrete,
     Info,
     Obs,
     Problem,
     Space,
     Transition,
     UserError,
+    clip_action,
 )
 from ..networks import AbstractMemoryCell, Cell, ConvEncoder, Linear, MemoryState, memory_cell
 from ..rl import (
-    Categorical,
-    DiagonalGaussian,
     Normalizer,
     context_size,
     flatten,
@@ -38,6 +36,7 @@ from ..rl import (
     outputs_for,
     perceive,
 )
+from ..rl.distributions import PolicyDistribution, policy_distribution
 
 IMAGE_FEATURES = 64
 _HEAD_HIDDEN = 0xB37
@@ -125,6 +124,8 @@ class RecurrentActorCritic(HistoryReader):
     value: Linear
     log_std: Float[Array, " actions"] | None
     """Of continuous actions."""
+    actions: Space = eqx.field(static=True)
+    """The action space."""
 
     @classmethod
     def of(
@@ -155,28 +156,29 @@ class RecurrentActorCritic(HistoryReader):
             else None,
             policy=Linear(top, outputs, scale=0.01, key=policy_key),
             value=Linear(top, 1, key=value_key),
+            actions=actions,
             log_std=None
-            if isinstance(actions, Discrete)
+            if not isinstance(actions, Box)
             else jnp.full(outputs, jnp.log(initial_std)),
         )
 
     def heads(
         self, output: Float[Array, "... size"], x: Float[Array, "... inputs"]
-    ) -> tuple[Categorical | DiagonalGaussian, Float[Array, "..."]]:
+    ) -> tuple[PolicyDistribution, Float[Array, "..."]]:
         """The distribution over actions, and the value of the rest of the trial, from what the
         memory says after reading `x`."""
         if self.head_hidden is not None:
             output = jax.nn.relu(self.head_hidden(jnp.concatenate([output, x], axis=-1)))
         out, value = self.policy(output), self.value(output)[..., 0]
-        if self.log_std is None:
-            return Categorical(out), value
-        return DiagonalGaussian(out, jnp.broadcast_to(self.log_std, out.shape)), value
+        log_std = self.log_std
+        if log_std is not None:
+            log_std = jnp.broadcast_to(log_std, out.shape)
+        return policy_distribution(self.actions, out, log_std), value
 
 
 def action_taken(space: Space, action: Action) -> Float[Array, "... actions"]:
     """An action as a vector, as the world took it: one-hot, or clipped to its bounds."""
-    action = flatten(space, action)
-    return jnp.clip(action, -1.0, 1.0) if isinstance(space, Box) and space.bounded else action
+    return flatten(space, clip_action(space, action))
 
 
 class HistoryAgent(AbstractAgent):
@@ -236,7 +238,7 @@ class HistoryAgent(AbstractAgent):
         """The previous step as an input: its reward and observation by running mean and deviation."""
         actions = outputs_for(self.action_space)
         action, reward, end, obs = jnp.split(previous, [actions, actions + 1, actions + 2], axis=-1)
-        if obs.size and not isinstance(self.observation_space, Discrete):
+        if obs.size and isinstance(self.observation_space, Box):
             obs = self.observations(obs)
         return jnp.concatenate([action, self.rewards(reward), end, obs], axis=-1)
 

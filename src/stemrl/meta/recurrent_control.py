@@ -18,8 +18,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractLearner,
+    Box,
     Context,
-    Discrete,
     Params,
     Problem,
     State,
@@ -195,7 +195,7 @@ class AbstractRecurrentControl(AbstractLearner):
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> ControlState:
         family = problem.source
-        if isinstance(family.action_space, Discrete):
+        if not isinstance(family.action_space, Box):
             raise UserError(
                 f"'{self.name}' needs continuous actions, and '{family.name}' has discrete ones; use rl2"
             )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import Discrete, Space
+from ..core import Box, Discrete, MultiDiscrete, Space, UserError, observation_size
 
 
 class AbstractDistribution(eqx.Module):
@@ -55,6 +55,40 @@ class Categorical(AbstractDistribution):
         """KL(self ‖ other), in nats."""
         log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+class MultiCategorical(AbstractDistribution):
+    """Several independent choices at once, by the logits of all of them in a row."""
+
+    logits: Float[Array, "... choices"]
+    space: MultiDiscrete = eqx.field(static=True)
+
+    @property
+    def each(self) -> Categorical:
+        """The choices side by side, `[…, numbers, most choices]`; those that are not there have no
+        chance."""
+        where, there = self.space.places
+        return Categorical(jnp.where(there, self.logits[..., where], _NEVER))
+
+    def sample(self, key: PRNGKeyArray) -> Int[Array, "... numbers"]:
+        return self.each.sample(key)
+
+    def mode(self) -> Int[Array, "... numbers"]:
+        return self.each.mode()
+
+    def log_prob(self, action: Int[Array, "... numbers"]) -> Float[Array, "..."]:
+        return jnp.sum(self.each.log_prob(action), axis=-1)
+
+    def entropy(self) -> Float[Array, "..."]:
+        return jnp.sum(self.each.entropy(), axis=-1)
+
+    def kl(self, other: "MultiCategorical") -> Float[Array, "..."]:
+        """KL(self ‖ other), in nats."""
+        return jnp.sum(self.each.kl(other.each), axis=-1)
+
+
+_NEVER = -1e9
+"""The logit of what cannot be chosen: finite, so that its entropy is 0 and no gradient NaN."""
 
 
 class DiagonalGaussian(AbstractDistribution):
@@ -126,10 +160,39 @@ def _log_slope(raw: Float[Array, "... n"]) -> Float[Array, "..."]:
     return jnp.sum(2 * (math.log(2) - raw - jax.nn.softplus(-2 * raw)), axis=-1)
 
 
-def outputs_for(space: Space) -> int:
-    """How many numbers a policy's last layer gives for `space`: logits, or means."""
+PolicyDistribution = Categorical | MultiCategorical | DiagonalGaussian
+"""What a stochastic policy may be."""
+
+
+def policy_distribution(
+    space: Space, outputs: Float[Array, "... outputs"], log_std: Float[Array, "... actions"] | None
+) -> PolicyDistribution:
+    """The distribution over actions that a policy's last layer describes: `outputs_for(space)` logits,
+    or means beside `log_std`."""
     if isinstance(space, Discrete):
-        return space.n
-    if len(space.shape) != 1:
-        raise ValueError(f"actions must be discrete or a vector, not of shape {space.shape}")
-    return space.shape[0]
+        return Categorical(outputs)
+    if isinstance(space, MultiDiscrete):
+        return MultiCategorical(outputs, space)
+    assert log_std is not None
+    return DiagonalGaussian(outputs, log_std)
+
+
+def outputs_for(space: Space) -> int:
+    """How many numbers a policy's last layer gives for `space`: logits, or means. Raises `UserError` for
+    actions that are neither discrete nor a vector."""
+    if isinstance(space, Box) and len(space.shape) != 1:
+        raise UserError(
+            f"actions must be discrete or a vector, not of shape {space.shape}; let the environment"
+            " take them as one vector and reshape it"
+        )
+    return observation_size(space)
+
+
+def refuse_several_choices(who: str, space: Space) -> None:
+    """Raise `UserError` for actions of several whole numbers at once, which only learners with a
+    stochastic policy over each of them know."""
+    if isinstance(space, MultiDiscrete):
+        raise UserError(
+            f"'{who}' takes no actions of several choices at once ({space}); 'ppo', 'trpo', 'maml' and"
+            " 'rl2' do"
+        )

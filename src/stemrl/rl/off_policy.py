@@ -21,6 +21,7 @@ from ..core import (
     AbstractAgent,
     AbstractLearner,
     Action,
+    Box,
     Carry,
     Context,
     Discrete,
@@ -309,5 +310,5 @@ def _empty_row(problem: Problem, rollout_state: RolloutState) -> Row:
         lambda x: jnp.zeros(x.shape[1:], x.dtype), (rollout_state.obs, rollout_state.context)
     )
     space = problem.source.action_space
-    action = jnp.zeros(space.shape, jnp.int32 if isinstance(space, Discrete) else jnp.float32)
+    action = jnp.zeros(space.shape, jnp.float32 if isinstance(space, Box) else jnp.int32)
     return Row(obs, context, action, jnp.zeros(()), jnp.zeros(()), obs)

@@ -148,7 +148,7 @@ def play_episodes(
 ) -> tuple[Carry, Transition]:
     """One round of every task: last carries `[tasks, episodes, …]`, transitions
     `[tasks, episodes, time, …]`."""
-    env, horizon = family.env, family.horizon
+    env, horizon = family.seen_env, family.horizon
     batch = (count(params), agent.episodes_per_round)
     begin_key, reset_key, steps_key = jax.random.split(key, 3)
     carry = strong(over(agent.begin, "t-", memory, split(begin_key, batch)))

@@ -12,7 +12,6 @@ from ..core import (
     AbstractFamily,
     Box,
     Context,
-    Discrete,
     Problem,
     Space,
     flatten,
@@ -21,7 +20,7 @@ from ..core import (
 )
 from ..networks import MLP, Activation, ConvEncoder
 from ..networks.mlp import activate
-from .distributions import Categorical, DiagonalGaussian, outputs_for
+from .distributions import PolicyDistribution, outputs_for, policy_distribution
 from .multi_task import own_head
 from .normalize import Normalizer
 
@@ -29,7 +28,7 @@ from .normalize import Normalizer
 def perceive(space: Space, normalizer: Normalizer | None, obs: Array) -> Array:
     """What a network is given: flattened and, where that makes sense, normalized."""
     x = flatten(space, obs)
-    if normalizer is None or isinstance(space, Discrete) or is_image(space):
+    if normalizer is None or not isinstance(space, Box) or is_image(space):
         return x
     return normalizer(x)
 
@@ -116,11 +115,13 @@ def _with_context(x: Array, context: Context) -> Array:
 
 
 class Policy(eqx.Module):
-    """A stochastic policy: categorical, or Gaussian with a state-independent deviation."""
+    """A stochastic policy: categorical (over each of several choices), or Gaussian with a state-independent deviation."""
 
     network: Network
     log_std: Float[Array, " actions"] | None
     min_log_std: float = eqx.field(static=True)
+    actions: Space = eqx.field(static=True)
+    """The action space."""
 
     def __init__(
         self,
@@ -152,10 +153,11 @@ class Policy(eqx.Module):
         continuous = isinstance(action_space, Box)
         self.log_std = jnp.full(outputs, jnp.log(initial_std)) if continuous else None
         self.min_log_std = math.log(min_std)
+        self.actions = action_space
 
-    def __call__(self, inputs: Array, context: Context = None) -> Categorical | DiagonalGaussian:
+    def __call__(self, inputs: Array, context: Context = None) -> PolicyDistribution:
         """The distribution over actions."""
-        out = self.network(inputs, context)
-        if self.log_std is None:
-            return Categorical(out)
-        return DiagonalGaussian(out, jnp.maximum(self.log_std, self.min_log_std))
+        log_std = self.log_std
+        if log_std is not None:
+            log_std = jnp.maximum(log_std, self.min_log_std)
+        return policy_distribution(self.actions, self.network(inputs, context), log_std)

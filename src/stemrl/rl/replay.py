@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractFamily, Context, Discrete, Info, Params, Transition
+from ..core import AbstractFamily, Box, Context, Info, Params, Transition
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ class Episode(NamedTuple):
         space = family.action_space
         obs = jnp.zeros((*steps, *family.observation_space.shape), family.observation_space.dtype)
         action = jnp.zeros(
-            (*steps, *space.shape), jnp.int32 if isinstance(space, Discrete) else jnp.float32
+            (*steps, *space.shape), jnp.float32 if isinstance(space, Box) else jnp.int32
         )
         kept = {name: jnp.zeros((*steps, *x.shape), x.dtype) for name, x in (events or {}).items()}
         zero = jnp.zeros(steps)

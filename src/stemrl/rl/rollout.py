@@ -126,7 +126,7 @@ def _rollout(
     episodes: int,
 ) -> tuple[RolloutState, Rollout]:
     """`rollout` on one device."""
-    env, horizon = family.env, family.horizon
+    env, horizon = family.seen_env, family.horizon
     lanes = rollout_state.elapsed.shape[0]
 
     def step(rollout_state: RolloutState, key: PRNGKeyArray):
@@ -191,7 +191,7 @@ def _new_episode(
     adapt_key, begin_key, reset_key = jax.random.split(key, 3)
     carries = jax.tree.map(lambda x: x[None], lane.carry)
     memory = agent.adapt(lane.memory, carries, None, adapt_key)
-    obs, state = family.env.reset(reset_key, lane.params)
+    obs, state = family.seen_env.reset(reset_key, lane.params)
     return lane._replace(
         memory=memory,
         carry=agent.begin(memory, begin_key),
@@ -211,7 +211,7 @@ def _new_trial(
     params = strong(family.sample(task_key, "train"))
     context = problem.context(family, params)
     memory = agent.start(context, start_key)
-    obs, state = family.env.reset(reset_key, params)
+    obs, state = family.seen_env.reset(reset_key, params)
     zero = jnp.zeros((), jnp.int32)
     return strong(
         RolloutState(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import Context, Discrete, Space
 from ..networks import MLP, ConvEncoder
-from .distributions import Categorical, TanhGaussian, outputs_for
+from .distributions import Categorical, TanhGaussian, outputs_for, refuse_several_choices
 from .multi_task import own_head
 from .policy import Network, is_image, observation_size
 
@@ -34,6 +34,7 @@ class SoftPolicy(eqx.Module):
         key: PRNGKeyArray,
     ):
         """Fresh, for these spaces and a context of so many entries; with `tasks`, a head for each."""
+        refuse_several_choices("a soft actor-critic", actions)
         self.actions = actions
         self.network = Network(
             observations,

@@ -27,7 +27,6 @@ from ..core import (
     Action,
     Carry,
     Context,
-    Discrete,
     Info,
     Memory,
     Obs,
@@ -88,7 +87,7 @@ class TD3(AbstractOffPolicy):
     def begin(
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
     ) -> TD3Learned:
-        if isinstance(actions, Discrete):
+        if not isinstance(actions, Box):
             raise UserError(
                 f"'{self.name}' learns continuous actions, and these are discrete;"
                 " 'sac' and 'dqn' learn them"

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..core import AbstractFamily, AbstractHostFamily, Params
-from ..errors import SimulatorError
+from ..core import AbstractFamily, AbstractHostFamily, Discrete, Params
+from ..errors import SimulatorError, said
+from ..tasks.gymnasium import seen_by_agents
 from .rollout import RolloutState
 
 
@@ -40,7 +41,7 @@ class World:
         self.params = params
         self.steps = 0
         self.space = family.observation_space
-        self.discrete = family.action_space.shape == ()
+        self.discrete = isinstance(family.action_space, Discrete)
         self.env: Any = family.attempt("make", params, lambda: family.make(params))
 
     def reset(self, seed: int) -> np.ndarray:
@@ -49,7 +50,7 @@ class World:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
         """`(next_obs, reward, terminated, truncated, events)`; `action` in the world's units."""
-        taken = int(action) if self.discrete else action.astype(self.env.action_space.dtype)
+        taken: Any = int(action) if self.discrete else self._shaped(action)
         obs, reward, terminated, truncated, info = self._attempt(
             f"step {self.steps + 1}", lambda: self.env.step(taken)
         )
@@ -58,6 +59,10 @@ class World:
         events = {"success": bool(info.get(key, False))} if key else {}
         return self._observation(obs), float(reward), bool(terminated), bool(truncated), events
 
+    def _shaped(self, action: np.ndarray) -> np.ndarray:
+        space = self.env.action_space
+        return action.astype(space.dtype).reshape(space.shape)
+
     def close(self) -> None:
         """Free what the environment holds. Nothing more is wanted of it, and if its process is dead
         it cannot even close: errors are ignored, so that none hides what went wrong before."""
@@ -65,7 +70,14 @@ class World:
             self.env.close()
 
     def _observation(self, obs: Any) -> np.ndarray:
-        array = np.asarray(obs, self.space.dtype)
+        try:
+            seen = seen_by_agents(self.family.name, self.env.observation_space, obs)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SimulatorError(
+                f"'{self.family.name}' gave an observation that is not of its space"
+                f" {self.env.observation_space} ({said(error)}); its task was {self.params}"
+            ) from error
+        array = np.asarray(seen, self.space.dtype)
         if array.shape != self.space.shape:
             raise SimulatorError(
                 f"'{self.family.name}' gave an observation of shape {array.shape},"

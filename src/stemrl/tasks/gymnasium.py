@@ -17,6 +17,7 @@ else here, but without conditions. Where the tasks differ in numbers that the en
 attributes, `GymnasiumFamily` needs no class.
 """
 
+import math
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -26,7 +27,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractHostFamily, Box, Discrete, Params, Space, Split, UserError
+from ..core import (
+    AbstractHostFamily,
+    Box,
+    Dict,
+    Discrete,
+    MultiDiscrete,
+    Params,
+    Space,
+    Split,
+    Tuple,
+    UserError,
+    as_seen,
+)
 from ..own_code import may_import
 from . import ranges as boxes
 
@@ -63,9 +76,9 @@ class AbstractGymnasiumFamily(AbstractHostFamily):
                 params = jax.device_get(self.sample(jax.random.key(0), "train"))
             world: Any = self.attempt("make", params, lambda: self.make(params))
             try:
+                observed = _space(self.name, "observation", world.observation_space)
                 _envs[self] = HostEnv(
-                    _space(self.name, "observation", world.observation_space),
-                    _space(self.name, "action", world.action_space),
+                    as_seen(observed), _space(self.name, "action", world.action_space)
                 )
             finally:
                 world.close()
@@ -137,20 +150,68 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
 _envs: dict[AbstractGymnasiumFamily, HostEnv] = {}
 
 
-def _space(name: str, which: str, space: Any) -> Space:
-    """A Gymnasium space as one of the project's two."""
-    if isinstance(space, gymnasium.spaces.Discrete) and space.start == 0:
-        return Discrete(int(space.n))
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise UserError(
-            f"'{name}' has the {which} space {space}; only Box and Discrete from 0 are known: wrap"
-            " the environment, for example in gymnasium.wrappers.FlattenObservation"
+def _space(name: str, which: str, space: Any) -> Any:
+    """A Gymnasium space as one of the project's; actions and several whole numbers as one vector."""
+    known = gymnasium.spaces
+    if isinstance(space, known.Discrete):
+        return Discrete(int(space.n), int(space.start))
+    if isinstance(space, known.MultiDiscrete):
+        starts = tuple(np.ravel(space.start).tolist())
+        return MultiDiscrete(tuple(np.ravel(space.nvec).tolist()), starts if any(starts) else ())
+    if isinstance(space, known.MultiBinary):
+        return MultiDiscrete((2,) * math.prod(space.shape))
+    if isinstance(space, known.Box):
+        low, high = (_bound(bound) for bound in (space.low, space.high))
+        dtype = "uint8" if space.dtype == np.uint8 else "float32"
+        shape = tuple(map(int, space.shape)) if which == "observation" else (space.low.size,)
+        return Box(shape, low, high, dtype if which == "observation" else "float32")
+    if which == "observation" and isinstance(space, known.Dict):
+        return Dict({k: _space(name, which, part) for k, part in space.spaces.items()})
+    if which == "observation" and isinstance(space, known.Tuple):
+        return Tuple(tuple(_space(name, which, part) for part in space.spaces))
+    if which == "observation":
+        advice = (
+            "wrap the environment so that it is observed in one of them, or a Dict or Tuple of them"
         )
-    low, high = (_bound(bound) for bound in (space.low, space.high))
-    dtype = "uint8" if space.dtype == np.uint8 else "float32"
-    return Box(tuple(map(int, space.shape)), low, high, dtype)
+    else:
+        advice = "wrap the environment so that it takes one of them (gymnasium.ActionWrapper)"
+    raise UserError(
+        f"'{name}' has the {which} space {space}; known are Box, Discrete, MultiDiscrete and"
+        f" MultiBinary: {advice}"
+    )
+
+
+def seen_by_agents(name: str, space: Any, obs: Any) -> np.ndarray:
+    """What a Gymnasium environment is observed in, as one array: see `stemrl.core.spaces.see`, here
+    without JAX, since it is done at every step."""
+    known = gymnasium.spaces
+    if isinstance(space, known.Dict | known.Tuple):
+        keyed = isinstance(space, known.Dict)
+        # By name, as `stemrl.core.Dict` has them.
+        parts = sorted(space.spaces.items()) if keyed else list(enumerate(space.spaces))
+        return np.concatenate([_flat(name, part, obs[key]) for key, part in parts])
+    if isinstance(space, known.Discrete):
+        return np.asarray(obs) - int(space.start)
+    if isinstance(space, known.MultiDiscrete):
+        return np.ravel(obs) - np.ravel(space.start)
+    return np.ravel(obs) if isinstance(space, known.MultiBinary) else np.asarray(obs)
+
+
+def _flat(name: str, space: Any, obs: Any) -> np.ndarray:
+    """One part of an observation of several, as a vector: whole numbers one-hot."""
+    seen = as_seen(_space(name, "observation", space))
+    value = seen_by_agents(name, space, obs)
+    if isinstance(seen, Box):
+        return np.asarray(value, np.float32).reshape(-1)
+    sizes = (seen.n,) if isinstance(seen, Discrete) else seen.sizes
+    return np.concatenate(
+        [np.arange(n) == one for n, one in zip(sizes, np.ravel(value), strict=True)]
+    ).astype(np.float32)
 
 
 def _bound(bound: np.ndarray) -> float | tuple[float, ...]:
-    flat = tuple(bound.astype(float).reshape(-1).tolist())
+    """A bound of every entry; the largest float32 stands for none."""
+    limit = float(np.finfo(np.float32).max)
+    values = bound.astype(float).reshape(-1)
+    flat = tuple(np.where(abs(values) >= limit, np.copysign(np.inf, values), values).tolist())
     return flat[0] if len(set(flat)) == 1 else flat

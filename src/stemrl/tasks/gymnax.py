@@ -20,7 +20,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
     AbstractFamily,
+    AnySpace,
     Box,
+    Dict,
     Discrete,
     EnvState,
     Info,
@@ -28,6 +30,7 @@ from ..core import (
     Params,
     Space,
     Split,
+    Tuple,
     UserError,
     nearest,
 )
@@ -75,9 +78,9 @@ class GymnaxEnv(eqx.Module):
                 full = full.replace(**{name: derive(full)})
         return full
 
-    def observation_space(self, params: Params | None = None) -> Space:
-        """gymnax's own, for the default parameters. Raises `UserError` for what is neither a `Box`
-        nor `Discrete`."""
+    def observation_space(self, params: Params | None = None) -> AnySpace:
+        """gymnax's own, for the default parameters. Raises `UserError` for what is none of the
+        project's."""
         return _spaces(self.environment)[0]
 
     def action_space(self, params: Params | None = None) -> Space:
@@ -181,20 +184,30 @@ def _make(environment: str) -> tuple[Any, Any]:
 
 
 @functools.cache
-def _spaces(environment: str) -> tuple[Space, Space]:
+def _spaces(environment: str) -> tuple[AnySpace, Space]:
     """Observation and action space."""
     env, defaults = _make(environment)
     with jax.ensure_compile_time_eval():
         spaces = env.observation_space(defaults), env.action_space(defaults)
-    return _space(environment, spaces[0]), _space(environment, spaces[1])
+    acted = _space(environment, spaces[1])
+    if isinstance(acted, Dict | Tuple):
+        raise UserError(f"{environment} takes actions in several parts, which agents do not know")
+    return _space(environment, spaces[0]), acted
 
 
-def _space(environment: str, space: Any) -> Space:
+def _space(environment: str, space: Any) -> Any:
+    """A space of gymnax's as one of the project's."""
     if hasattr(space, "n"):
         return Discrete(int(space.n))
+    parts = getattr(space, "spaces", None)
+    if isinstance(parts, dict):
+        return Dict({name: _space(environment, part) for name, part in parts.items()})
+    if isinstance(parts, tuple | list):
+        return Tuple(tuple(_space(environment, part) for part in parts))
     if not hasattr(space, "low"):
         raise UserError(
-            f"{environment} has a {type(space).__name__} space; only Box and Discrete are known"
+            f"{environment} has a {type(space).__name__} space; known are Box, Discrete, and of"
+            " observations Dict and Tuple"
         )
     shape = tuple(map(int, space.shape))
     low, high = (_bound(bound, shape) for bound in (space.low, space.high))

@@ -57,10 +57,10 @@ class ImperfectEnv(eqx.Module):
         space = self.family.action_space
         pending = jnp.zeros((self.longest, *space.shape), space.dtype)
         if not self.noisy:
-            obs, inner = self.family.env.reset(key, params["inner"])
+            obs, inner = self.family.seen_env.reset(key, params["inner"])
             return obs, ImperfectState(inner, pending)
         key, noise_key = jax.random.split(key)
-        obs, inner = self.family.env.reset(key, params["inner"])
+        obs, inner = self.family.seen_env.reset(key, params["inner"])
         return self._sense(obs, noise_key, params), ImperfectState(inner, pending)
 
     def step(
@@ -74,7 +74,7 @@ class ImperfectEnv(eqx.Module):
         noise_key = key
         if self.noisy:
             key, noise_key = jax.random.split(key)
-        obs, inner, reward, terminated, truncated, events = self.family.env.step(
+        obs, inner, reward, terminated, truncated, events = self.family.seen_env.step(
             key, state.inner, arriving, params["inner"]
         )
         if self.noisy:

@@ -122,14 +122,14 @@ class RandomizedEnv(eqx.Module):
         environment with them."""
         draw_key, reset_key = jax.random.split(key)
         drawn = draw_hidden(self.family, draw_key, params["split"])
-        obs, inner = self.family.env.reset(reset_key, drawn)
+        obs, inner = self.family.seen_env.reset(reset_key, drawn)
         return obs, RandomizedState(drawn, inner)
 
     def step(
         self, key: PRNGKeyArray, state: RandomizedState, action: Array, params: Params
     ) -> tuple[Obs, RandomizedState, Array, Array, Array, Info]:
         """The family's own step with the parameters of this episode; `params` are not looked at."""
-        obs, inner, reward, terminated, truncated, events = self.family.env.step(
+        obs, inner, reward, terminated, truncated, events = self.family.seen_env.step(
             key, state.inner, action, state.params
         )
         return obs, RandomizedState(state.params, inner), reward, terminated, truncated, events

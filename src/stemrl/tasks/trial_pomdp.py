@@ -60,7 +60,7 @@ class TrialEnv(eqx.Module):
         """Draw the trial's task and begin its first episode."""
         draw_key, reset_key = jax.random.split(key)
         drawn = draw_hidden(self.family, draw_key, params["split"])
-        obs, inner = self.family.env.reset(reset_key, drawn)
+        obs, inner = self.family.seen_env.reset(reset_key, drawn)
         zero = jnp.zeros((), jnp.int32)
         nothing = jnp.zeros(observation_size(self.family.action_space) + 2)
         return self._see(obs, nothing), TrialState(drawn, inner, zero, zero)
@@ -74,7 +74,7 @@ class TrialEnv(eqx.Module):
         Events: the inner ones, `episode` (the inner episode's number, from 0) and `episode_end`
         (whether it ended with this step).
         """
-        env, space = self.family.env, self.family.action_space
+        env, space = self.family.seen_env, self.family.action_space
         step_key, reset_key = jax.random.split(key)
         obs, inner, reward, terminated, truncated, events = env.step(
             step_key, state.inner, action, state.params
@@ -121,7 +121,7 @@ class TrialEnv(eqx.Module):
     def _see(self, obs: Obs, previous: Array) -> Array:
         seen = flatten(self.family.observation_space, obs)
         if is_image(self.family.observation_space):
-            seen = seen.reshape(-1) / 255.0
+            seen = seen.reshape(-1) / 255.0  # `flatten` gives images on the scale of bytes
         return jnp.concatenate([seen, previous])
 
 

@@ -65,7 +65,7 @@ class WorldChoiceEnv(eqx.Module):
         """Before the choice; or, where chance has chosen, in the world."""
         keys = jax.random.split(key, len(self.families))
         begun = [
-            family.env.reset(k, task)
+            family.seen_env.reset(k, task)
             for family, k, task in zip(self.families, keys, params["worlds"], strict=True)
         ]
         inner = tuple(_strong(state) for _, state in begun)
@@ -126,7 +126,7 @@ class WorldChoiceEnv(eqx.Module):
         for i, (family, task) in enumerate(zip(self.families, params["worlds"], strict=True)):
 
             def begin(key: PRNGKeyArray, i=i, family=family, task=task) -> tuple[Array, Any]:
-                obs, inner = family.env.reset(key, task)
+                obs, inner = family.seen_env.reset(key, task)
                 return self._see(i, obs), (*state.inner[:i], _strong(inner), *state.inner[i + 1 :])
 
             branches.append(begin)
@@ -142,7 +142,7 @@ class WorldChoiceEnv(eqx.Module):
         for i, (family, task) in enumerate(zip(self.families, params["worlds"], strict=True)):
 
             def play(key: PRNGKeyArray, i=i, family=family, task=task):
-                obs, inner, reward, terminated, truncated, events = family.env.step(
+                obs, inner, reward, terminated, truncated, events = family.seen_env.step(
                     key, state.inner[i], _own_action(family.action_space, action), task
                 )
                 truncated = truncated | (state.elapsed + 1 >= family.horizon)
@@ -168,9 +168,9 @@ class WorldChoiceEnv(eqx.Module):
             key = jax.random.key(0)
 
             def events(task: Params, family=family, key=key) -> Info:
-                state = family.env.reset(key, task)[1]
+                state = family.seen_env.reset(key, task)[1]
                 action = jnp.zeros(family.action_space.shape, family.action_space.dtype)
-                return jax.tree.map(jnp.asarray, family.env.step(key, state, action, task)[5])
+                return jax.tree.map(jnp.asarray, family.seen_env.step(key, state, action, task)[5])
 
             for name, shape in jax.eval_shape(events, task).items():
                 if found.setdefault(name, shape) != shape:
@@ -225,6 +225,10 @@ class WorldChoice(AbstractFamily):
             space = family.observation_space
             if isinstance(space, Box) and is_image(space):
                 raise UserError(f"'{family.name}' is seen as pictures and cannot be a world")
+            if isinstance(family.action_space, MultiDiscrete):
+                raise UserError(
+                    f"'{family.name}' has several choices at once and cannot be a world"
+                )
         kinds = {type(family.action_space).__name__ for family in self.inner}
         if len(kinds) > 1:
             raise UserError(
@@ -300,7 +304,8 @@ class WorldChoice(AbstractFamily):
 def _own_action(space: Space, action: Array) -> Array:
     """The action as a world of this space takes it."""
     if isinstance(space, Discrete):
-        return jnp.minimum(action, space.n - 1)
+        return unscale_action(space, jnp.minimum(action, space.n - 1))
+    assert isinstance(space, Box)
     return unscale_action(space, action[: space.size].reshape(space.shape))
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..core import Action, Box, Obs, Problem, Space
+from ..core import Action, Obs, Problem, Space, clip_action
 from ..networks import MLP
 from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, observation_size, perceive
@@ -74,10 +74,8 @@ def classifier_inputs(
 ) -> tuple[Float[Array, "... pair"], Float[Array, "... seen"]]:
     """(s, a) and s′ as the classifiers see them."""
     inputs, next_inputs = (perceive(space, normalizer, x) for x in (obs, next_obs))
-    taken = flatten(actions, action)
-    if isinstance(actions, Box):
-        # What the world was given: beyond the bounds there is no difference to learn.
-        taken = jnp.clip(taken, -1.0, 1.0)
+    # What the world was given: beyond the bounds there is no difference to learn.
+    taken = flatten(actions, clip_action(actions, action))
     return jnp.concatenate([inputs, taken], axis=-1), next_inputs
 
 
