@@ -342,7 +342,6 @@ def test_any_gymnasium_environment_by_its_attributes():
         ({"environment": "CartPole-v99"}, "CartPole-v99"),
         ({"ranges": "lenght=1:2"}, "no attribute 'lenght'"),
         ({"ranges": ""}, "at least one attribute"),
-        ({"environment": "Blackjack-v1", "ranges": "natural=0:1"}, "FlattenObservation"),
         ({"horizon": 0}, "horizon"),
     ),
 )

@@ -108,6 +108,8 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
 
     def __check_init__(self):
         robot = self.robot
+        if not robot.engine.nominal.nu:
+            raise UserError(f"the model of '{self.name}' has no actuators; give it an <actuator>")
         if robot.apply is not None:
             robot.apply.check(robot.engine.nominal)  # pyright: ignore[reportFunctionMemberAccess]
 
