@@ -1,14 +1,13 @@
 """Before JAX is imported: tests compile much and run little, so the compiler tries less hard; and
 what stemrl keeps for its user (see `stemrl.runs.trust`) is kept elsewhere."""
 
-import gc
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 
@@ -21,25 +20,14 @@ _config = tempfile.TemporaryDirectory(prefix="stemrl-config-")
 os.environ["XDG_CONFIG_HOME"] = _config.name
 
 
-MAPPINGS = 20_000
-"""Of memory, which a worker may hold before it forgets its programs. Linux allows a process 65,530; a
-compiled program takes three, the suite compiles ten thousand, and beyond the limit XLA dies loading one."""
-
-
-def forget_programs() -> None:
-    """Let go of all compiled programs, if there are many."""
-    mappings = Path("/proc/self/maps")
-    if mappings.exists() and len(mappings.read_bytes().splitlines()) > MAPPINGS:
-        import jax
-
-        jax.clear_caches()
-        gc.collect()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _forgets_programs() -> Iterator[None]:
+    """Of the suite's ten thousand programs, those are let go that tests compile without a training."""
     yield
-    forget_programs()
+    if "jax" in sys.modules:
+        from stemrl.runs import forget_programs
+
+        forget_programs()
 
 
 CPU: dict[str, float] = {}

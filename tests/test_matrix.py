@@ -18,10 +18,9 @@ import jax
 import numpy as np
 import pytest
 
-from conftest import forget_programs
 from stemrl import registry
 from stemrl.cli import main
-from stemrl.runs import Run, RunConfig, resume, train
+from stemrl.runs import Run, RunConfig, forget_programs, resume, train
 from test_docs_pages import BLOCK, DOCS
 from test_runs import StopAt, compiling, files, rows, stopping
 

@@ -186,6 +186,7 @@ def evaluate(
         for agent in agents
     ]
     result = Evaluation.together(parts) if len(parts) > 1 else parts[0]
+    runs.forget_programs()
     if oracle_run is None:
         return result
     # On about as many episodes: told the task, it is none the better for more.

@@ -3,8 +3,11 @@
 import importlib.metadata
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from typing import Any
+
+from .errors import UserError
 
 PACKAGES = ("stemrl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco")
 """Those that numbers depend on."""
@@ -60,6 +63,30 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    bridge: Any = sys.modules.get("jax._src.xla_bridge")
+    used = getattr(bridge, "backends_are_initialized", lambda: False)
+    _forked = _forked or bool(used())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def refuse_forked() -> None:
+    """Raise `UserError` in a process that was forked after JAX had been used, whose threads did not come
+    along, so that the first computation would wait for ever."""
+    if _forked:
+        raise UserError(
+            "this process was forked after JAX had been used in its parent, and would wait for ever; begin"
+            " it anew instead: multiprocessing.get_context('spawn')"
+        )
 
 
 def missing_device() -> str:

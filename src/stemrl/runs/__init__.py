@@ -1,6 +1,6 @@
 """Runs: the training loop, checkpoints, configuration and metrics."""
 
-from .compilation_cache import enable_compilation_cache
+from .compilation_cache import enable_compilation_cache, forget_programs
 from .config import RunConfig
 from .export import export
 from .launch import resume, train
@@ -14,6 +14,7 @@ __all__ = [
     "RunConfig",
     "enable_compilation_cache",
     "export",
+    "forget_programs",
     "resume",
     "train",
 ]

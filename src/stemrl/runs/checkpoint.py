@@ -246,11 +246,24 @@ def _compare(path: Path, about: dict[str, Any], expected: dict[str, Any]) -> Non
     by, here = about["versions"].get("stemrl"), versions()["stemrl"]
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
+            there, here_wide = (_bits(leaf) for leaf in (found.get(name), expected.get(name)))
+            if {there, here_wide} == {32, 64}:
+                raise UserError(
+                    f"{path} was trained with {there}-bit numbers, and this process has {here_wide}-bit"
+                    f" ones; set the environment variable JAX_ENABLE_X64={int(there == 64)}"
+                )
             raise UserError(
                 f"{path} does not fit this run's method: '{name}' is"
                 f" {_words(found.get(name))} there and {_words(expected.get(name))} here"
                 + (f" (written by stemrl {by}, this is {here})" if by != here else "")
             )
+
+
+def _bits(leaf: Any) -> int:
+    """32 or 64 for numbers of those sizes, else 0."""
+    dtype = str(leaf.get("dtype")) if isinstance(leaf, dict) else ""
+    plain = dtype.removesuffix("32").removesuffix("64") in ("float", "int", "uint", "complex")
+    return int(dtype[-2:]) if plain and dtype[-2:] in ("32", "64") else 0
 
 
 def _words(leaf: Any) -> str:

@@ -1,6 +1,8 @@
-"""JAX's persistent compilation cache, so that only the first run on a machine waits for XLA."""
+"""JAX's persistent compilation cache, so that only the first run on a machine waits for XLA; and the
+programs that a process holds, of which no number of runs must make too many."""
 
 import contextlib
+import gc
 import os
 from pathlib import Path
 
@@ -8,6 +10,27 @@ import jax
 
 LIMIT = 2 * 2**30
 """Bytes above which the programs that were unused for longest are removed."""
+
+
+MAPPINGS = 20_000
+"""Of memory, which a process may hold before its programs are let go. Linux allows it 65,530; a compiled
+program takes three and more, and beyond the limit XLA ends the process."""
+
+
+def forget_programs(most: int | None = None) -> bool:
+    """Let go of all compiled programs if the process holds more than `most` mappings of memory
+    (`MAPPINGS`, by default); whether it did. What is needed again is compiled again, or read from the
+    compilation cache."""
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            held = sum(1 for _ in file)
+    except OSError:  # not Linux, which alone has the limit
+        return False
+    if held <= (MAPPINGS if most is None else most):
+        return False
+    jax.clear_caches()
+    gc.collect()
+    return True
 
 
 def cache_folder() -> Path:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..machine import refuse_forked
 from ..reading import at_home
 from . import checkpoint, hosts, trackers
+from .compilation_cache import forget_programs
 from .config import RunConfig
 from .files import LOCK, locked, unfinished, writing
 from .loop import Training
@@ -38,6 +40,7 @@ def train(
     Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
     `Interrupted` after SIGINT or SIGTERM.
     """
+    refuse_forked()
     out = Path(at_home(str(out)))
     config = config.resolved()
     tracked = trackers.checked(track)
@@ -49,12 +52,17 @@ def train(
         _refuse_others(config, out, resume)
     # Before there is a folder: what cannot be trained leaves none behind.
     training = Training(config, out, progress, tracked)
-    with _made(out), locked(out), _cleared(out):
-        # Once more: another process may have begun, and ended, before the lock was ours.
-        _refuse_others(config, out, resume)
-        checkpoint.tidy(out / CHECKPOINTS)
-        begun()
-        return training.run_to_end(resume)
+    try:
+        with _made(out), locked(out), _cleared(out):
+            # Once more: another process may have begun, and ended, before the lock was ours.
+            _refuse_others(config, out, resume)
+            checkpoint.tidy(out / CHECKPOINTS)
+            begun()
+            return training.run_to_end(resume)
+    finally:
+        # A process may train as often as it likes: nothing that a run leaves behind adds up.
+        training.let_go()
+        forget_programs()
 
 
 def resume(

@@ -29,6 +29,7 @@ from ..evaluate import evaluate, evaluate_few_shot
 from ..places import files_of, relocated
 from ..reading import read_configuration
 from ..rl import devices
+from ..rl.worlds import WorldState, drop
 from . import checkpoint, hosts, programs, trust
 from .config import RunConfig
 from .files import write_whole, writing
@@ -197,6 +198,15 @@ class Training:
             self.recorder.display.warn(message)
             raise Interrupted(self.run, received, message)
         return self.run
+
+    def let_go(self) -> None:
+        """Close the Python environments in which the run was playing."""
+        now = getattr(self, "now", None)
+        states = jax.tree.leaves(now and now.state, is_leaf=lambda x: isinstance(x, WorldState))
+        for state in states:
+            if isinstance(state, WorldState):
+                for number in np.ravel(jax.device_get(state.number)):
+                    drop(int(number))
 
     def _ended(self) -> bool:
         """Do what is due between two chunks; whether there is no further one."""

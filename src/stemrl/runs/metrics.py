@@ -1,7 +1,8 @@
 """`metrics.jsonl`: one JSON object a line, appended while training, cut back when resumed.
 
 Rows of kind `update` hold an update's metrics, one row a seed; rows of kind `evaluation` what
-held-out tasks gave. Everything but the keys that begin with `wall/` repeats bit for bit.
+held-out tasks gave. Everything but the keys that begin with `wall/` repeats bit for bit. Rows
+never go back: an update's come before the evaluation after it, and a seed's before the next one's.
 """
 
 import json
@@ -21,12 +22,21 @@ LINE_LIMIT = 2**20
 class MetricsFile:
     """Rows appended to a file that is open for the length of a run."""
 
-    def __init__(self, path: Path, update: int, evaluated: bool):
+    lost: int
+    """Updates before the one to go on from, of which no row is left."""
+
+    def __init__(self, path: Path, update: int, evaluated: bool, updates_per_row: int = 1):
         """Open for appending after the rows of `update` updates, and of the evaluation that
-        followed them if it was `evaluated`; later ones are cut off."""
+        followed them if it was `evaluated`; later ones are cut off. Raises `UserError` for a link and
+        for damaged rows."""
         self.path = path
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link, which could lead anywhere, and is not written to; put the file"
+                " itself there, or link the whole run's folder"
+            )
         with writing(path):
-            end = _end_of(path, update, evaluated)
+            end, self.lost = _end_of(path, update, evaluated, updates_per_row)
             # Unbuffered: what could not be written is not tried once more when the file is closed.
             self._file = open_here(path, "ab", buffering=0)
             self._file.truncate(end)
@@ -65,6 +75,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 row = _parse(line)
                 if row is None or not whole:
                     raise UserError(f"{path} is damaged in line {len(rows) + 1}; remove that line")
+                if rows and _place(row) <= _place(rows[-1]):
+                    raise UserError(_goes_back(path, len(rows) + 1))
                 rows.append(row)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -84,12 +96,26 @@ def last_row(path: Path) -> dict[str, Any] | None:
     return _parse(lines[-1]) if lines else None
 
 
-def _end_of(path: Path, update: int, evaluated: bool) -> int:
-    """Bytes until the first row that is to be written again, or is no row. Raises `UserError` for
-    a damaged row among those to be kept, which would otherwise be cut off with all that follow."""
+def _place(row: dict[str, Any]) -> tuple[int, bool, int]:
+    """Where a row stands among all."""
+    return row["update"], row["kind"] == "evaluation", row["seed"]
+
+
+def _goes_back(path: Path, line: int) -> str:
+    return (
+        f"{path} is damaged in line {line}: it repeats a row, or goes back to an earlier one; remove the"
+        " lines that do not belong there"
+    )
+
+
+def _end_of(path: Path, update: int, evaluated: bool, updates_per_row: int) -> tuple[int, int]:
+    """Bytes until the first row that is to be written again, or is no row; and how many updates before
+    `update` no row tells of. Raises `UserError` for a damaged row among those to be kept, which would
+    otherwise be cut off with all that follow."""
     if not path.exists():
-        return 0
-    end = number = reached = 0
+        return 0, update
+    end = number = reached = lost = 0
+    last = (-1, False, 0)
     with open_regular(path, follow=False) as file:
         while line := file.readline(LINE_LIMIT):
             row, number = _parse(line), number + 1
@@ -97,11 +123,16 @@ def _end_of(path: Path, update: int, evaluated: bool) -> int:
                 raise UserError(f"{path} is damaged in line {number}; remove that line")
             if not line.endswith(b"\n") or row is None or row["update"] > update:
                 break
-            reached = row["update"]
+            if _place(row) <= last:
+                raise UserError(_goes_back(path, number))
+            last = _place(row)
+            if row["kind"] == "update":
+                lost += max(row["update"] - reached - updates_per_row, 0)
+                reached = row["update"]
             if row["kind"] == "evaluation" and row["update"] == update and not evaluated:
                 break
             end += len(line)
-    return end
+    return end, lost + update - reached
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -38,10 +38,16 @@ class Recorder:
         """Go on after `update` updates and, if it was `evaluated`, the evaluation that followed.
         `unit` is what the schedule's steps are."""
         self.config, self.schedule = config, schedule
-        self._file = MetricsFile(out / METRICS, update, evaluated) if writes else None
+        per_row = schedule.updates_per_row
+        self._file = MetricsFile(out / METRICS, update, evaluated, per_row) if writes else None
         self.display = ProgressDisplay(
             schedule.total_steps, schedule.steps(update), shown, unit=unit
         )
+        if self._file and self._file.lost:
+            self.display.warn(
+                f"warning: {out / METRICS} tells nothing of {self._file.lost} of the {update} updates up"
+                " to the checkpoint: their rows are lost; what was learned in them is not"
+            )
         rows = read_rows(out / METRICS) if tracked else []
         self._trackers = Trackers(tracked, out, config, rows, resumed, self.display.warn)
         self._diverged = 0  # episodes whose simulation broke down

@@ -1,5 +1,6 @@
 """A run's folder, opened: its configuration, metrics, checkpoints and agents."""
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import PyTree
 
 from ..core import State, SupervisedProblem
 from ..errors import UserError
+from ..machine import refuse_forked
 from ..reading import at_home
 from . import checkpoint
 from .config import RunConfig
@@ -43,6 +45,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """The run in the folder `path`."""
+        refuse_forked()
         path = Path(at_home(str(path)))
         if not path.is_dir():
             raise UserError(f"there is no run in {path}: it is no folder")
@@ -162,6 +165,14 @@ class Run:
             )
         return best
 
+    def _saved(self) -> tuple[int, int]:
+        """Updates and steps of the newest checkpoint, which knows where rows are lost."""
+        for path in [] if self.exported else checkpoint.saved(self.path / CHECKPOINTS)[::-1]:
+            with contextlib.suppress(checkpoint.Damaged, UserError):
+                manifest = checkpoint.read_manifest(path)
+                return manifest.update, manifest.steps
+        return 0, 0
+
     @property
     def summary(self) -> dict[str, Any]:
         """A few numbers for a line or a table: how far it got and how well it did."""
@@ -170,14 +181,17 @@ class Run:
         scores = [row["score"] for row in rows if row["kind"] == "evaluation"]
         scores = [score for score in scores if score is not None]
         last = [row for row in updates if row["update"] == updates[-1]["update"]]
+        reached = max(
+            (updates[-1]["update"], updates[-1]["steps"]) if updates else (0, 0), self._saved()
+        )
         returns = [row["return"] for row in last if row.get("return") is not None]
         return {
             "path": str(self.path),
             "method": self.config.method,
             "family": self.config.family,
             "seeds": self.config.seeds,
-            "updates": updates[-1]["update"] if updates else 0,
-            "steps": updates[-1]["steps"] if updates else 0,
+            "updates": reached[0],
+            "steps": reached[1],
             "unit": self.learner.unit,
             "seconds": updates[-1].get("wall/seconds") if updates else 0.0,
             "return": sum(returns) / len(returns) if returns else None,
