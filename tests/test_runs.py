@@ -5,7 +5,9 @@ import dataclasses
 import fcntl
 import json
 import logging
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,16 @@ import numpy as np
 import pytest
 
 from stemrl.errors import UserError
-from stemrl.runs import Interrupted, NonFinite, Run, RunConfig, loop, resume, train
+from stemrl.runs import (
+    Interrupted,
+    NonFinite,
+    Run,
+    RunConfig,
+    compilation_cache,
+    loop,
+    resume,
+    train,
+)
 
 HERE = Path(__file__).parent
 TINY, CALLBACK = f"{HERE / 'tiny.py'}:Tiny", f"{HERE / 'tiny.py'}:CallbackPoint"
@@ -363,3 +374,110 @@ def test_metrics_that_were_cut_short_are_mended(tmp_path: Path):
     (run.path / "metrics.jsonl").write_text("nonsense\n" + json.dumps(before[0]) + "\n")
     with pytest.raises(UserError, match="damaged in line 1"):
         run.metrics()
+
+
+def test_rows_that_are_lost_are_said_and_repeated_ones_are_refused(
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(whole.path, tmp_path / name))
+
+    lines = (whole.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for name, kept, lost in (("none", [], 12), ("fewer", lines[:3] + lines[5:], 2)):
+        run = copy(name)
+        (run / "metrics.jsonl").write_text("".join(kept))
+        done = resume(run, progress=False)
+        assert f"tells nothing of {lost} of the 12 updates" in capsys.readouterr().err
+        assert done.summary["updates"] == 12 and done.summary["steps"] == 12 * UPDATE
+    (copy("removed") / "metrics.jsonl").unlink()
+    resume(tmp_path / "removed", progress=False)
+    assert "of 12 of the 12" in capsys.readouterr().err
+
+    repeated = copy("repeated") / "metrics.jsonl"
+    with open(repeated, "w") as file:
+        file.writelines([lines[0]] * 100_000)
+    for ask in (Run.open(repeated.parent).metrics, lambda: resume(repeated.parent)):
+        began = time.monotonic()
+        with pytest.raises(UserError, match="damaged in line 2: it repeats a row"):
+            ask()
+        assert time.monotonic() - began < 5
+    shuffled = copy("shuffled")
+    (shuffled / "metrics.jsonl").write_text("".join([*lines[2:], *lines[:2]]))
+    with pytest.raises(UserError, match="goes back"):
+        Run.open(shuffled).metrics()
+
+    linked = copy("linked") / "metrics.jsonl"
+    linked.rename(tmp_path / "elsewhere.jsonl")
+    linked.symlink_to(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(UserError, match="is a link, which could lead anywhere"):
+        resume(linked.parent, progress=False)
+
+
+def test_a_run_with_64_bit_numbers_says_so(whole: Run):
+    with jax.enable_x64(True), pytest.raises(UserError) as caught:
+        Run.open(whole.path).state()
+    assert "32-bit numbers, and this process has 64-bit ones" in str(caught.value)
+    assert "JAX_ENABLE_X64=0" in str(caught.value)
+
+
+def test_a_finished_run_lets_its_programs_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Run
+):
+    one = jax.jit(lambda x: x + 1)
+    one(1.0)
+    monkeypatch.setattr(compilation_cache, "MAPPINGS", 1 << 40)
+    resume(whole.path, progress=False)
+    assert one._cache_size() == 1
+    monkeypatch.setattr(compilation_cache, "MAPPINGS", 0)
+    resume(whole.path, progress=False)
+    assert one._cache_size() == 0
+
+
+@pytest.mark.long
+def test_200_trainings_in_one_process(tmp_path: Path):
+    """Each with other settings, as in a sweep: neither mappings nor memory pile up."""
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(HERE)!r})
+import stemrl
+for i in range(200):
+    stemrl.train(
+        "ppo", "point-2d", family_settings={{"horizon": 5}}, out={str(tmp_path)!r} + f"/{{i}}",
+        progress=False, evaluate_every=0, steps=20, num_envs=2, rollout_length=5, minibatches=1,
+        epochs=1, hidden=(4 + i,),
+    )
+    if i % 50 == 49:
+        held = sum(1 for _ in open("/proc/self/maps"))
+        print(held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    held, memory = zip(*(map(int, line.split()) for line in done.stdout.splitlines()), strict=True)
+    assert len(held) == 4 and max(held) < 30_000, held
+    assert memory[-1] < memory[0] + 1500, memory
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_after_jax_was_used_is_one_line(whole: Run):
+    script = f"""
+import multiprocessing, sys
+import stemrl, jax
+jax.numpy.zeros(3).block_until_ready()
+def work():
+    for ask in (lambda: stemrl.train("ppo", "point-2d", out="r"), lambda: stemrl.load({str(whole.path)!r})):
+        try:
+            ask()
+        except stemrl.UserError as error:
+            print(error, flush=True)
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join(60)
+sys.exit(child.exitcode)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("forked after JAX had been used") == 2
