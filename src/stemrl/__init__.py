@@ -6,6 +6,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# It remembers whether JAX was used before a fork, and has to be told before that.
+from . import machine as _machine  # noqa: F401
 from .lazy import importer
 
 __version__ = "0.1.0"

@@ -202,10 +202,11 @@ class Training:
     def let_go(self) -> None:
         """Close the Python environments in which the run was playing."""
         now = getattr(self, "now", None)
-        states = jax.tree.leaves(now and now.state, is_leaf=lambda x: isinstance(x, WorldState))
-        for state in states:
+        for state in jax.tree.leaves(
+            now and now.state, is_leaf=lambda x: isinstance(x, WorldState)
+        ):
             if isinstance(state, WorldState):
-                for number in np.ravel(jax.device_get(state.number)):
+                for number in np.ravel(np.asarray(state.number)):
                     drop(int(number))
 
     def _ended(self) -> bool:
