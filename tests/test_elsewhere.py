@@ -183,7 +183,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "metrics that are a pipe": (lambda r: piped(r / "metrics.jsonl"), "not a regular file"),
     "metrics that lead elsewhere": (
         lambda r: linked(r / "metrics.jsonl", os.environ["PRECIOUS"]),
-        "metrics.jsonl: ",
+        "metrics.jsonl is a link",
     ),
     "a lock that leads elsewhere": (
         lambda r: linked(r / ".lock", os.environ["PRECIOUS"]),

@@ -73,6 +73,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 if not whole and not file.read(1):
                     break
                 row = _parse(line)
+                if (row is None or not whole) and path.is_symlink():
+                    raise UserError(f"{path} is a link, to a file that is not a run's metrics")
                 if row is None or not whole:
                     raise UserError(f"{path} is damaged in line {len(rows) + 1}; remove that line")
                 if rows and _place(row) <= _place(rows[-1]):
