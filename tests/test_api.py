@@ -166,3 +166,24 @@ def test_a_script_that_trains_when_it_is_imported(tmp_path):
         stemrl.make_family(f"{tmp_path / 'none.py'}:Corner")
     with pytest.raises(stemrl.UserError, match="no module 'no_such_module'"):
         stemrl.make_family("no_such_module:Corner")
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda run: stemrl.train(None, "point-2d"), "the method must be a name .*, not None"),
+        (lambda run: stemrl.train("ppo", int), "the family must be a name .*, not <class 'int'>"),
+        (lambda run: stemrl.train("ppo", "point-2d", out=3.5), "out is a folder, .*, not 3.5"),
+        (lambda run: stemrl.make_learner("darc", learner=0).inner, "learner, not 0|text, not 0"),
+        (lambda run: stemrl.load(None), "a run is a folder, .*, not None"),
+        (lambda run: stemrl.evaluate(run, tasks=2.5), "tasks must be a whole number, not 2.5"),
+        (lambda run: stemrl.evaluate(run, episodes="x"), "episodes must be a whole number, not 'x'"),
+        (lambda run: stemrl.adapt(run, member=True), "member must be a whole number, not True"),
+        (lambda run: stemrl.adapt(run, task=3), "task gives values by the names .*, not 3"),
+        (lambda run: stemrl.adapt(run, tasks=0), "tasks must be at least 1, not 0"),
+        (lambda run: stemrl.evaluate(run, which=None), "a checkpoint is .*, not None"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_named_by_its_argument(run: stemrl.Run, ask, message: str):
+    with pytest.raises(stemrl.UserError, match=message):
+        ask(run)

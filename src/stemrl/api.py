@@ -25,6 +25,7 @@ from .core import (
     AbstractLearner,
     AbstractSupervisedFamily,
     AbstractSupervisedLearner,
+    AbstractTasks,
     FewShotAgent,
     Params,
     Problem,
@@ -54,7 +55,7 @@ def make_learner(name: str, **settings: Any) -> Any:
 
 def load(path: str | Path) -> Run:
     """The run in the folder `path`, or the trained agent of that name (`stemrl list agents`)."""
-    path = Path(at_home(str(path)))
+    path = _path_of(path, "a run")
     name = str(path)
     if not path.exists():
         if name in registry.AGENTS:
@@ -112,9 +113,23 @@ def train(
         config["target"], defaults = _named("families", target)
         config["target_settings"] = {**defaults, **(target_settings or {})}
     made = RunConfig(**config)
-    return runs.train(
-        made, out or default_folder(made), resume=resume, progress=progress, track=track
-    )
+    folder = default_folder(made) if out is None or out == "" else _path_of(out, "out")
+    return runs.train(made, folder, resume=resume, progress=progress, track=track)
+
+
+def _path_of(path: Any, what: str) -> Path:
+    """A path with the home folder written out. Raises `UserError` for what is none."""
+    if not isinstance(path, str | Path):
+        raise UserError(f"{what} is a folder, a text or pathlib.Path, not {path!r}")
+    return Path(at_home(str(path)))
+
+
+def _refuse_fractions(**numbers: Any) -> None:
+    """Raise `UserError` for what must be a whole number, where it is given, and is none."""
+    for name, value in numbers.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not whole:
+            raise UserError(f"{name} must be a whole number, not {value!r}")
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -156,6 +171,9 @@ def evaluate(
 
     Returns an `Evaluation`, or of what learned from labelled examples a `FewShotEvaluation`.
     """
+    _refuse_fractions(
+        tasks=tasks, episodes=episodes, seed=seed, shots=shots, gradient_steps=gradient_steps
+    )
     run = load(what) if isinstance(what, str | Path) else what
     if isinstance(run, FewShotAgent) or (isinstance(run, Run) and run.supervised):
         evaluation.refuse_acting(
@@ -251,6 +269,16 @@ def adapt(
     Of a supervised run, instead of returns, the scores `[tasks, points, 1]` after ever more examples
     (see `FewShotEvaluation.shots`).
     """
+    _refuse_fractions(
+        tasks=tasks,
+        episodes=episodes,
+        seed=seed,
+        member=member,
+        shots=shots,
+        gradient_steps=gradient_steps,
+    )
+    if task is not None and not isinstance(task, Mapping):
+        raise UserError(f"task gives values by the names of parameters, not {task!r}")
     run = run if isinstance(run, Run) else load(run)
     if run.supervised:
         evaluation.refuse_acting(_said(run), episodes=episodes, most_likely=most_likely)
@@ -343,6 +371,13 @@ def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:
     """The name by which a run finds a method or family again, and its settings."""
     if isinstance(thing, str):
         return thing, {}
+    what = "method" if kind == "methods" else "family"
+    wanted = (AbstractLearner, AbstractSupervisedLearner) if kind == "methods" else AbstractTasks
+    if not (issubclass(thing, wanted) if isinstance(thing, type) else isinstance(thing, wanted)):
+        raise UserError(
+            f"the {what} must be a name ('stemrl list {kind}' shows them), a class or an object of one,"
+            f" not {thing!r}"
+        )
     cls = thing if isinstance(thing, type) else type(thing)
     settings = {}
     if not isinstance(thing, type):

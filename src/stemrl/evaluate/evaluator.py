@@ -241,8 +241,6 @@ def evaluate(
     family = problem.target
     if split not in SPLITS:
         raise UserError(f"unknown split '{split}'{nearest(split, SPLITS)}")
-    if tasks < 1:
-        raise UserError(f"tasks must be at least 1, not {tasks}")
     check_family(family)
     check_agent(agent, problem)
     rounds = (
@@ -314,6 +312,8 @@ def draw_tasks(
     family: AbstractFamily, split: str, tasks: int, seed: int
 ) -> tuple[Params, PRNGKeyArray]:
     """The tasks that `evaluate` plays for this seed, `[tasks, …]`, and the key of the playing."""
+    if tasks < 1:
+        raise UserError(f"tasks must be at least 1, not {tasks}")
     tasks_key, play_key = jax.random.split(jax.random.key(seed))
     params = family.tasks(tasks_key, split, tasks)  # pyright: ignore[reportArgumentType]
     return jax.tree.map(jax.numpy.asarray, params), play_key

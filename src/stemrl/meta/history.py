@@ -36,7 +36,7 @@ from ..rl import (
     outputs_for,
     perceive,
 )
-from ..rl.distributions import PolicyDistribution, policy_distribution
+from ..rl.distributions import DiagonalGaussian, PolicyDistribution, policy_distribution
 
 IMAGE_FEATURES = 64
 _HEAD_HIDDEN = 0xB37

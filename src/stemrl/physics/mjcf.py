@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..core import Box, EnvState, Info, Obs, Params, Space, Split
+from ..core import Box, EnvState, Info, Obs, Params, Space, Split, UserError
 from ..reading import at_home
 from ..tasks.ranges import Interval, draw_in, parse
 from .engine import State

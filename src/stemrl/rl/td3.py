@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..core import (
     AbstractAgent,
     Action,
+    Box,
     Carry,
     Context,
     Info,

@@ -20,6 +20,7 @@ from ..core import (
     Discrete,
     EnvState,
     Info,
+    MultiDiscrete,
     Params,
     Space,
     Split,

@@ -375,6 +375,10 @@ def _zero(space: Space) -> Array:
 
 def _in_lanes(learner: Any) -> Any:
     """The learner, if its experience is packed lanes and its rewards can be said anew."""
+    if not isinstance(learner, AbstractLearner):
+        raise UserError(
+            f"the learner in the source must be a method's name or a learner, not {learner!r}"
+        )
     fields = {field.name for field in dataclasses.fields(learner)}
     takes = inspect.signature(type(learner).learn).parameters
     if not {"num_envs", "rollout_length"} <= fields or "reward" not in takes:
