@@ -105,6 +105,13 @@ def missing_device() -> str:
     return ""
 
 
+def refuse_no_device() -> None:
+    """Raise `UserError` where this process cannot compute: forked, or told to use what is not there."""
+    refuse_forked()
+    if line := missing_device():
+        raise UserError(line)
+
+
 def _devices() -> list[str]:
     import jax
 

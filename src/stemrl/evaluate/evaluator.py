@@ -31,7 +31,7 @@ from ..core import (
     count,
     nearest,
 )
-from ..machine import physical_memory, refuse_forked
+from ..machine import physical_memory, refuse_no_device
 from ..optimal import Optima, known_optima
 from ..rl import play
 from .statistics import bootstrap_interval, iqm, mean, t_interval
@@ -237,7 +237,7 @@ def evaluate(
 
     Raises `UserError` for a split that the family does not have and for numbers that do not fit.
     """
-    refuse_forked()
+    refuse_no_device()
     family = problem.target
     if split not in SPLITS:
         raise UserError(f"unknown split '{split}'{nearest(split, SPLITS)}")

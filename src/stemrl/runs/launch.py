@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..machine import refuse_forked
+from ..machine import refuse_no_device
 from ..reading import at_home
 from . import checkpoint, hosts, trackers
 from .compilation_cache import forget_programs
@@ -40,7 +40,7 @@ def train(
     Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
     `Interrupted` after SIGINT or SIGTERM.
     """
-    refuse_forked()
+    refuse_no_device()
     out = Path(at_home(str(out)))
     config = config.resolved()
     tracked = trackers.checked(track)
