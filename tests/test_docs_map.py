@@ -40,14 +40,19 @@ def commands(text: str) -> list[str]:
     return [line.removeprefix("$ ").partition(" #")[0].strip() for line in lines if line.strip()]
 
 
-class Parsed(Exception):
-    """A command was understood; nothing of it shall be run."""
+class Parsed(BaseException):
+    """A command was understood; nothing of it shall be run, nor said to have failed."""
+
+
+VENV = "python3 -m venv .venv && source .venv/bin/activate"
 
 
 def understand(line: str) -> None:
     """Raises what is wrong with a command line; runs nothing."""
     program, *words = shlex.split(line.replace(" RUN", " runs/x"))
-    if program == "pip":
+    if program == "pip" and words[-1] == ".":  # from a checkout, as tests/test_docs_pages.py has it
+        assert words[:-1] == ["install", "-c", "constraints.txt"], line
+    elif program == "pip":
         extra = re.fullmatch(r"stemrl\[(\w+)\]", words[-1])
         assert extra and re.search(
             rf"^{extra[1]} = ", (ROOT / "pyproject.toml").read_text(), re.M
@@ -56,6 +61,8 @@ def understand(line: str) -> None:
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
     elif program == "export":
         assert all("=" in word for word in words), line
+    elif program in ("source", "python3"):
+        assert line in ("source .venv/bin/activate", VENV), line
     elif program == "python":
         assert (ROOT / words[0]).exists(), line
     elif len(words) == 1:
