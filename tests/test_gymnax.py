@@ -113,6 +113,21 @@ def test_splits_spaces_and_identity():
 
 
 @needs_gymnax
+def test_with_nothing_varied_there_is_one_task():
+    family = GymnaxFamily("MountainCar-v0")
+    assert family.ranges == "" and family.finite and not GymnaxFamily().finite
+    params = family.tasks(jax.random.key(0), "test", 3)
+    assert jax.tree.map(jnp.shape, params) == {"none": (3, 0)}
+    _, state = family.env.reset(jax.random.key(0), family.sample(jax.random.key(0), "train"))
+    assert (
+        len(family.env.step(jax.random.key(0), state, jnp.asarray(1), {"none": jnp.zeros(0)})) == 6
+    )
+    for asked in (lambda: family.sample(jax.random.key(0), "ood"), lambda: family.context(params)):
+        with pytest.raises(UserError, match="no parameter varied is one task"):
+            asked()
+
+
+@needs_gymnax
 def test_a_time_limit_truncates_and_does_not_reset():
     family = GymnaxFamily("Pendulum-v1", "m=1:1")
     params = family.sample(jax.random.key(0), "train")
@@ -132,7 +147,6 @@ def test_a_time_limit_truncates_and_does_not_reset():
         ("CartPole-v2", "length=1:2", "did you mean 'CartPole-v1'"),
         ("CartPole-v1", "lenght=1:2", "did you mean 'length'"),
         ("CartPole-v1", "max_steps_in_episode=1:2", "not a real number"),
-        ("CartPole-v1", "", "name at least one"),
         ("CartPole-v1", "length:1:2", "write it as name=low:high"),
     ],
 )

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from stemrl.core import UserError
-from stemrl.physics.parameters import KINDS, ModelParameters, Parameter, addresses, limbs
+from stemrl.physics.parameters import (
+    KINDS,
+    ModelParameters,
+    Parameter,
+    addresses,
+    limbs,
+    remark_wide,
+)
+from stemrl.tasks.ranges import Interval
 
 ASSETS = gymnasium.envs.mujoco.__path__[0] + "/assets/"
 MODELS = ("hopper", "walker2d_v5", "humanoid")
@@ -217,6 +225,49 @@ def test_a_body_whose_inertia_is_not_its_geoms_has_no_limb_size():
     heavy = text.replace('name="hand" type="sphere"', 'name="hand" density="9" type="sphere"')
     with pytest.raises(UserError, match="one density"):
         ModelParameters(("limb_length:lower",)).check(mujoco.MjModel.from_xml_string(heavy))
+
+
+SERVOS = """<mujoco><worldbody><body name="b"><joint name="x" type="slide" axis="1 0 0" damping="0"/>
+<geom size="0.1" mass="1"/></body></worldbody><actuator>
+<motor name="motor" joint="x" gear="3"/>
+<position name="position" joint="x" kp="40" kv="2" forcerange="-7 5"/>
+<velocity name="velocity" joint="x" kv="6"/></actuator></mujoco>"""
+
+
+def test_gains_of_actuators_are_those_of_the_recompiled_file():
+    nominal = mujoco.MjModel.from_xml_string(SERVOS)
+    for address, old, new in (
+        ("actuator_kp:position", 'kp="40"', 'kp="60"'),
+        ("actuator_kv:position", 'kv="2"', 'kv="3"'),
+        ("actuator_kv:velocity", 'kv="6"', 'kv="9"'),
+        ("actuator_force:position", '"-7 5"', '"-10.5 7.5"'),
+        ("actuator_gear:motor", 'gear="3"', 'gear="4.5"'),
+    ):
+        model, parameters = copy.copy(nominal), ModelParameters((address,))
+        parameters(nominal, model, np.ones(1))
+        assert not differing(model, nominal), address  # 1:1 changes nothing
+        parameters(nominal, model, np.full(1, 1.5))
+        wanted = mujoco.MjModel.from_xml_string(SERVOS.replace(old, new))
+        for name in ("gainprm", "biasprm", "forcerange", "gear"):
+            ours, theirs = (getattr(m, f"actuator_{name}") for m in (model, wanted))
+            np.testing.assert_allclose(ours, theirs, err_msg=f"{address} {name}")
+        assert set(differing(model, nominal)) <= parameters.fields
+    for address, message in (
+        ("actuator_kp:motor", "'motor' is no position actuator; a motor's strength"),
+        ("actuator_kv:motor", "no position or velocity actuator"),
+        ("actuator_force:velocity", "no actuator with a forcerange"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ModelParameters((address,)).check(nominal)
+    assert "actuator_kp:position" in everything(nominal).addresses
+
+
+def test_factors_that_change_nothing_and_ranges_without_measure_are_remarked_upon():
+    nominal = mujoco.MjModel.from_xml_string(SERVOS)
+    with pytest.warns(UserWarning, match="'joint_damping:x' is 0 in the model"):
+        ModelParameters(("joint_damping:x", "body_mass:b")).check(nominal)
+    with pytest.warns(UserWarning, match=r"'body_mass:b', 1e-09 to 1e\+09, spans"):
+        remark_wide({"gravity": Interval(0.5, 2.0), "body_mass:b": Interval(1e-9, 1e9)})
 
 
 def test_addresses_skip_what_a_factor_cannot_change():

@@ -14,7 +14,7 @@ from .locomotion import (
     HalfCheetahVelPearl,
     HumanoidDir,
 )
-from .mjcf import AbstractMjcfFamily
+from .mjcf import AbstractMjcfFamily, ControlStep
 from .mujoco_env import (
     ANT,
     HALF_CHEETAH,
@@ -58,6 +58,7 @@ __all__ = [
     "AntVel",
     "Apply",
     "Block",
+    "ControlStep",
     "Engine",
     "Forward",
     "HalfCheetahBroken",

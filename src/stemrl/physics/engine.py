@@ -74,6 +74,9 @@ class Motion(NamedTuple):
     """Duration of the step, a Python number."""
     diverged: Bool[Array, ""]
     """The simulation broke down; everything else is as before the step."""
+    seen: Float[Array, " seen"] | None = None
+    """With `Engine.sensing`, of the state after the step: the model's sensor data, each body's position
+    in the world (metres), and the centre of mass of everything (metres)."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class Engine:
     """How a task's `values` change the model; `None` where all share the nominal one."""
     blocks: tuple[Block, ...] = ()
     """What is put into the file's world."""
+    sensing: bool = False
+    """Return what `Motion.seen` says, for another evaluation of the model in every control step."""
 
     @classmethod
     def load(
@@ -117,6 +122,7 @@ class Engine:
         track: str = "",
         apply: Apply | None = None,
         blocks: tuple[Block, ...] = (),
+        sensing: bool = False,
     ) -> "Engine":
         """The engine of the MJCF file at `path`. Raises `UserError` if it cannot be read or is not
         a valid model, or if it has no body called `track`."""
@@ -127,7 +133,7 @@ class Engine:
             raise UserError(f"cannot read the model file {path}: {error.strerror}") from None
         if frame_skip < 1:
             raise UserError(f"frame_skip must be at least 1, not {frame_skip}")
-        engine = cls(str(path), digest, frame_skip, track, apply, blocks)
+        engine = cls(str(path), digest, frame_skip, track, apply, blocks, sensing)
         nominal = engine.nominal  # now: the file may change
         if track not in ("", CENTRE_OF_MASS):
             try:
@@ -140,6 +146,12 @@ class Engine:
     def nominal(self) -> mujoco.MjModel:
         """The model as in the file. Shared: do not change it."""
         return _nominal(self.path, self.digest, self.blocks)
+
+    @property
+    def seeing(self) -> int:
+        """How many numbers `Motion.seen` has; 0 where there is none."""
+        model = self.nominal
+        return model.nsensordata + 3 * model.nbody + 3 if self.sensing else 0
 
     @property
     def seconds(self) -> float:
@@ -182,7 +194,7 @@ class Engine:
         nq, nv = self.nominal.nq, self.nominal.nv
         shapes = (
             jax.ShapeDtypeStruct(state.shape, jnp.uint32),
-            jax.ShapeDtypeStruct((2 * nq + nv + 4,), jnp.float32),
+            jax.ShapeDtypeStruct((2 * nq + nv + 4 + self.seeing,), jnp.float32),
         )
         arguments = (state, control) if values is None else (state, control, values)
         if jax.default_backend() == "cpu":
@@ -192,10 +204,13 @@ class Engine:
             state, numbers = jax.pure_callback(
                 self._call, shapes, *arguments, vmap_method="broadcast_all"
             )
-        qpos, qvel, moved, travelled, diverged = jnp.split(
-            numbers, np.cumsum([nq, nv, nq, 3]).tolist()
+        qpos, qvel, moved, travelled, diverged, seen = jnp.split(
+            numbers, np.cumsum([nq, nv, nq, 3, 1]).tolist()
         )
-        return state, Motion(qpos, qvel, moved, travelled, control, self.seconds, diverged[0] > 0.0)
+        return state, Motion(
+            *(qpos, qvel, moved, travelled, control, self.seconds, diverged[0] > 0.0),
+            seen if self.sensing else None,
+        )
 
     def positions(self, states: Array | np.ndarray) -> np.ndarray:
         """Generalized positions `[…, nq]` in float64 of states `[…, words]`, on the host."""
@@ -213,7 +228,7 @@ class Engine:
         """For accelerators, whose programs cannot read the host's memory."""
         arrays = [np.asarray(x) for x in arguments]
         batch, model = arrays[0].shape[:-1], self.nominal
-        numbers = np.empty((*batch, 2 * model.nq + model.nv + 4), np.float32)
+        numbers = np.empty((*batch, 2 * model.nq + model.nv + 4 + self.seeing), np.float32)
         results = [np.empty_like(arrays[0]), numbers]
         self._step(arrays, results)
         return results
@@ -231,6 +246,7 @@ def _target(engine: Engine) -> str:
     """The name by which programs call the engine: the same in every process."""
     about = (engine.path, engine.digest, engine.frame_skip, engine.track, _named(engine.apply))
     about += (engine.blocks,) if engine.blocks else ()
+    about += ("sensing",) if engine.sensing else ()
     digest = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     return foreign.bind(f"stemrl_mujoco_{digest}", engine._step)
 
@@ -250,7 +266,8 @@ class _Simulator:
         self.threads = cores()
         # With one thread the calling one does the work.
         self.pool = mujoco.rollout.Rollout(nthread=self.threads if self.threads > 1 else 0)
-        self.workers = ThreadPoolExecutor(self.threads) if engine.track else None
+        one_by_one = engine.track or engine.sensing
+        self.workers = ThreadPoolExecutor(self.threads) if one_by_one else None
         self.data = [mujoco.MjData(self.nominal) for _ in range(self.threads)]
         self.size = mujoco.mj_stateSize(self.nominal, FULL)
         self.models: list[mujoco.MjModel] = []
@@ -270,26 +287,30 @@ class _Simulator:
             if not controllable.all():
                 control = np.where(controllable.reshape(n, 1), control, 0.0)
             self.control[:n] = control.reshape(n, 1, -1)
-            after = np.empty_like(before)
+            after, seen = np.empty_like(before), np.zeros((n, self.engine.seeing), np.float32)
             if self.workers is None:
                 self.rollout(models, before, after)
             else:
-                self.each(models, before, after)
+                self.each(models, before, after, seen)
         # A reset by MuJoCo, or a rollout that it stopped, shows in the clock.
         late = before[:, 0] + self.engine.seconds - after[:, 0]
         good: np.ndarray = controllable & (np.abs(late) < 0.5 * model.opt.timestep)
         good = good & _finite(after[:, :size])
         if not good.all():
-            after[~good] = before[~good]
+            after[~good], seen[~good] = before[~good], 0.0
         first, last = 1, 1 + model.nq
-        numbers = np.zeros((n, 2 * model.nq + model.nv + 4), np.float32)
+        every = np.zeros((n, 2 * model.nq + model.nv + 4 + self.engine.seeing), np.float32)
+        numbers, every[:, every.shape[1] - seen.shape[1] :] = (
+            every[:, : every.shape[1] - seen.shape[1]],
+            seen,
+        )
         numbers[:, : model.nq + model.nv] = after[:, first : last + model.nv]
         numbers[:, model.nq + model.nv : -4] = after[:, first:last] - before[:, first:last]
         if self.engine.track:
             travelled = after[:, size:] - before[:, size:]
             numbers[:, -4:-1] = np.where(good[:, None], travelled, 0.0)
         numbers[:, -1] = ~good
-        return after.view(np.uint32), numbers
+        return after.view(np.uint32), every
 
     def rollout(self, models: list[mujoco.MjModel], before: np.ndarray, after: np.ndarray) -> None:
         """The batch at once."""
@@ -306,10 +327,17 @@ class _Simulator:
         )
         after[:] = self.states[:n, -1]
 
-    def each(self, models: list[mujoco.MjModel], before: np.ndarray, after: np.ndarray) -> None:
-        """Slot by slot (`mj_step` releases the interpreter lock), reading the tracked position."""
-        size, track = self.size, self.engine.track
-        body = -1 if track == CENTRE_OF_MASS else self.nominal.body(track).id
+    def each(
+        self,
+        models: list[mujoco.MjModel],
+        before: np.ndarray,
+        after: np.ndarray,
+        seen: np.ndarray,
+    ) -> None:
+        """Slot by slot (`mj_step` releases the interpreter lock), reading the tracked position and what
+        is seen of the new state."""
+        size, track, sensing = self.size, self.engine.track, self.engine.sensing
+        body = -1 if track in ("", CENTRE_OF_MASS) else self.nominal.body(track).id
 
         def position(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
             if body >= 0:
@@ -321,14 +349,19 @@ class _Simulator:
             for i in range(thread, len(before), self.threads):
                 model = models[i]
                 mujoco.mj_setState(model, data, before[i, :size], FULL)
-                if np.isnan(before[i, size]):  # an episode's first step
+                if track and np.isnan(before[i, size]):  # an episode's first step
                     mujoco.mj_kinematics(model, data)
                     before[i, size:] = position(model, data)
                 data.ctrl[:] = self.control[i, 0]
                 data.qacc_warmstart[:] = 0.0  # as in a rollout: the state alone decides
                 mujoco.mj_step(model, data, self.engine.frame_skip)
                 mujoco.mj_getState(model, data, after[i, :size], FULL)
-                after[i, size:] = position(model, data)
+                if track:
+                    after[i, size:] = position(model, data)
+                if sensing:
+                    mujoco.mj_forward(model, data)
+                    middle = data.subtree_com[0]
+                    seen[i] = np.concatenate([data.sensordata, data.xpos.reshape(-1), middle])
 
         assert self.workers is not None
         list(self.workers.map(work, range(self.threads)))

@@ -3,10 +3,10 @@
 A subclass names the file, the ranges and the reward; see `docs/own-mjcf.md`.
 """
 
-import abc
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,20 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..core import Box, EnvState, Info, Obs, Params, Space, Split, UserError
+from ..core import Box, EnvState, Info, Obs, Params, Space, Split, UserError, nearest
 from ..reading import at_home
 from ..tasks.ranges import Interval, draw_in, parse
-from .engine import State
+from .engine import Motion, State
 from .model_files import parts_of_model
 from .mujoco_env import AbstractMujocoFamily, Forward, MujocoEnv, Robot
-from .parameters import ModelParameters
+from .parameters import ModelParameters, remark_wide
 
 
 class AbstractMjcfFamily(AbstractMujocoFamily):
     """A model in a file, a reward, and which of the model's parameters differ from task to task.
 
-    Define `name`, the fields below, and `reward`; `terminated`, `start` and `observe` where the
-    defaults do not fit. Raise `version` whenever you change one of them. Params:
+    Define `name`, the fields below, and `reward`, or `step_reward` where a reward needs more than
+    positions and velocities; `terminated`, `start` and `observe` where the defaults do not fit. Raise `version` whenever you change one of them. Params:
     `{"values": [P]}`, factors on the nominal values. The contents of the file, of all files that it
     includes and of its meshes are part of the identity.
     """
@@ -42,8 +42,16 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     distribution that is cut off. Empty: one task."""
     frame_skip: eqx.AbstractVar[int]
     """Simulator steps in a control step."""
+    keyframe: str = eqx.field(static=True, default="", kw_only=True)
+    """The model's keyframe, by its name or number, at which `start` begins; none: the positions that the
+    model's own bodies have, at rest."""
 
-    @abc.abstractmethod
+    def step_reward(self, step: "ControlStep") -> Float[Array, ""]:
+        """What a control step is worth, with all that there is to see of it: override this in place of
+        `reward`, which it calls, to use the task's parameters, sensors, positions of bodies or the
+        centre of mass. (They cost another evaluation of the model in every control step.)"""
+        return self.reward(step.qpos, step.qvel, step.action, step.next_qpos, step.next_qvel)
+
     def reward(
         self,
         qpos: Float[Array, " nq"],
@@ -52,7 +60,9 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         next_qpos: Float[Array, " nq"],
         next_qvel: Float[Array, " nv"],
     ) -> Float[Array, ""]:
-        """What a control step is worth."""
+        """What a control step is worth. Raises `NotImplementedError` unless a family defines it; one
+        that defines `step_reward` needs no other."""
+        raise NotImplementedError
 
     def terminated(self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Bool[Array, ""]:
         """Whether the state after a step ends the episode. Never, by default."""
@@ -61,7 +71,8 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     def start(
         self, key: PRNGKeyArray, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
     ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
-        """The first state, given the model's own: both within ±0.01 of it, by default."""
+        """The first state, given the model's own or that of the keyframe: both within ±0.01 of it, by
+        default."""
         noise = 0.01 * jax.random.uniform(key, (len(qpos) + len(qvel),), minval=-1.0, maxval=1.0)
         return qpos + noise[: len(qpos)], qvel + noise[len(qpos) :]
 
@@ -81,8 +92,37 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     def robot(self) -> MujocoEnv:
         """The model as an environment that nobody plays: its spaces, its parts, its simulator."""
         parameters = ModelParameters(tuple(self.factors))
-        robot = Robot(str(self.place(self.file)), self.frame_skip)
+        sensing = type(self).step_reward is not AbstractMjcfFamily.step_reward
+        robot = Robot(str(self.place(self.file)), self.frame_skip, sensing=sensing)
         return MujocoEnv(robot, Forward(), parameters if self.factors else None, self.engine)
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Without ranges there is one task, and it is the one that is trained on."""
+        return not self.factors
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, by name; without a keyframe where there is none, so that identities that were
+        written before there were any stay what they were."""
+        settings = super().settings()
+        if not self.keyframe:
+            del settings["keyframe"]
+        return settings
+
+    @property
+    def first(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and velocities at which `start` begins, `[nq]` and `[nv]`. Raises `UserError` for a
+        keyframe that the model lacks."""
+        model: Any = self.robot.engine.nominal
+        if not self.keyframe:
+            return np.asarray(model.qpos0, np.float32), np.zeros(model.nv, np.float32)
+        names = [model.key(i).name or str(i) for i in range(model.nkey)]
+        known = {str(i): i for i in range(model.nkey)} | {name: i for i, name in enumerate(names)}
+        if self.keyframe not in known:
+            has = nearest(self.keyframe, names) if names else "; it has none at all"
+            raise UserError(f"{self.file} has no keyframe '{self.keyframe}'{has}")
+        at = known[self.keyframe]
+        return model.key_qpos[at].astype(np.float32), model.key_qvel[at].astype(np.float32)
 
     @classmethod
     def place(cls, path: str) -> Path:
@@ -112,6 +152,11 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
             raise UserError(f"the model of '{self.name}' has no actuators; give it an <actuator>")
         if robot.apply is not None:
             robot.apply.check(robot.engine.nominal)  # pyright: ignore[reportFunctionMemberAccess]
+            remark_wide(self.factors)
+        _ = self.first
+        own, base = type(self), AbstractMjcfFamily
+        if own.reward is base.reward and own.step_reward is base.step_reward:
+            raise UserError(f"'{self.name}' lacks reward, what a control step is worth")
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Factors as their ranges say; `ood`: in a shell around them, half as wide again,
@@ -126,6 +171,46 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     def context(self, params: Params) -> Float[Array, " P"]:
         """The logarithms of the factors."""
         return jnp.log(params["values"])
+
+
+class ControlStep(NamedTuple):
+    """A control step, as `AbstractMjcfFamily.step_reward` is given it."""
+
+    qpos: Float[Array, " nq"]
+    """Generalized positions before the step."""
+    qvel: Float[Array, " nv"]
+    """Generalized velocities before the step."""
+    action: Float[Array, " nu"]
+    """The control that was held."""
+    next_qpos: Float[Array, " nq"]
+    """Generalized positions after it."""
+    next_qvel: Float[Array, " nv"]
+    """Generalized velocities after it."""
+    params: Params
+    """The task's: `{"values": [P]}`, factors in the order of `ranges`."""
+    sensors: Mapping[str, Float[Array, " n"]]
+    """What each of the model's sensors says of the state after the step, by its name."""
+    bodies: Mapping[str, Float[Array, "3"]]
+    """Where each body's frame is after the step (metres), by its name."""
+    center_of_mass: Float[Array, "3"]
+    """The centre of mass of all bodies after the step (metres)."""
+
+    @classmethod
+    def of(cls, model: Any, before: "MjcfState", motion: Motion, params: Params) -> "ControlStep":
+        """From what an engine returns that is `sensing`."""
+        assert motion.seen is not None
+        ends = [model.nsensordata, model.nsensordata + 3 * model.nbody]
+        sensed, placed, middle = jnp.split(motion.seen, ends)
+        sensors = {}
+        for i in range(model.nsensor):
+            at, width = int(model.sensor_adr[i]), int(model.sensor_dim[i])
+            sensors[model.sensor(i).name or f"#{i}"] = sensed[at : at + width]
+        places = placed.reshape(model.nbody, 3)
+        bodies = {model.body(i).name or f"#{i}": places[i] for i in range(model.nbody)}
+        return cls(
+            *(before.qpos, before.qvel, motion.action, motion.qpos, motion.qvel),
+            *(params, sensors, bodies, middle),
+        )
 
 
 class MjcfState(eqx.Module):
@@ -148,10 +233,7 @@ class MjcfEnv(eqx.Module):
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, MjcfState]:
         engine = self.family.robot.engine
-        model = engine.nominal
-        qpos, qvel = self.family.start(
-            key, jnp.asarray(model.qpos0, jnp.float32), jnp.zeros(model.nv)
-        )
+        qpos, qvel = self.family.start(key, *map(jnp.asarray, self.family.first))
         values = None if engine.apply is None else params["values"]
         physics = engine.start(qpos, qvel, values)
         return self.family.observe(qpos, qvel), MjcfState(physics, qpos, qvel)
@@ -162,7 +244,11 @@ class MjcfEnv(eqx.Module):
         robot = self.family.robot
         values = None if robot.apply is None else params["values"]
         physics, motion = robot.engine.step(state.physics, action, values)
-        reward = self.family.reward(state.qpos, state.qvel, action, motion.qpos, motion.qvel)
+        if motion.seen is None:
+            reward = self.family.reward(state.qpos, state.qvel, action, motion.qpos, motion.qvel)
+        else:
+            step = ControlStep.of(robot.engine.nominal, state, motion, params)
+            reward = self.family.step_reward(step)
         terminated = self.family.terminated(motion.qpos, motion.qvel) | motion.diverged
         obs = self.family.observe(motion.qpos, motion.qvel)
         after = MjcfState(physics, motion.qpos, motion.qvel)

@@ -64,12 +64,13 @@ class MjxEngine(Engine):
         track: str = "",
         apply: Apply | None = None,
         blocks: tuple[Block, ...] = (),
+        sensing: bool = False,
     ) -> "MjxEngine":
         """See `Engine.load`. Raises `UserError` too where MJX is not installed, or lacks something
         that the model needs."""
         if not isinstance(apply, ModelParameters | None):
             raise UserError("the engine mjx changes models by ModelParameters only")
-        engine = super().load(path, frame_skip, track, apply, blocks)
+        engine = super().load(path, frame_skip, track, apply, blocks, sensing)
         assert isinstance(engine, MjxEngine)
         _nominal(engine)
         return engine
@@ -122,8 +123,13 @@ class MjxEngine(Engine):
         old = state._replace(tracked=before)
         new = jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
         travelled = new.tracked - before if self.track else jnp.zeros(3)
-        moved = new.qpos - state.qpos
-        return new, Motion(new.qpos, new.qvel, moved, travelled, control, self.seconds, ~good)
+        moved, seen = new.qpos - state.qpos, None
+        if self.sensing:
+            with _lacking(self.path):
+                now = mjx.forward(model, data)
+            seen = [now.sensordata, now.xpos.reshape(-1), now.subtree_com[0]]
+            seen = jnp.where(good, jnp.concatenate(seen), 0.0)
+        return new, Motion(new.qpos, new.qvel, moved, travelled, control, self.seconds, ~good, seen)
 
     def positions(self, states: MjxState) -> np.ndarray:
         return np.asarray(states.qpos, np.float64)

@@ -57,6 +57,8 @@ class Robot:
     """What is tracked; see `Engine`."""
     blocks: tuple[Block, ...] = ()
     """What stands in its way."""
+    sensing: bool = False
+    """Whether a step returns sensors, positions of bodies and the centre of mass; see `Engine`."""
 
     def engine(self, apply: Apply | None = None, name: EngineName = "native") -> Engine:
         """Its simulator; with `apply`, one in which every task has a model of its own."""
@@ -65,8 +67,10 @@ class Robot:
         if name == "mjx":
             from .mjx import MjxEngine
 
-            return MjxEngine.load(path, self.frame_skip, self.track, apply, self.blocks)
-        return Engine.load(path, self.frame_skip, self.track, apply, self.blocks)
+            return MjxEngine.load(
+                path, self.frame_skip, self.track, apply, self.blocks, self.sensing
+            )
+        return Engine.load(path, self.frame_skip, self.track, apply, self.blocks, self.sensing)
 
     def stands(self, motion: Motion) -> Bool[Array, ""]:
         """Whether it is healthy, in Gymnasium's word."""

@@ -10,6 +10,8 @@ What MuJoCo derives from masses and lengths (inverse weights, subtree masses, â€
 # pyright: reportAttributeAccessIssue=false
 
 import functools
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core import UserError, nearest
+from ..tasks.ranges import Interval
 from .limbs import LIMB_FIELDS, Limbs
 
 _OBJECT = mujoco.mjtObj
@@ -47,12 +50,22 @@ KINDS: dict[str, Kind] = {
     "joint_friction": Kind("joint", ("dof_frictionloss",), 1, False),
     "geom_friction": Kind("geom", ("geom_friction",), 3, False),
     "actuator_gear": Kind("actuator", ("actuator_gear",), 1, True),
+    "actuator_kp": Kind("actuator", ("actuator_gainprm", "actuator_biasprm"), 1, False),
+    "actuator_kv": Kind("actuator", ("actuator_gainprm", "actuator_biasprm"), 1, False),
+    "actuator_force": Kind("actuator", ("actuator_forcerange",), 1, False),
     "gravity": Kind("", ("opt.gravity",), 3, False),
 }
 """`body_mass` scales the inertia along, as a change of density does; `body_mass_alone` does not.
 The axes of `geom_friction` are sliding, torsional, rolling; those of `body_inertia` the principal
 moments. `limb_length` and `limb_radius` change the body's geoms, move what is attached to them and
-recompute mass and inertia at the nominal density."""
+recompute mass and inertia at the nominal density. `actuator_kp` is the stiffness of a position
+actuator, `actuator_kv` the damping of a position or the gain of a velocity actuator, `actuator_force` the
+limits of the force that an actuator may have. `actuator_gear` is the force of a motor for each unit of
+control; of position and velocity actuators it is a transmission, which scales the force, and divides the
+position or velocity that a control asks for."""
+
+WIDEST = 1000.0
+"""Times the low end that the high end of a range may be before that is remarked upon."""
 
 _DERIVED = (
     "body_subtreemass",
@@ -130,8 +143,17 @@ class ModelParameters:
     addresses: tuple[str, ...]
 
     def check(self, nominal: mujoco.MjModel) -> None:
-        """Raises `UserError` unless `nominal` has all of them."""
+        """Raises `UserError` unless `nominal` has all of them; remarks on those that change nothing,
+        since a factor on 0 is 0."""
         _plan(self, nominal)
+        for address in self.addresses:
+            fields = _touched(nominal, Parameter.parse(address))
+            if fields and not any(np.any(_flat(nominal, f)[i] != 0) for f, i in fields):
+                warnings.warn(
+                    f"'{address}' is 0 in the model, and so is every factor times it: its range changes"
+                    " nothing",
+                    stacklevel=2,
+                )
 
     @property
     def fields(self) -> frozenset[str]:
@@ -152,6 +174,17 @@ class ModelParameters:
         _plan(self, nominal).write(model, np.asarray(values, np.float64))
 
 
+def remark_wide(ranges: Mapping[str, Interval]) -> None:
+    """Warn of ranges of factors so wide that hardly any of their tasks is like the model."""
+    for address, interval in ranges.items():
+        if interval.high > WIDEST * interval.low:
+            warnings.warn(
+                f"the range of '{address}', {interval.low:g} to {interval.high:g}, spans a factor of"
+                f" {interval.high / interval.low:g}; is that meant?",
+                stacklevel=3,
+            )
+
+
 def addresses(nominal: mujoco.MjModel, kind: str, *, by_axis: bool = False) -> tuple[str, ...]:
     """The address of every named object of the model on which `kind` has an effect (a factor on
     zero has none); with `by_axis`, one for each component."""
@@ -160,7 +193,10 @@ def addresses(nominal: mujoco.MjModel, kind: str, *, by_axis: bool = False) -> t
         axes = range(KINDS[kind].axes) if by_axis else [None]
         for axis in axes:
             address = str(Parameter(kind, name, axis))
-            fields = _touched(nominal, Parameter(kind, name, axis))
+            try:
+                fields = _touched(nominal, Parameter(kind, name, axis))
+            except UserError:  # an actuator without that gain
+                continue
             if any(np.any(_flat(nominal, field)[index] != 0) for field, index in fields):
                 found.append(address)
     return tuple(found)
@@ -278,6 +314,8 @@ def _objects(model: mujoco.MjModel, parameter: Parameter) -> list[int]:
 def _touched(model: mujoco.MjModel, parameter: Parameter) -> list[tuple[str, NDArray[np.integer]]]:
     """The fields that a parameter multiplies, and which entries of each, row-major."""
     objects = _objects(model, parameter)
+    if parameter.kind in ("actuator_kp", "actuator_kv", "actuator_force"):
+        return _gains(model, parameter, objects)
     touched = []
     for field in KINDS[parameter.kind].fields:
         if not hasattr(model, field) and not field.startswith("opt."):
@@ -291,6 +329,46 @@ def _touched(model: mujoco.MjModel, parameter: Parameter) -> list[tuple[str, NDA
         columns = range(width) if parameter.axis is None else [parameter.axis]
         touched.append((field, np.array([row * width + c for row in rows for c in columns], int)))
     return touched
+
+
+def _gains(
+    model: mujoco.MjModel, parameter: Parameter, objects: list[int]
+) -> list[tuple[str, NDArray[np.integer]]]:
+    """What of MuJoCo's gain, bias and range is an actuator's stiffness, damping or limit. Raises
+    `UserError` where none of the actuators has it."""
+    gain, bias = model.actuator_gainprm, model.actuator_biasprm
+    entries: dict[str, list[int]] = {}
+
+    def add(field: str, width: int, row: int, *columns: int) -> None:
+        entries.setdefault(field, []).extend(row * width + column for column in columns)
+
+    for row in objects:
+        affine = model.actuator_biastype[row] == mujoco.mjtBias.mjBIAS_AFFINE
+        position = affine and bias[row, 1] != 0.0
+        if parameter.kind == "actuator_kp" and position:
+            add("actuator_gainprm", gain.shape[1], row, 0)
+            add("actuator_biasprm", bias.shape[1], row, 1)
+        elif parameter.kind == "actuator_kv" and affine and (position or bias[row, 2] != 0.0):
+            add("actuator_biasprm", bias.shape[1], row, 2)
+            if not position:  # a velocity actuator
+                add("actuator_gainprm", gain.shape[1], row, 0)
+        elif parameter.kind == "actuator_force" and model.actuator_forcelimited[row]:
+            add("actuator_forcerange", 2, row, 0, 1)
+    if not entries:
+        what, has = {
+            "actuator_kp": ("position actuator", "stiffness"),
+            "actuator_kv": ("position or velocity actuator", "damping"),
+            "actuator_force": ("actuator with a forcerange", "limit"),
+        }[parameter.kind]
+        raise UserError(
+            f"the model has no {has} at '{parameter}': '{parameter.name}' is no {what}"
+            + (
+                "; a motor's strength is actuator_gear"
+                if parameter.kind != "actuator_force"
+                else ""
+            )
+        )
+    return [(field, np.array(index, int)) for field, index in entries.items()]
 
 
 def _dofs(model: mujoco.MjModel, joint: int) -> list[int]:

@@ -44,6 +44,12 @@ DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
 }
 """Parameters that gymnax stores though they follow from others, by environment. Add yours."""
 
+USUAL = {"CartPole-v1": "length=0.25:0.75,force_mag=5.0:15.0"}
+"""What varies where nobody says what, by environment."""
+
+NONE = "none"
+"""What stands for the parameters of an environment of which none varies: an array without entries."""
+
 
 class GymnaxEnv(eqx.Module):
     """A gymnax environment that never resets by itself; params hold the varied ones, by name."""
@@ -72,7 +78,7 @@ class GymnaxEnv(eqx.Module):
     def full(self, params: Params) -> Any:
         """gymnax's own parameters: the defaults, the varied ones, and what follows from them."""
         _, defaults = _make(self.environment)
-        full = defaults.replace(**params)
+        full = defaults.replace(**{k: v for k, v in params.items() if k != NONE})
         for name, derive in DERIVED.get(self.environment, {}).items():
             if name not in params:
                 full = full.replace(**{name: derive(full)})
@@ -101,15 +107,20 @@ class GymnaxFamily(AbstractFamily):
     environment: str = eqx.field(static=True, default="CartPole-v1")
     """gymnax's name of the environment."""
     ranges: str = eqx.field(
-        static=True, default="length=0.25:0.75,force_mag=5.0:15.0", converter=boxes.as_text
+        static=True, default="usual", converter=lambda x: x if x == "usual" else boxes.as_text(x)
     )
     """The parameters that differ from task to task, and between which bounds: `name=low:high,…`, or
     `name=mean:std:low:high` for a normal distribution cut off there; in Python also
-    `{name: (low, high)}`."""
+    `{name: (low, high)}`. Nothing: one task, the environment as it is. The usual ones are
+    `length=0.25:0.75,force_mag=5.0:15.0` for CartPole-v1, and nothing for any other environment."""
     beyond: float = eqx.field(static=True, default=1.5)
     """The ood split reaches this many times as far from the middle of the ranges."""
     steps: int = eqx.field(static=True, default=0)
     """Steps an episode; 0 for the environment's own limit."""
+
+    def __post_init__(self):
+        if self.ranges == "usual":
+            self.ranges = boxes.as_text(USUAL.get(self.environment, ""))
 
     def __check_init__(self):
         _, defaults = _make(self.environment)
@@ -125,11 +136,6 @@ class GymnaxFamily(AbstractFamily):
                     f"the parameter '{name}' of {self.environment} is not a real number and cannot"
                     f" be drawn from a range; those that can: {', '.join(numbers) or 'none'}"
                 )
-        if not self.varied:
-            raise UserError(
-                f"name at least one parameter of {self.environment} to vary, as name=low:high; its"
-                f" parameters: {', '.join(numbers) or 'none that is a real number'}"
-            )
         if self.beyond < 1.0:
             raise UserError(f"beyond must be at least 1, not {self.beyond:g}")
         if self.steps < 0:
@@ -139,6 +145,11 @@ class GymnaxFamily(AbstractFamily):
     def varied(self) -> dict[str, boxes.Interval]:
         """The ranges by name."""
         return boxes.parse(self.ranges)
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """With nothing varied there is one task, and it is the one that is trained on."""
+        return not self.varied
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -151,12 +162,23 @@ class GymnaxFamily(AbstractFamily):
         return GymnaxEnv(self.environment)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Each parameter as its range says; `ood`: at least one of them outside."""
+        """Each parameter as its range says; `ood`: at least one of them outside. With nothing varied
+        `{"none": [0]}`, and no `ood` split."""
+        if not self.varied:
+            if split == "ood":
+                raise UserError(
+                    f"{self.environment} with no parameter varied is one task, and has no ood split"
+                )
+            return {NONE: jnp.zeros(0)}
         return boxes.draw_in(key, split, self.varied, self.beyond)
 
     def context(self, params: Params) -> Float[Array, " varied"]:
         """The varied parameters, each as its place in its range: −1 at the low end, 1 at the high
         one."""
+        if not self.varied:
+            raise UserError(
+                f"{self.environment} with no parameter varied is one task: it has no context"
+            )
         return jnp.stack(
             [
                 boxes.place_in(params[name], interval.low, interval.high)
