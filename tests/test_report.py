@@ -19,7 +19,7 @@ from stemrl.core import AbstractAgent, Problem
 from stemrl.drawing import Gauge, Scene, Shape
 from stemrl.evaluate import draw_tasks, evaluate
 from stemrl.physics.drawing import skeleton
-from stemrl.registry import FAMILIES, METHODS, make
+from stemrl.registry import FAMILIES, METHODS, chapter_of, make
 from stemrl.report.page import finding, page
 from stemrl.report.picture import gif, still
 from stemrl.report.record import record
@@ -305,6 +305,13 @@ def test_the_readme_lists_what_the_registry_knows():
     text = (Path(__file__).parent.parent / "README.md").read_text()
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE))
     assert rows == {name: entry.summary for name, entry in (METHODS | FAMILIES).items()}
+    heading = ""
+    for line in text.splitlines():  # each under the heading of its chapter
+        heading = (re.match(r"\| \*\*(.*)\*\* \|", line) or ["", heading])[1]
+        name = (re.match(r"\| `([\w-]+)` \|", line) or ["", ""])[1]
+        for kind, known in (("methods", METHODS), ("families", FAMILIES)):
+            if name in known:
+                assert heading == (chapter_of(kind, name) or "any environment"), name
 
 
 @pytest.mark.parametrize("name", ["gridnavi", "point-sparse"])

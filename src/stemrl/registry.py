@@ -699,6 +699,47 @@ AGENTS: dict[str, Entry] = {
 }
 """Trained agents in this package, made by `python -m stemrl.agents`: folders of `stemrl.agents`."""
 
+CHAPTERS = ("forward transfer", "multi-task", "meta-learning", "single-agent pieces")
+"""The chapters by which methods and families are listed; see `docs/map.md`."""
+
+_CHAPTER_OF_PACKAGE = {
+    **{"transfer": CHAPTERS[0], "multitask": CHAPTERS[1], "meta": CHAPTERS[2], "rl": CHAPTERS[3]}
+}
+
+_FAMILIES_OF_CHAPTERS = (
+    "cart-pole pendulum grid-wall point-maze pixel-reach pixel-drive hopper-params walker-params"
+    " humanoid-params half-cheetah-broken ant-broken hopper-falling half-cheetah-wall ant-disk"
+    " randomized imperfect moons digits digit-folder",
+    "point-maze-goals point-conflict forbidden-region bit-flip goal-grid reacher-goal hopper-tasks"
+    " world-choice",
+    "bandit random-mdp gridnavi dark-room maze dependent-bandit two-step causal-graphs point-2d"
+    " point-sparse point-semicircle point-dir half-cheetah-vel half-cheetah-vel-maml"
+    " half-cheetah-vel-pearl half-cheetah-dir ant-forward-backward ant-dir ant-vel ant-goal"
+    " humanoid-dir trial-pomdp sinusoid glyphs omniglot",
+)
+"""Families by the chapter that brought them. (Any method learns on any of them.)"""
+
+
+def chapter_of(kind: str, name: str) -> str:
+    """The chapter in which a method or family is listed; of families that belong to none, and of all
+    other kinds, `""`."""
+    if kind == "methods":
+        return _CHAPTER_OF_PACKAGE.get(METHODS[name].path.split(".")[1], "")
+    for chapter, names in zip(CHAPTERS, _FAMILIES_OF_CHAPTERS, strict=False):
+        if kind == "families" and name in names.split():
+            return chapter
+    return ""
+
+
+def by_chapter(kind: str) -> dict[str, list[str]]:
+    """The names of a kind by chapter, in the order in which they are listed; those of none last."""
+    found = {
+        chapter: [name for name in KINDS[kind] if chapter_of(kind, name) == chapter]
+        for chapter in (*CHAPTERS, "")
+    }
+    return {chapter: names for chapter, names in found.items() if names}
+
+
 KINDS = {
     "methods": METHODS,
     "families": FAMILIES,
