@@ -8,7 +8,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..rl.play import Trials, play
+from ..rl.experience import Trials
+from ..rl.play import play
 from ..tasks.point import PointSemicircle
 from .card import Card, Measure, differences
 from .workshop import Workshop

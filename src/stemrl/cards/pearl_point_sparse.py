@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..rl import play
-from ..rl.play import Trials
+from ..rl.experience import Trials
 from ..tasks.point import PointSparse
 from .card import Card, Measure, differences
 from .workshop import Workshop

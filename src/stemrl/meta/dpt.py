@@ -41,8 +41,8 @@ from ..core import (
 from ..networks import MLP, AbstractMemoryCell, Cell, memory_cell
 from ..optimal.choices import optimal_choice
 from ..rl import Categorical, flatten, is_image, observation_size, play
+from ..rl.experience import Trials
 from ..rl.fitting import annealed, descend, optimizer, require_positive
-from ..rl.play import Trials
 
 Behavior = Literal["uniform", "mixture"]
 

@@ -41,8 +41,9 @@ from ..core import (
 )
 from ..rl.baseline import episode_advantages
 from ..rl.devices import ALL, share
+from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive
-from ..rl.play import Trials, play, strong
+from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image
 from .maml_agent import Batch, Surrogate, surrogate_of
 from .outer import Distribution, OuterSettings, importance_weighted

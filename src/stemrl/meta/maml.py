@@ -31,9 +31,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import Context, Problem, UserError
 from ..rl.devices import ALL, mean, share
+from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive
 from ..rl.normalize import Normalizer
-from ..rl.play import Trials, play, strong
+from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
 from .maml_agent import Batch, FastWeights, Initialization, MAMLAgent, log_ratios
 from .outer import Distribution, OuterSettings, importance_weighted

@@ -21,8 +21,8 @@ from ..core import AbstractLearner, UserError
 from ..networks import Activation
 from ..rl.devices import mean
 from ..rl.distributions import Categorical, DiagonalGaussian
+from ..rl.experience import select
 from ..rl.fitting import descend, optimizer, require_positive
-from ..rl.play import select
 from ..rl.ppo import clipped_policy_loss
 from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
 from .maml_agent import Batch, Surrogate

@@ -43,9 +43,10 @@ from ..core import (
     UserError,
 )
 from ..networks import MLP
+from ..rl.experience import Trials
 from ..rl.fitting import gradient_steps, require_positive
 from ..rl.off_policy import moved
-from ..rl.play import Trials, play
+from ..rl.play import play
 from ..rl.policy import flatten, is_image, observation_size, perceive
 from ..rl.replay import Episode, Replay, Row
 from ..rl.sac import SAC

@@ -29,10 +29,10 @@ from ..core import (
 from ..networks import MLP, Cell
 from ..rl import Normalizer, flatten, is_image, observation_size, outputs_for, perceive, play
 from ..rl.distributions import AbstractDistribution
+from ..rl.experience import Trials
 from ..rl.fitting import gradient_steps, require_positive
 from ..rl.inheriting import inherit_parts
 from ..rl.off_policy import moved
-from ..rl.play import Trials
 from ..rl.replay import Replay
 from .history import History, HistoryAgent, HistoryReader, action_taken
 

@@ -43,8 +43,9 @@ from ..core import (
     Problem,
     UserError,
 )
+from ..rl.experience import Rollout, RolloutState
 from ..rl.fitting import require_positive
-from ..rl.rollout import Rollout, RolloutState, begin_rollout, rollout
+from ..rl.rollout import begin_rollout, rollout
 
 Goals = Literal["all", "current", "hindsight"]
 """Which goals a step teaches: all (DG-learning), the one pursued (Q-learning), or that one and some

@@ -35,8 +35,9 @@ from ..core import (
     UserError,
 )
 from ..core.family import Goal
+from ..rl.experience import like, select
 from ..rl.off_policy import Explorer
-from ..rl.play import like, play, select
+from ..rl.play import play
 from ..rl.replay import Episode, Row, draw_steps
 from .her import HER, HERState, Played, require_goals
 from .relabel import hindsight

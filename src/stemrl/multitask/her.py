@@ -25,9 +25,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .. import registry
 from ..core import AbstractAgent, AbstractGoalFamily, AbstractLearner, Params, Problem, UserError
 from ..naming import named_settings
+from ..rl.experience import Trials
 from ..rl.fitting import require_positive
 from ..rl.off_policy import AbstractOffPolicy, Explorer, ValueRange, seen
-from ..rl.play import Trials, play
+from ..rl.play import play
 from ..rl.policy import context_size
 from ..rl.replay import Episode, Replay, Row
 from .relabel import Strategy, draw_relabelled

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractGoalFamily, Params, Problem, unscale_action
-from ..rl.play import like, select
+from ..rl.experience import like, select
 from ..rl.replay import Episode, Row, draw_steps
 
 Strategy = Literal["final", "future", "episode", "random", "none"]

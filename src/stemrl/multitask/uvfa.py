@@ -41,9 +41,10 @@ from ..core import (
 from ..networks import MLP
 from ..optimal import optimal_goal_values
 from ..rl.dqn import QAgent, bellman_targets
+from ..rl.experience import Rollout, RolloutState
 from ..rl.fitting import descend, require_positive
 from ..rl.policy import context_size, flatten, observation_size
-from ..rl.rollout import Rollout, RolloutState, begin_rollout, rollout
+from ..rl.rollout import begin_rollout, rollout
 
 Form = Literal["two-stage", "end-to-end", "bootstrapped"]
 """How the value is fitted."""

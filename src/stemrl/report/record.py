@@ -27,7 +27,7 @@ from ..core import (
     Split,
 )
 from ..rl import play
-from ..rl.play import Trials
+from ..rl.experience import Trials
 
 
 class RecordedEnv(eqx.Module):

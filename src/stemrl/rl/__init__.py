@@ -10,16 +10,17 @@ from .distributions import (
     outputs_for,
 )
 from .dqn import DQN, DQNLearned
+from .experience import Rollout, RolloutState, Trials
 from .fitting import fit
 from .normalize import Normalizer, RewardScaler
 from .off_policy import AbstractOffPolicy, Explorer, OffPolicyState, ValueRange
 from .on_policy import AbstractOnPolicy, ActorCritic, OnPolicyState, value_loss
-from .play import Trials, play
+from .play import play
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
 from .ppo import PPO, PPOState, clipped_policy_loss
 from .replay import Episode, Replay, Row, draw_steps
 from .returns import discounted_returns, generalized_advantages
-from .rollout import Rollout, RolloutState, begin_rollout, rollout
+from .rollout import begin_rollout, rollout
 from .sac import SAC, SACLearned, SACState
 from .soft_networks import Critics, Networks, SoftPolicy
 from .td3 import TD3, DeterministicPolicy, TD3Learned

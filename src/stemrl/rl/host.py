@@ -30,8 +30,7 @@ from ..core import (
     count,
     unscale_action,
 )
-from .play import Trials, like, over, select, strong
-from .rollout import Rollout, RolloutState
+from .experience import Rollout, RolloutState, Trials, like, over, select, strong
 from .worlds import World, WorldState, drop, lost, open_worlds
 
 # ---- the compiled part: every function takes the agent as an argument and is compiled once -----

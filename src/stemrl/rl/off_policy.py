@@ -33,12 +33,13 @@ from ..core import (
     State,
     UserError,
 )
+from .experience import Rollout, RolloutState
 from .fitting import require_positive
 from .inheriting import inherit_parts
 from .normalize import Normalizer
 from .policy import context_size, flatten, is_image, observation_size, perceive
 from .replay import Replay, Row
-from .rollout import Rollout, RolloutState, begin_rollout, rollout
+from .rollout import begin_rollout, rollout
 
 Learned = PyTree[Array]
 """What the core of a learner knows: networks, their slow copies, the optimizer's state."""

@@ -20,13 +20,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from ..core import AbstractLearner, Context, Problem, Space, State, Transition, UserError
 from ..networks import Activation
 from .agent import PolicyAgent
+from .experience import Rollout, RolloutState
 from .fitting import explained_variance, optimizer, require_positive, standardize, weighted_mean
 from .inheriting import inherit_parts, learned_parts
 from .multi_task import tasks_of
 from .normalize import Normalizer, RewardScaler
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
 from .returns import generalized_advantages
-from .rollout import Rollout, RolloutState, begin_rollout, rollout
+from .rollout import begin_rollout, rollout
 
 
 class ActorCritic(eqx.Module):

@@ -5,12 +5,10 @@ adaptation after each. Everything is padded to the family's horizon, and everyth
 that has ended (state, carry, reward) stands still until its round is over.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..core import (
     AbstractAgent,
@@ -25,27 +23,8 @@ from ..core import (
     unscale_action,
 )
 from .devices import share, split
-
-
-class Trials(NamedTuple):
-    """What `play` leaves behind."""
-
-    transitions: Transition
-    """`[tasks, rounds, episodes, time, …]`, padded; see `valid`."""
-    carries: Carry
-    """The last carry of every episode, `[tasks, rounds, episodes, …]`."""
-    memory: Memory
-    """What each task's agent has become, `[tasks, …]`."""
-
-    @property
-    def returns(self) -> Float[Array, "tasks rounds episodes"]:
-        """Undiscounted return of every episode."""
-        return jnp.sum(self.transitions.reward, axis=-1)
-
-    @property
-    def lengths(self) -> Int[Array, "tasks rounds episodes"]:
-        """Steps of every episode."""
-        return jnp.sum(self.transitions.valid, axis=-1)
+from .experience import Trials, like, over, select, strong
+from .host import play_on_host
 
 
 def play(
@@ -73,8 +52,6 @@ def play(
     device plays its share of the tasks.
     """
     if family.stepping == "host":
-        from .host import play_on_host
-
         return play_on_host(agent, family, params, context, key, rounds, adapt_last=adapt_last)
 
     def mine(everyone, tasks):
@@ -215,34 +192,3 @@ def batched_step(
         obs, action, reward, terminated, truncated, next_obs, valid, info, events
     )
     return acted, transition, stepped
-
-
-def over(function: Any, axes: str, *args: Any) -> Any:
-    """`function` for every task and episode. `axes` names each argument's leading dimensions: `e`
-    or `-`, tasks and episodes; `t`, tasks only (shared by a task's episodes)."""
-    inner = tuple(None if axis == "t" else 0 for axis in axes)
-    return jax.vmap(jax.vmap(function, in_axes=inner))(*args)
-
-
-def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
-    """`new` where `mask`, else `old`; the mask's dimensions lead those of every leaf."""
-
-    def leaf(n: Array, o: Array) -> Array:
-        return jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - mask.ndim)), n, o)
-
-    return jax.tree.map(leaf, new, old)
-
-
-def strong(tree: PyTree[Array]) -> PyTree[Array]:
-    """The same arrays without weak types, which would retrace a scan."""
-
-    def leaf(x: Any) -> Array:
-        x = jnp.asarray(x)
-        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.asarray(x, x.dtype)
-
-    return jax.tree.map(leaf, tree)
-
-
-def like(tree: PyTree[Array], template: PyTree[Array]) -> PyTree[Array]:
-    """`tree` in the dtypes of `template`, so that it may be carried through a loop."""
-    return jax.tree.map(lambda x, t: jnp.asarray(x, t.dtype), tree, template)

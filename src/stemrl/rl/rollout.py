@@ -5,67 +5,22 @@ task. `[time, lanes]` is full of real steps, whatever the episodes' lengths; an 
 unfinished when a chunk ends goes on in the next.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
     AbstractFamily,
-    Carry,
-    Context,
-    Memory,
-    Params,
     Problem,
-    Transition,
     any_anywhere,
 )
 from .devices import AXIS, DIVIDED, share, split
-from .play import batched_step, like, select, strong
-
-
-class RolloutState(NamedTuple):
-    """Worlds under way, every leaf `[lanes, …]`."""
-
-    params: Params
-    context: Context
-    memory: Memory
-    carry: Carry
-    obs: PyTree[Array]
-    state: PyTree[Array]
-    elapsed: Int[Array, " lanes"]
-    """Steps taken in this episode."""
-    episode: Int[Array, " lanes"]
-    """Episodes finished in this trial."""
-    score: Float[Array, " lanes"]
-    """This episode's return so far."""
-    fresh: Bool[Array, " lanes"]
-    """Whether the next step is a trial's first."""
-
-
-class Rollout(NamedTuple):
-    """A chunk of experience, every leaf `[time, lanes, …]`."""
-
-    transitions: Transition
-    trial_start: Bool[Array, "time lanes"]
-    """The first step of a trial, before which memory and carry were new."""
-    trial_end: Bool[Array, "time lanes"]
-    """The last step of a trial."""
-    episode: Int[Array, "time lanes"]
-    """The episode's index in its trial."""
-    score: Float[Array, "time lanes"]
-    """The episode's return up to and with this step: where `transitions.ended`, its return."""
-
-    def mean_return(self) -> Float[Array, ""]:
-        """Mean return of the episodes that ended in this chunk; of the unfinished ones' so far if
-        none did."""
-        ended = self.transitions.ended
-        finished = jnp.sum(self.score * ended) / jnp.maximum(jnp.sum(ended), 1)
-        return jnp.where(jnp.any(ended), finished, jnp.mean(self.score[-1]))
+from .experience import Rollout, RolloutState, like, select, strong
+from .host import begin_rollout_on_host, rollout_on_host
+from .play import batched_step
 
 
 def begin_rollout(
@@ -77,8 +32,6 @@ def begin_rollout(
 ) -> RolloutState:
     """Lanes at the start of their first trial, on tasks of the `train` split."""
     if family.stepping == "host":
-        from .host import begin_rollout_on_host
-
         return begin_rollout_on_host(agent, problem, family, key, lanes)
     return jax.vmap(lambda k: _new_trial(agent, problem, family, k))(jax.random.split(key, lanes))
 
@@ -104,8 +57,6 @@ def rollout(
             f"rollout plays episode by episode; this agent's episodes_per_round is {agent.episodes_per_round}"
         )
     if family.stepping == "host":
-        from .host import rollout_on_host
-
         return rollout_on_host(agent, problem, family, rollout_state, key, steps, episodes)
 
     def mine(everyone, rollout_state):

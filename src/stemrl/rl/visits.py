@@ -16,7 +16,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, Problem, Space, Transition, UserError
-from .rollout import RolloutState, begin_rollout, rollout
+from .experience import RolloutState
+from .rollout import begin_rollout, rollout
 
 
 class Schedule(NamedTuple):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int
 from ..core import AbstractFamily, AbstractHostFamily, Discrete, Params
 from ..errors import SimulatorError, said
 from ..tasks.gymnasium import seen_by_agents
-from .rollout import RolloutState
+from .experience import RolloutState
 
 
 class WorldState(NamedTuple):

@@ -32,12 +32,12 @@ from ..rl import devices
 from ..rl.worlds import WorldState, drop
 from . import checkpoint, hosts, programs, trust
 from .config import RunConfig
+from .donor import begin_from
 from .files import write_whole, writing
 from .recorder import Metrics, Recorder
 from .run import CHECKPOINTS, CONFIG, Run, one_seed
 from .schedule import Schedule
 from .signals import StopSignals
-from .starting import begin_from
 
 CHUNK_SECONDS = 1.0
 """What a chunk of updates should take: how long a stop may wait, how often the bar moves."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractLearner, Problem, State, Transition
 from ..rl.devices import everywhere
-from ..rl.play import like, strong
+from ..rl.experience import like, strong
 
 CHUNK = 512
 """Updates that one call of `advance` can do at most: the length of its buffer of metrics."""

@@ -26,9 +26,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, AbstractLearner, Problem, State, UserError
 from ..naming import make_named
+from ..rl.experience import Trials
 from ..rl.fitting import explained_variance, require_positive
 from ..rl.on_policy import AbstractOnPolicy, OnPolicyState
-from ..rl.play import Trials, play
+from ..rl.play import play
 from .source_distribution import (
     Beliefs,
     as_vectors,

@@ -29,12 +29,12 @@ from ..core import (
 )
 from ..networks import Activation
 from ..rl.agent import PolicyAgent
+from ..rl.experience import Rollout
 from ..rl.fitting import fit, optimizer, require_positive
 from ..rl.normalize import Normalizer, RewardScaler
 from ..rl.on_policy import ActorCritic, rows_of
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.ppo import PPO, PPOState, ppo_loss
-from ..rl.rollout import Rollout
 from ..rl.tuning import Tune, require_tune, tuned
 
 

@@ -1,0 +1,102 @@
+"""What rollouts leave behind and what they carry along, and how functions of one episode are batched:
+what the compiled rollouts and those on the host both stand on."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..core import Carry, Context, Memory, Params, Transition
+
+
+class Trials(NamedTuple):
+    """What `play` leaves behind."""
+
+    transitions: Transition
+    """`[tasks, rounds, episodes, time, …]`, padded; see `valid`."""
+    carries: Carry
+    """The last carry of every episode, `[tasks, rounds, episodes, …]`."""
+    memory: Memory
+    """What each task's agent has become, `[tasks, …]`."""
+
+    @property
+    def returns(self) -> Float[Array, "tasks rounds episodes"]:
+        """Undiscounted return of every episode."""
+        return jnp.sum(self.transitions.reward, axis=-1)
+
+    @property
+    def lengths(self) -> Int[Array, "tasks rounds episodes"]:
+        """Steps of every episode."""
+        return jnp.sum(self.transitions.valid, axis=-1)
+
+
+class RolloutState(NamedTuple):
+    """Worlds under way, every leaf `[lanes, …]`."""
+
+    params: Params
+    context: Context
+    memory: Memory
+    carry: Carry
+    obs: PyTree[Array]
+    state: PyTree[Array]
+    elapsed: Int[Array, " lanes"]
+    """Steps taken in this episode."""
+    episode: Int[Array, " lanes"]
+    """Episodes finished in this trial."""
+    score: Float[Array, " lanes"]
+    """This episode's return so far."""
+    fresh: Bool[Array, " lanes"]
+    """Whether the next step is a trial's first."""
+
+
+class Rollout(NamedTuple):
+    """A chunk of experience, every leaf `[time, lanes, …]`."""
+
+    transitions: Transition
+    trial_start: Bool[Array, "time lanes"]
+    """The first step of a trial, before which memory and carry were new."""
+    trial_end: Bool[Array, "time lanes"]
+    """The last step of a trial."""
+    episode: Int[Array, "time lanes"]
+    """The episode's index in its trial."""
+    score: Float[Array, "time lanes"]
+    """The episode's return up to and with this step: where `transitions.ended`, its return."""
+
+    def mean_return(self) -> Float[Array, ""]:
+        """Mean return of the episodes that ended in this chunk; of the unfinished ones' so far if
+        none did."""
+        ended = self.transitions.ended
+        finished = jnp.sum(self.score * ended) / jnp.maximum(jnp.sum(ended), 1)
+        return jnp.where(jnp.any(ended), finished, jnp.mean(self.score[-1]))
+
+
+def over(function: Any, axes: str, *args: Any) -> Any:
+    """`function` for every task and episode. `axes` names each argument's leading dimensions: `e`
+    or `-`, tasks and episodes; `t`, tasks only (shared by a task's episodes)."""
+    inner = tuple(None if axis == "t" else 0 for axis in axes)
+    return jax.vmap(jax.vmap(function, in_axes=inner))(*args)
+
+
+def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
+    """`new` where `mask`, else `old`; the mask's dimensions lead those of every leaf."""
+
+    def leaf(n: Array, o: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - mask.ndim)), n, o)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def strong(tree: PyTree[Array]) -> PyTree[Array]:
+    """The same arrays without weak types, which would retrace a scan."""
+
+    def leaf(x: Any) -> Array:
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.asarray(x, x.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def like(tree: PyTree[Array], template: PyTree[Array]) -> PyTree[Array]:
+    """`tree` in the dtypes of `template`, so that it may be carried through a loop."""
+    return jax.tree.map(lambda x, t: jnp.asarray(x, t.dtype), tree, template)
