@@ -503,10 +503,6 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.maml_half_cheetah_dir:CARD",
         "MAML turns a half-cheetah either way after one gradient step (heavy)",
     ),
-    "maml-exploration": Entry(
-        "stemrl.cards.maml_exploration:CARD",
-        "what keeps MAML's exploration alive on a half-cheetah",
-    ),
     "rl2-bandit": Entry(
         "stemrl.cards.rl2_bandit:CARD", "RL² explores bandits nearly as well as rules made for them"
     ),

@@ -128,8 +128,5 @@ CARD = Card(
         "The outer step is PPO's.",
         "A floor of 0.25 under the deviation keeps both directions in every round.",
     ),
-    tried=(
-        ("the paper's settings", "stalls near 85: backward 170, forward 0"),
-        ("each departure taken back, one at a time", "the card `maml-exploration`"),
-    ),
+    tried=(("the paper's settings", "stalls near 85: backward 170, forward 0"),),
 )

@@ -297,7 +297,7 @@ class RunConfig:
             with trust.vouched(read_configuration(path), path) as content:
                 config = cls.from_dict(content)
         except UserError as error:
-            raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+            raise UserError(f"{path}: {error}") from None
         for file in changed_since(content):
             warnings.warn(
                 f"{file} has changed since {path.parent} was begun: what was trained or scored before"
