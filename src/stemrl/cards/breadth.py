@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..rl.play import select
+from ..rl.experience import select
 from .card import Card, Measure, differences
 from .point_goals import LEARNER, advance, begin, drawn, problem_of, worth
 from .speed import reached
