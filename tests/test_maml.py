@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ from stemrl.meta.maml import Tasks, adapted_weights
 from stemrl.meta.maml_agent import Batch, surrogate_return
 from stemrl.registry import make
 from stemrl.rl import Categorical
+from stemrl.runs import RunConfig
 from stemrl.tasks.point import Point2D
 
 SMALL = dict(meta_batch_size=3, inner_episodes=4, hidden=(8,), inner_learning_rate=0.5)
@@ -366,3 +368,21 @@ def test_promp_and_learned_rates_solve_the_hidden_number():
     wild = dataclasses.replace(learner, learning_rate=1.0)
     state, metrics = eqx.filter_jit(wild.update)(problem, state)
     assert metrics["epochs"] == 1 and jnp.isfinite(ravel_pytree(state.initialization)[0]).all()
+
+
+@pytest.mark.parametrize("method", ["maml", "rl2"])
+def test_the_method_page_follows_the_template_and_explains_every_metric(method: str):
+    page = (Path(__file__).parent.parent / "docs" / "methods" / f"{method}.md").read_text()
+    headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
+    wanted = [
+        *("The problem", "The idea", "Can I use it?", "Run it", "Metrics", "Settings that matter"),
+        *("Departures from the paper", "Where it fails", "Cite"),
+    ]
+    assert [heading for heading in headings if heading in wanted] == wanted
+    config = RunConfig.tiny(method)
+    learner, problem = config.learner(), config.problem()
+    logged = jax.eval_shape(
+        lambda key: learner.update(problem, learner.init(problem, key))[1], jax.random.key(0)
+    )
+    metrics = page.partition("## Metrics")[2].partition("\n## ")[0]
+    assert [name for name in logged if f"`{name}`" not in metrics] == []
