@@ -709,7 +709,7 @@ _FAMILIES_OF_CHAPTERS = (
     "point-maze-goals point-conflict forbidden-region bit-flip goal-grid reacher-goal hopper-tasks"
     " world-choice",
     "bandit random-mdp gridnavi dark-room maze dependent-bandit two-step causal-graphs point-2d"
-    " point-sparse point-semicircle point-dir half-cheetah-vel half-cheetah-vel-maml"
+    " point-sparse point-semicircle point-half-plane point-dir half-cheetah-vel half-cheetah-vel-maml"
     " half-cheetah-vel-pearl half-cheetah-dir ant-forward-backward ant-dir ant-vel ant-goal"
     " humanoid-dir trial-pomdp sinusoid glyphs omniglot",
 )
