@@ -524,6 +524,18 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.meta_support:CARD",
         "Half of the tasks left out of meta-training, and then asked for",
     ),
+    "meta-overfit": Entry(
+        "stemrl.cards.meta_overfit:CARD",
+        "Who overfits to the tasks of meta-training, and what it costs",
+    ),
+    "memories": Entry(
+        "stemrl.cards.memories:CARD",
+        "Six memories for RL² on one budget, against the exact optimum of bandits",
+    ),
+    "trial-history": Entry(
+        "stemrl.cards.trial_history:CARD",
+        "In a maze played twice, the history of the whole trial finds the way back",
+    ),
     "maesn-point": Entry(
         "stemrl.cards.maesn_point:CARD",
         "MAESN's noise lasts an episode, and finds goals where MAML's does not",

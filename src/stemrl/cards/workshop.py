@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import equinox as eqx
+import jax
 import numpy as np
 
 from ..core import (
@@ -329,6 +331,26 @@ class Trained:
     def agents(self) -> list[Any]:
         """One of each seed: an `AbstractAgent`, or of a supervised method a `FewShotAgent`."""
         return [run.agent("last", i) for run in self.runs for i in range(run.config.seeds)]
+
+    @property
+    def seconds(self) -> list[float]:
+        """Wall-clock of each seed's training from its first update on, which is compiled before; of
+        seeds that were trained at once, of all of them together."""
+        found: dict[int, list[float]] = {}
+        for run in self.runs:
+            for row in run.metrics():
+                if row["kind"] == "update":
+                    found.setdefault(row["seed"], []).append(row["wall/seconds"])
+        return [times[-1] - times[0] for _, times in sorted(found.items())]
+
+    def peak_memory(self) -> float:
+        """MiB that an update of one seed takes as XLA plans it: its state and its temporaries."""
+        run = self.runs[0]
+        learner, problem = run.learner, run.problem
+        state = eqx.filter_eval_shape(lambda key: learner.init(problem, key), jax.random.key(0))
+        update = eqx.filter_jit(lambda state: learner.update(problem, state))
+        analysis = update.lower(state).compile().compiled.memory_analysis()
+        return (analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20
 
 
 def learning_curves(trained: "Trained", kind: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
