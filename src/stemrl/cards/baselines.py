@@ -173,7 +173,7 @@ def finetuning(
     )
 
     def totals(step_size: float, split: str, tasks: int) -> np.ndarray:
-        agents = [_with_step_size(agent, step_size) for agent in trained.agents]
+        agents = [with_step_size(agent, step_size) for agent in trained.agents]
         options: dict[str, Any] = {"episodes": total - episodes_per_round, "split": split}
         return trial_totals(workshop.judge(agents, trained.problem, tasks=tasks, **options))
 
@@ -222,7 +222,8 @@ def adjusted_mean(
     return float(fitted[0]), float(math.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0]))
 
 
-def _with_step_size(agent: Any, step_size: float) -> Any:
+def with_step_size(agent: Any, step_size: float) -> Any:
+    """A fine-tuned agent that adapts with this step size."""
     return dataclasses.replace(agent, learning_rate=jnp.asarray(step_size))
 
 

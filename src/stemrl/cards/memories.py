@@ -23,12 +23,12 @@ TITLES: dict[Cell, str] = {
 PUBLISHED = {"gru": 6.7, "snail": 6.6}
 """RL²'s (a GRU) and SNAIL's."""
 ARMS, PULLS = 5, 10
-STEPS = 1_200_000
+STEPS = 1_500_000
 SETTINGS: dict[str, Any] = {
-    "batch_steps": 12_000,
+    "batch_steps": 6_000,
     "epochs": 4,
     "learning_rate": 2e-3,
-    "anneal_updates": STEPS // 12_000,
+    "anneal_updates": STEPS // 6_000,
     "gae_lambda": 0.3,
 }
 TRIALS = 50_000
@@ -76,7 +76,7 @@ CARD = Card(
         " trained; memory is what XLA plans for an update's state and temporaries."
     ),
     differs=(
-        "By PPO, on 1.2M steps; the same settings for all memories, which are the GRU's.",
+        "By PPO, on 1.5M steps; the same settings for all memories, which are the GRU's.",
         "A hundred pulls of ten arms, and random decision processes, were not run for all six: on two cores the"
         " GRU alone takes twenty minutes a hundred pulls (`rl2-bandit`), and what looks back over a trial an order"
         " more.",

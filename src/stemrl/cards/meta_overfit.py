@@ -22,8 +22,8 @@ TRIAL = 3
 """Episodes of a trial of those that infer."""
 TRIALS: dict[str, Any] = {
     "episodes": TRIAL,
-    "batch_steps": 6_000,
-    "anneal_updates": STEPS // 6_000,
+    "batch_steps": 3_000,
+    "anneal_updates": STEPS // 3_000,
     "epochs": 4,
     "hidden_size": 64,
 }
@@ -147,7 +147,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 
 
 def _rows(workshop: Workshop, name: str, title: str, trained: Trained) -> list[Measure]:
-    family, agents = trained.problem.target, trained.agents
+    family, agents = trained.problem.target, _tuned(workshop, trained)
     scores = np.stack(
         [
             [_score(a, family, tasks_at(name, d, workshop.pick(64, 4))) for a in agents]
@@ -171,6 +171,21 @@ def _rows(workshop: Workshop, name: str, title: str, trained: Trained) -> list[M
         Measure(f"{title}{where}: seconds of training", trained.seconds),
         Measure(f"{title}{where}: peak memory of an update (MiB)", [trained.peak_memory()]),
     ]
+
+
+def _tuned(workshop: Workshop, trained: Trained) -> list[Any]:
+    """The agents; fine-tuning's with the step size that is best on tasks as in training."""
+    agents, family = trained.agents, trained.problem.target
+    if not isinstance(agents[0], FineTuner):
+        return agents
+    params = family.tasks(jax.random.key(3), "train", 64)
+
+    def score(size: float) -> float:
+        return float(np.mean([_score(with_step_size(a, size), family, params) for a in agents]))
+
+    best = workshop.best(STEP_SIZES, score)
+    workshop.settings[trained.label]["adapt_learning_rate"] = best
+    return [with_step_size(agent, best) for agent in agents]
 
 
 @eqx.filter_jit

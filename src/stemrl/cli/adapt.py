@@ -140,7 +140,7 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
     import jax
 
     from ..evaluate import draw_tasks
-    from ..report.belief_map import belief_sketches
+    from ..report.beliefs import belief_text, beliefs
     from ..report.text import sketches
 
     agent = dataclasses.replace(
@@ -149,10 +149,11 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
     _, key = draw_tasks(run.problem.target, options.split, 1, options.seed)
     first = jax.tree.map(lambda leaf: leaf[:MOST_PICTURES], params)
     drawn = sketches(agent, run.problem, first, rounds, key)
-    beliefs = belief_sketches(agent, run.problem, first, rounds, key)
-    if not beliefs:
+    believed = beliefs(agent, run.problem, first, rounds, key)
+    if not believed:
         return drawn
-    return [f"{picture}\n\n{belief}" for picture, belief in zip(drawn, beliefs, strict=True)]
+    texts = [belief_text(one) for one in believed]
+    return [f"{picture}\n\n{text}" for picture, text in zip(drawn, texts, strict=True)]
 
 
 def _short(value: Any) -> str:

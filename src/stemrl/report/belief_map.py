@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractFamily, Context, Params, Problem
 from ..rl import play
-from ..tasks.gridnavi import GridEnv, GridNavi
+from ..tasks.gridnavi import GridNavi
 
 if TYPE_CHECKING:
     from ..meta import VariBADAgent
@@ -75,22 +75,16 @@ first of the levels, the second, …"""
 LEVELS = (0.03, 0.15, 0.4, 0.75)
 
 
-def belief_sketches(
-    agent: Any, problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
-) -> list[str]:
-    """For each task in `params` (`[tasks, …]`) what the agent expects of every cell, as text: at the
-    beginning, in the middle of the first episode, and after the first and the last but one.
-
-    Empty for agents that have no decoder, and on families that are no grids with a hidden goal. With
-    the key that `sketches` is given, these beliefs are of the episodes that it draws.
-    """
+def expectations(
+    agent: "VariBADAgent", problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
+) -> list[dict[str, Float[np.ndarray, "size size"]]]:
+    """For each task in `params` (`[tasks, …]`) what the agent expects of every cell (x, y), between
+    elsewhere's reward (0) and the goal's (1), by moment: at the beginning, in the middle of the first
+    episode, and after the first and the last but one."""
     family = problem.target
-    if not hasattr(agent, "expect") or not isinstance(family.env, GridEnv):
-        return []
     context = jax.vmap(lambda p: problem.context(family, p))(params)
-    key = jax.random.split(key, 1)[0]
     expected = np.asarray(_play(agent, family, params, context, key, rounds)[2])
-    low, horizon = family.env.elsewhere, family.horizon
+    low, horizon = family.env.elsewhere, family.horizon  # pyright: ignore[reportAttributeAccessIssue]
     moments = {
         "at first": 0,
         f"after {horizon // 2} steps": horizon // 2,
@@ -98,17 +92,14 @@ def belief_sketches(
         f"after {rounds - 1} episodes": horizon * (rounds - 1),
     }
     moments = {title: step for title, step in moments.items() if step < expected.shape[1]}
-    return [_sketch((values - low) / (1.0 - low), moments) for values in expected]
+    shares = (expected - low) / (1.0 - low)
+    return [{title: values[step] for title, step in moments.items()} for values in shares]
 
 
-def _sketch(chance: Float[np.ndarray, "steps size size"], moments: Mapping[str, int]) -> str:
-    columns = []
-    for title, step in moments.items():
-        shade = np.searchsorted(LEVELS, chance[step])
-        columns.append([title, *(" ".join(SHADES[i] for i in row) for row in shade.T[::-1])])
-    rows = zip(*columns, strict=True)
-    text = "\n".join("    ".join(cell.ljust(16) for cell in row).rstrip() for row in rows)
-    return f"what it predicts that every cell pays:\n{text}"
+def shades(cells: Float[np.ndarray, "size size"]) -> list[str]:
+    """Cells (x, y) between 0 and 1 as lines of text, the highest y first."""
+    shade = np.searchsorted(LEVELS, cells)
+    return [" ".join(SHADES[i] for i in row) for row in shade.T[::-1]]
 
 
 def belief_map(searches: Mapping[str, Walk], path: str | Path) -> Path:

@@ -14,6 +14,7 @@ from ..runs import Run
 from ..runs.files import write_whole, writing
 from ..runs.run import Which
 from ..transfer.finetune import FineTune
+from .beliefs import beliefs
 from .few_shot import few_shot_page
 from .labels import described, labels
 from .page import page
@@ -22,6 +23,8 @@ from .story import Subject, curves, shows, tell
 PACKAGE = Path(__file__).resolve().parents[1]
 """Whose folders, of trained agents, are not written to."""
 
+BELIEFS = 3
+"""Tasks of which a report shows what the agent believes."""
 SCRATCH = (
     "PPO from newly initialized networks, on each task alone: on the same episodes, as many at a"
     " time"
@@ -160,6 +163,8 @@ def gather(
     story = tell(title, [*subjects, *comparisons], evaluated, versions(), family.parameter_names())
     agent = dataclasses.replace(first.agent(which), greedy=most_likely)
     rounds = len(subjects[0].evaluation.points)
+    few, key = draw_tasks(family, split, min(tasks, BELIEFS), seed)
+    story["beliefs"] = beliefs(agent, first.problem, few, rounds, key)
     return story, shows(agent, first.problem, evaluated, rounds, seed=seed)
 
 

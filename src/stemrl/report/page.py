@@ -5,6 +5,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from .beliefs import belief_svg
 from .svg import Series, chart, legend, number, short
 
 
@@ -14,6 +15,7 @@ def page(story: dict[str, Any], shows: list[dict[str, Any]]) -> str:
         _header(story),
         _tiles(story),
         _show(shows, story),
+        _beliefs(story),
         '<div class="pair">',
         _adaptation(story),
         _learning(story),
@@ -170,6 +172,21 @@ def _show(shows: list[dict[str, Any]], story: dict[str, Any]) -> str:
         "<noscript><p>The animation needs JavaScript; every number is below.</p></noscript>"
         "</section>"
     )
+
+
+def _beliefs(story: dict[str, Any]) -> str:
+    """What the agent believes of a few tasks, if it can be drawn."""
+    found = story.get("beliefs")
+    if not found:
+        return ""
+    grid = "cells" in found[0]["moments"][0]
+    caption = (
+        "The darker a cell, the more the agent predicts that it pays."
+        if grid
+        else "Where the agent goes by samples of its posterior, each held for an episode."
+    )
+    rows = "".join(f'<div class="beliefs">{belief_svg(one)}</div>' for one in found)
+    return figure("What it believes", rows, f"{caption} Green marks what the task asks for.")
 
 
 def adaptation_chart(story: dict[str, Any]) -> tuple[str, list[tuple[int, str]]]:

@@ -72,9 +72,35 @@ def beside(panels: Sequence[tuple[str, Scene]]) -> str | None:
         pictures = [_plane(seen, bounds) for seen in scenes]
     else:
         return None
-    columns = [[title, *picture] for (title, _), picture in zip(panels, pictures, strict=True)]
-    rows = zip_longest(*columns, fillvalue="")
-    return "\n".join("    ".join(cell.ljust(COLUMNS) for cell in row).rstrip() for row in rows)
+    return columns([[t, *picture] for (t, _), picture in zip(panels, pictures, strict=True)])
+
+
+def columns(panels: Sequence[Sequence[str]], width: int = COLUMNS) -> str:
+    """Pictures of several lines side by side."""
+    rows = zip_longest(*panels, fillvalue="")
+    return "\n".join("    ".join(cell.ljust(width) for cell in row).rstrip() for row in rows)
+
+
+def ways_in_plane(
+    panels: Sequence[Float[np.ndarray, "ways time 2"]], goal: Float[np.ndarray, "2"], radius: float
+) -> list[list[str]]:
+    """Many ways in the plane at once, each panel a picture to the same scale, with the goal."""
+    points = np.concatenate([*(ways.reshape(-1, 2) for ways in panels), goal[None]])
+    half = 1.05 * float(np.abs(points).max()) + radius
+    pictures = []
+    for ways in panels:
+        canvas = _Canvas(COLUMNS, COLUMNS // 2, (-half, half, -half, half))
+        if radius:
+            canvas.circle(goal, radius)
+        for way in ways:
+            for start, end in pairwise(way):
+                canvas.line(start, end)
+        canvas.mark(goal, GOAL)
+        for way in ways:
+            if canvas.mark(way[-1], BODY) in (GOAL, REACHED):
+                canvas.mark(way[-1], REACHED)
+        pictures.append(canvas.lines())
+    return pictures
 
 
 # Grids: a character for each cell.
