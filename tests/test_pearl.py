@@ -14,6 +14,7 @@ import probes
 from stemrl.core import Box, Discrete, Problem, UserError
 from stemrl.meta import PEARL, PEARLState
 from stemrl.meta.pearl import Belief, Encoder, Factors, PEARLAgent, prior_kl
+from stemrl.report.beliefs import SAMPLES, belief_svg, belief_text, beliefs
 from stemrl.rl import Trials, play
 from stemrl.tasks.point import PointSparse
 
@@ -212,6 +213,20 @@ def test_sac_learns_from_the_dense_reward_and_the_context_holds_the_sparse_one()
         assert set(picky._draw(rows, problem, KEY)[0].reward.ravel().tolist()) == rewards
     plain = PEARL(**SMALL | {"tasks": 3, "collect_tasks": 3, "dense_reward": False})
     assert not eqx.filter_eval_shape(plain.init, problem, KEY).replay.rows.events
+
+
+def test_what_it_believes_is_drawn():
+    problem = Problem.of(PointSparse(horizon=4))
+    learner = PEARL(tasks=2, collect_tasks=1, capacity=5, hidden=(4,), encoder_hidden=(4,))
+    agent = learner.agent(problem, eqx.filter_jit(learner.init)(problem, KEY))
+    params = problem.source.tasks(KEY, "test", 2)
+    found = beliefs(agent, problem, params, 2, KEY)
+    assert len(found) == 2 and found[1]["goal"] == pytest.approx(params["goal"][1].tolist())
+    before, after = found[1]["moments"]
+    assert np.shape(before["ways"]) == np.shape(after["ways"]) == (SAMPLES, 5, 2)
+    assert after["title"] == "after 2 episodes" and before["ways"] != after["ways"]
+    assert "●" in belief_text(found[0]) and belief_svg(found[0]).count("<polyline") == 2 * SAMPLES
+    assert not beliefs(None, problem, params, 2, KEY)
 
 
 @pytest.mark.parametrize(("wrong", "message"), [

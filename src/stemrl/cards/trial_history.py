@@ -15,7 +15,7 @@ from ..tasks.maze import Maze
 from .card import Card, Measure, differences
 from .workshop import Workshop
 
-STEPS = 4_000_000
+STEPS = 3_000_000
 SETTINGS: dict[str, Any] = {
     "hidden_size": 96,
     "batch_steps": 24_000,

@@ -348,8 +348,8 @@ class Trained:
         run = self.runs[0]
         learner, problem = run.learner, run.problem
         state = eqx.filter_eval_shape(lambda key: learner.init(problem, key), jax.random.key(0))
-        update = eqx.filter_jit(lambda state: learner.update(problem, state))
-        analysis = update.lower(state).compile().compiled.memory_analysis()
+        update = jax.jit(lambda state: learner.update(problem, state))
+        analysis = update.lower(state).compile().memory_analysis()
         return (analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20
 
 
