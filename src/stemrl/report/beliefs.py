@@ -44,6 +44,8 @@ def beliefs(
     the episodes that it draws.
     """
     family = problem.target
+    if family.stepping != "jax":
+        return []
     key = jax.random.split(key, 1)[0]
     if isinstance(agent, PEARLAgent) and isinstance(family.env, PointEnv):
         if not (isinstance(params, dict) and "goal" in params):
