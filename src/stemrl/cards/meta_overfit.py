@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 from ..core import AbstractFamily, Params
 from ..rl import play
 from ..tasks.point import PointDir
+from ..transfer.finetune import FineTuner
+from .baselines import STEP_SIZES, with_step_size
 from .card import Card, Measure
 from .workshop import Trained, Workshop
 
