@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import logging
+import tempfile
 import traceback
 from collections.abc import Iterable, Iterator
 
@@ -42,6 +43,21 @@ def said(error: BaseException) -> str:
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+def unforeseen(error: Exception, about: str, keep: bool = True) -> str:
+    """One line on an exception that nobody foresaw, while it is handled. Its traceback is kept in a file,
+    after a line `about` what was done, and the line names that file."""
+    line = f"this was not foreseen: {said(error)}"
+    if not keep:
+        return line
+    try:
+        file, path = tempfile.mkstemp(prefix="stemrl-traceback-", suffix=".txt")
+        with open(file, "w", encoding="utf-8", errors="replace") as opened:
+            opened.write(f"{about}\n\n{traceback.format_exc()}")
+    except OSError as why:
+        return f"{line}; its traceback could not be kept ({why.strerror})"
+    return f"{line}; the traceback is in {path}"
 
 
 _raised: list[BaseException] = []

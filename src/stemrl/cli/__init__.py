@@ -13,14 +13,13 @@ import io
 import os
 import shlex
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import UserError, nearest, said, simulating
+from ..errors import UserError, nearest, simulating, unforeseen
 from ..machine import missing_device
 from ..reading import at_home
 
@@ -75,7 +74,10 @@ def _answer(words: list[str], shown: bool) -> int:
     except Exception as error:
         if "jax" in sys.modules and (line := missing_device()):
             return _refuse(line)
-        return _unforeseen(words, error, shown)
+        if shown:
+            traceback.print_exc()
+        _refuse(unforeseen(error, f"stemrl {__version__}: stemrl {shlex.join(words)}", not shown))
+        return 1
 
 
 def _run(words: list[str]) -> int:
@@ -127,25 +129,6 @@ def _streams() -> Iterator[bool]:
             yield before[0] is None
         finally:
             sys.stdout, sys.stderr = before
-
-
-def _unforeseen(words: list[str], error: Exception, shown: bool) -> int:
-    """Say in one line what nobody foresaw, and keep the traceback."""
-    trace = traceback.format_exc()
-    line = f"this was not foreseen: {said(error)}"
-    if shown:
-        print(trace, end="", file=sys.stderr)
-    else:
-        about = f"stemrl {__version__}: stemrl {shlex.join(words)}\n\n{trace}"
-        try:
-            file, path = tempfile.mkstemp(prefix="stemrl-traceback-", suffix=".txt")
-            with open(file, "w", encoding="utf-8", errors="replace") as opened:
-                opened.write(about)
-            line += f"; the traceback is in {path}"
-        except OSError:
-            line += f"; {TRACEBACK} shows the traceback"
-    _refuse(line)
-    return 1
 
 
 def _at_home(word: str) -> str:

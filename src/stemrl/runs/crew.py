@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Self
 
-from ..errors import CannotResume, UserError
+from ..errors import CannotResume, UserError, unforeseen
 from ..machine import CORES, XLA_THREADS
 from . import checkpoint
 from .compilation_cache import enable_compilation_cache
@@ -179,6 +179,9 @@ def main() -> int:
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return CANNOT_RESUME if isinstance(error, CannotResume) else 2
+    except Exception as error:
+        print(unforeseen(error, f"one of several processes, training in {out}"), file=sys.stderr)
+        return 1
     return 0
 
 
