@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from stemrl.cli import main
 from stemrl.core import Examples, SupervisedProblem, UserError, draw_sets
-from stemrl.evaluate import evaluate_few_shot, few_shot_losses
+from stemrl.evaluate import evaluate_few_shot, few_shot, few_shot_losses
 from stemrl.meta.supervised import SupervisedMAML
 from stemrl.runs import NonFinite, Run, RunConfig, checkpoint, loop, train
 from stemrl.tasks.sinusoid import Sinusoid
@@ -207,6 +207,19 @@ def test_what_has_no_meaning_is_one_clear_line(
 def trained(tmp_path_factory):
     """A run of two seeds."""
     return train(config(50), tmp_path_factory.mktemp("runs") / "run", progress=False)
+
+
+def test_many_tasks_are_scored_in_parts(trained, monkeypatch):
+    whole = evaluate_few_shot(trained.agent(), tasks=5, shots=2)
+    monkeypatch.setattr(few_shot, "AT_ONCE", 2)
+    heard: list[tuple[int, int]] = []
+    parts = evaluate_few_shot(
+        trained.agent(), tasks=5, shots=2, progress=lambda *done: heard.append(done)
+    )
+    np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
+    assert heard == [(2, 5), (4, 5), (5, 5)]
+    with pytest.raises(UserError, match="GiB"):
+        evaluate_few_shot(trained.agent(), tasks=10**9, shots=2)
 
 
 def test_every_verb_takes_a_supervised_run(trained, tmp_path, capsys):

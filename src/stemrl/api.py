@@ -179,7 +179,7 @@ def evaluate(
         evaluation.refuse_acting(
             _said(run), episodes=episodes, most_likely=most_likely, oracle=oracle
         )
-        given = {"shots": shots, "gradient_steps": gradient_steps}
+        given = {"shots": shots, "gradient_steps": gradient_steps, "progress": progress}
         return _few_shot(run, which, method, split=split, tasks=tasks, seed=seed, **given)
     evaluation.refuse_examples(_said(run), shots=shots, gradient_steps=gradient_steps)
     if isinstance(run, Run):

@@ -22,11 +22,13 @@ from ..core import (
     UserError,
     nearest,
 )
-from .evaluator import refuse_large
+from .evaluator import Progress, refuse_large
 from .statistics import bootstrap_interval, mean, t_interval
 
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100)
 """Shots at which an adaptation curve is measured, below the last."""
+AT_ONCE = 10_000
+"""Tasks of one call of a compiled program, after which it is said how far it is."""
 QUERIES = 100
 """Examples on which a predictor is judged."""
 
@@ -132,6 +134,7 @@ def evaluate_few_shot(
     seed: int = 0,
     method: str = "",
     params: Params | None = None,
+    progress: Progress | None = None,
 ) -> FewShotEvaluation:
     """Let `agent` learn tasks of its problem's target from ever more of the same examples.
 
@@ -143,6 +146,7 @@ def evaluate_few_shot(
     - `queries`: other examples of the same task, on which it is judged.
     - `seed`: of tasks and examples, which are the same for every agent.
     - `params`: the tasks, where they are not to be drawn.
+    - `progress`: called with the tasks that have been learned and with all, whenever some have.
 
     Raises `UserError` for an unknown split and for numbers that do not fit.
     """
@@ -153,7 +157,17 @@ def evaluate_few_shot(
     _refuse_numbers(shots, tasks, queries, gradient_steps)
     at = (*(n for n in POINTS if n < shots), shots)
     params, train, test = draw_few_shot(family, split, tasks, shots, queries, seed, params)
-    scores = _scores(agent, at, gradient_steps, train, test)
+    parts, size = [], min(tasks, AT_ONCE)
+    for start in range(0, tasks, size):
+        # The last part is filled up, so that all have one shape.
+        rows = np.arange(start, start + size) % tasks
+        some = (
+            (train, test) if size == tasks else jax.tree.map(lambda x, r=rows: x[r], (train, test))
+        )
+        parts.append(np.asarray(_scores(agent, at, gradient_steps, *some), float))
+        if progress is not None:
+            progress(min(start + size, tasks), tasks)
+    scores = np.concatenate(parts)[:tasks]
     return FewShotEvaluation(
         family=family.name,
         identity=family.identity,
@@ -165,7 +179,7 @@ def evaluate_few_shot(
         lower_is_better=family.lower_is_better,
         train_is_test=family.finite,
         shots=at,
-        scores=np.asarray(scores, float)[:, :, None],
+        scores=scores[:, :, None],
         target=family,
         params=jax.tree.map(np.asarray, params),
     )
