@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import pytest
 
+from stemrl import machine
 from stemrl.errors import UserError
 from stemrl.runs import (
     Interrupted,
@@ -411,6 +412,19 @@ def test_rows_that_are_lost_are_said_and_repeated_ones_are_refused(
     linked.symlink_to(tmp_path / "elsewhere.jsonl")
     with pytest.raises(UserError, match="is a link, which could lead anywhere"):
         resume(linked.parent, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"hidden": (300_000_000,)}, "state of learning"), ({"rollout_length": 2**31 - 1}, "experience of")],
+)  # fmt: skip
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_tried(
+    settings: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(machine, "physical_memory", lambda: 2**33)
+    with pytest.raises(UserError, match=rf"{message} .*would take [\d,.]+ GiB"):
+        train(RunConfig("ppo", "point-2d", settings=settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_with_64_bit_numbers_says_so(whole: Run):

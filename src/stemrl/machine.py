@@ -54,6 +54,16 @@ def physical_memory() -> int | None:
         return None
 
 
+def refuse_beyond_memory(what: str, size: int, advice: str) -> None:
+    """Raise `UserError` where `size` bytes, which `what` would take, are more than this machine has."""
+    here = physical_memory()
+    if here is not None and size > here:
+        raise UserError(
+            f"{what} would take {size / 2**30:,.1f} GiB of memory, and this machine has"
+            f" {here / 2**30:,.1f}; {advice}"
+        )
+
+
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Of Python and of `packages`; `unknown` for one that is not installed as a package."""
     found = {"python": platform.python_version()}

@@ -31,7 +31,7 @@ from ..core import (
     count,
     nearest,
 )
-from ..machine import physical_memory, refuse_no_device
+from ..machine import refuse_beyond_memory, refuse_no_device
 from ..optimal import Optima, known_optima
 from ..rl import play
 from .statistics import bootstrap_interval, iqm, mean, t_interval
@@ -352,12 +352,7 @@ class Played(NamedTuple):
 def refuse_large(tasks: int, size: int) -> None:
     """Raise `UserError` where the scores or examples of so many tasks, `size` bytes, are more than this
     machine can hold."""
-    here = physical_memory()
-    if here is not None and size > here:
-        raise UserError(
-            f"{tasks:,} tasks would take {size / 2**30:,.1f} GiB of memory, and this machine has"
-            f" {here / 2**30:,.1f} GiB; take fewer tasks"
-        )
+    refuse_beyond_memory(f"{tasks:,} tasks", size, "take fewer of them")
 
 
 def play_tasks(

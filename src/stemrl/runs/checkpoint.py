@@ -25,7 +25,7 @@ from safetensors.numpy import load as decode
 from safetensors.numpy import save as encode
 
 from ..errors import UserError
-from ..machine import physical_memory, versions
+from ..machine import refuse_beyond_memory, versions
 from ..reading import open_regular
 from .files import sync_folder, writing
 
@@ -200,6 +200,11 @@ def load(path: Path, template: PyTree[Any]) -> tuple[PyTree[Array], Manifest]:
     return jax.tree.unflatten(structure, leaves), _manifest(about)
 
 
+def bytes_of(template: PyTree[Any]) -> int:
+    """What a state of this shape takes."""
+    return sum(leaf["bytes"] for leaf in _described(template).values())
+
+
 def _manifest(about: dict[str, Any]) -> Manifest:
     return Manifest(**{f.name: about[f.name] for f in dataclasses.fields(Manifest)})
 
@@ -275,12 +280,7 @@ def _words(leaf: Any) -> str:
 def _read_content(file: Path, about: dict[str, Any], expected: dict[str, Any]) -> bytes:
     """The file's bytes, never more of them than the template can fill."""
     data = sum(leaf["bytes"] for leaf in expected.values())
-    here = physical_memory()
-    if here is not None and data > here:
-        raise UserError(
-            f"{file.parent} would take {data / 2**30:,.1f} GiB of memory, and this machine has"
-            f" {here / 2**30:,.1f}"
-        )
+    refuse_beyond_memory(str(file.parent), data, "open it on a larger one")
     if about["bytes"] > data + HEADER_LIMIT:
         raise Damaged(f"{STATE} is said to be larger than its arrays")
     content = _bounded(file, about["bytes"])

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,7 @@ from jaxtyping import Array
 from ..core import AbstractLearner, FewShotAgent, State, check_learner
 from ..errors import SimulatorError, UserError, simulating
 from ..evaluate import evaluate, evaluate_few_shot
+from ..machine import refuse_beyond_memory
 from ..places import files_of, relocated
 from ..reading import read_configuration
 from ..rl import devices
@@ -41,6 +43,9 @@ from .signals import StopSignals
 
 CHUNK_SECONDS = 1.0
 """What a chunk of updates should take: how long a stop may wait, how often the bar moves."""
+
+LARGE = 10**7
+"""Environment steps an update, from which on it is asked whether memory holds them."""
 
 SAVE_SECONDS = 60.0
 """At most this much training is lost to a crash."""
@@ -90,8 +95,21 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
         check_learner(learner, problem)
     # The learner's own refusals, which know more than ours: its first state, without computing it.
     keys = jax.eval_shape(lambda: programs.seed_keys(config.seed, config.seeds))
-    programs.shape_of_state(learner, problem, keys)
+    shape = programs.shape_of_state(learner, problem, keys)
+    smaller = "take smaller networks, fewer environments or seeds, or a smaller replay"
+    refuse_beyond_memory("the state of learning", checkpoint.bytes_of(shape), smaller)
     per_update = units_per_update(learner, problem)
+    large = isinstance(learner, AbstractLearner) and per_update * config.seeds > LARGE
+    if large and "host" not in (problem.source.stepping, problem.target.stepping):
+        # To trace it takes a moment, so that it is asked only where it may be much.
+        one = jax.eval_shape(lambda: programs.seed_keys(config.seed, 1))
+        state = programs.shape_of_state(learner, problem, one)
+        played = eqx.filter_eval_shape(learner.collect, problem, state)
+        refuse_beyond_memory(
+            f"the experience of an update ({per_update:,} steps)",
+            checkpoint.bytes_of(played) * config.seeds,
+            "take fewer steps an update",
+        )
     updates = -(-config.steps // per_update)
     wanted = learner.target_steps(problem, updates)
     if wanted > problem.budget:
