@@ -171,7 +171,7 @@ def as_seen(space: AnySpace) -> Space:
         return Discrete(space.n)
     if isinstance(space, MultiDiscrete):
         return MultiDiscrete(space.sizes)
-    if isinstance(space, Box):
+    if not isinstance(space, Dict | Tuple):
         return space
     low: list[float] = []
     high: list[float] = []
