@@ -291,3 +291,26 @@ def test_patches_times_a_kernel_are_a_convolution(shape):
         image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(patches(image) @ kernel.reshape(-1, 4), theirs, atol=1e-5)
+
+
+def test_outside_of_a_program_a_rollout_is_compiled_once_and_not_at_every_call():
+    """So that a source in JAX costs nothing beside a target whose worlds are Python objects."""
+    traced = []
+
+    class Counted(probes.ConstantReward):
+        def move(self, key: Any, state: Any, action: Any, params: Any):
+            traced.append(1)
+            return super().move(key, state, action, params)
+
+    problem = Problem.of(Counted())
+    learner = PPO(num_envs=2, rollout_length=3, minibatches=1, hidden=(4,))
+    agent = learner.agent(problem, learner.init(problem, jax.random.key(0)))
+    state = begin_rollout(agent, problem, problem.source, jax.random.key(1), 2)
+    params = problem.source.tasks(jax.random.key(0), "train", 2)
+    counts = []
+    for seed in range(3):
+        key = jax.random.key(seed)
+        state, _ = rollout(agent, problem, problem.source, state, key, 3)
+        play(agent, problem.source, params, None, key, 1)
+        counts.append(len(traced))
+    assert counts[0] == counts[1] == counts[2] > 0

@@ -100,3 +100,8 @@ def strong(tree: PyTree[Array]) -> PyTree[Array]:
 def like(tree: PyTree[Array], template: PyTree[Array]) -> PyTree[Array]:
     """`tree` in the dtypes of `template`, so that it may be carried through a loop."""
     return jax.tree.map(lambda x, t: jnp.asarray(x, t.dtype), tree, template)
+
+
+def tracing(x: Any) -> bool:
+    """Whether this runs inside a program that is being compiled, of which `x` is a part."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x))

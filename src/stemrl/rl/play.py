@@ -5,6 +5,7 @@ adaptation after each. Everything is padded to the family's horizon, and everyth
 that has ended (state, carry, reward) stands still until its round is over.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -23,7 +24,7 @@ from ..core import (
     unscale_action,
 )
 from .devices import share, split
-from .experience import Trials, like, over, select, strong
+from .experience import Trials, like, over, select, strong, tracing
 from .host import play_on_host
 
 
@@ -48,15 +49,17 @@ def play(
     - `task_batch`: adapt this many tasks at once (all of them by default). On few cores a small
       number is faster for agents whose adaptation takes gradients.
 
-    Compile it together with what uses its result; it does not jit itself. Inside `sharing` every
-    device plays its share of the tasks.
+    Compile it together with what uses its result; only outside of any program does it jit itself.
+    Inside `sharing` every device plays its share of the tasks.
     """
     if family.stepping == "host":
         return play_on_host(agent, family, params, context, key, rounds, adapt_last=adapt_last)
 
     def mine(everyone, tasks):
         (agent, key), (params, context) = everyone, tasks
-        return _play(agent, family, params, context, key, rounds, adapt_last, task_batch)
+        # Outside of any program, as beside a target on the host: compiled once, not at every call.
+        run = _play if tracing(key) else _play_compiled
+        return run(agent, family, params, context, key, rounds, adapt_last, task_batch)
 
     return share(mine, (agent, key), (strong(params), context))
 
@@ -114,6 +117,9 @@ def _play(
         memory, (carries, episodes) = lax.scan(play_round, memory, (jnp.arange(rounds), round_keys))
         carries, episodes = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (carries, episodes))
     return Trials(episodes, carries, memory)
+
+
+_play_compiled = eqx.filter_jit(_play)
 
 
 def play_episodes(

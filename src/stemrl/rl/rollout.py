@@ -5,6 +5,7 @@ task. `[time, lanes]` is full of real steps, whatever the episodes' lengths; an 
 unfinished when a chunk ends goes on in the next.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -18,7 +19,7 @@ from ..core import (
     any_anywhere,
 )
 from .devices import AXIS, DIVIDED, share, split
-from .experience import Rollout, RolloutState, like, select, strong
+from .experience import Rollout, RolloutState, like, select, strong, tracing
 from .host import begin_rollout_on_host, rollout_on_host
 from .play import batched_step
 
@@ -61,7 +62,9 @@ def rollout(
 
     def mine(everyone, rollout_state):
         agent, key = everyone
-        return _rollout(agent, problem, family, rollout_state, key, steps, episodes)
+        # Outside of any program, as beside a target on the host: compiled once, not at every call.
+        run = _rollout if tracing(key) else _rollout_compiled
+        return run(agent, problem, family, rollout_state, key, steps, episodes)
 
     by_lane = PartitionSpec(None, AXIS)
     return share(mine, (agent, key), strong(rollout_state), out=(DIVIDED, by_lane))
@@ -133,6 +136,9 @@ def _rollout(
         ), row
 
     return lax.scan(step, rollout_state, jax.random.split(key, steps))
+
+
+_rollout_compiled = eqx.filter_jit(_rollout)
 
 
 def _new_episode(
