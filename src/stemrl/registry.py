@@ -607,6 +607,14 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.dann_digits:CARD",
         "DANN reads digits on textures, of which it has seen no label",
     ),
+    "dann-pixels": Entry(
+        "stemrl.cards.dann_pixels:CARD",
+        "DANN drives on a road of other colors, of which it has seen pictures alone",
+    ),
+    "dann-biased": Entry(
+        "stemrl.cards.dann_biased:CARD",
+        "frames of a bad driver alone: to align domains is to forget how well one drives",
+    ),
     "dann-moons": Entry(
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",

@@ -14,10 +14,13 @@ with, is trained on target observations alone until D takes its features for the
 head is used on them as it is.
 
 What the head then does in the target is right only as far as p(what to do | features) is the same in both.
+Where the target was recorded by a bad driver and the source is driven well, what tells the domains apart is
+how well one drives, and that is what the features then forget. The remedy: compare what was seen under the
+same behavior (`behavior`), so that looks are all that differs.
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -30,6 +33,7 @@ from ..core import AbstractAgent, AbstractLearner, BudgetUnit, Context, Problem,
 from ..naming import make_named
 from ..networks import MLP
 from ..rl.fitting import gradient_steps, require_positive
+from ..rl.off_policy import Explorer
 from ..rl.policy import Network, perceive
 from ..rl.ppo import PPO
 from ..rl.replay import Replay
@@ -43,6 +47,9 @@ from .domain import (
     reverse_gradient,
 )
 
+Behavior = Literal["policy", "random"]
+"""Who acts where features are compared."""
+
 
 class SeenInBoth(NamedTuple):
     """Experience of an update."""
@@ -51,6 +58,8 @@ class SeenInBoth(NamedTuple):
     """What PPO collected."""
     target: Visit | None
     """What was seen of the target; `None` where it is a file."""
+    matched: Visit | None
+    """What was seen of the source under random actions, if that is what is compared."""
 
 
 class DANNState(eqx.Module):
@@ -68,6 +77,10 @@ class DANNState(eqx.Module):
     """Worlds under way in the target; `None` where it is a file."""
     frames: Replay | None
     """Observations of the target."""
+    matched: Visits | None
+    """Worlds of the source under way under random actions, if that is what is compared."""
+    matched_frames: Replay | None
+    """Observations of them."""
     collected: Int[Array, ""]
     """Steps taken in the source."""
     key: PRNGKeyArray
@@ -105,6 +118,10 @@ class DANN(AbstractLearner):
     """Steps in the source for each observation of the target."""
     capacity: int = eqx.field(static=True, default=20_000)
     """Observations of the target that are kept, the latest; rounded up to whole visits."""
+    behavior: Behavior = eqx.field(static=True, default="policy")
+    """Who acts in what is compared: the policy, in both domains; or random actions (random), in both, for
+    a target that was recorded so. The source's random steps are as many as the target's visits would be, and are
+    not learned from nor counted."""
 
     def __check_init__(self):
         require_positive(
@@ -114,6 +131,9 @@ class DANN(AbstractLearner):
         if self.form not in get_args(Form):
             known = ", ".join(get_args(Form))
             raise UserError(f"form must be one of {known}, not {self.form!r}")
+        if self.behavior not in get_args(Behavior):
+            known = " or ".join(get_args(Behavior))
+            raise UserError(f"behavior must be {known}, not {self.behavior!r}")
         _ = self.inner
 
     @property
@@ -139,14 +159,18 @@ class DANN(AbstractLearner):
         context = None if learner.rollout_state.context is None else jnp.zeros((1, _size(learner)))
         size = jax.eval_shape(network.features, inputs, context).shape[-1]
         domain = MLP(size, 1, self.domain_hidden, "relu", final_scale=0.01, key=domain_key)
-        visits = frames = encoder = None
+        visits = frames = matched = matched_frames = encoder = None
         alignment = optax.EmptyState()
+        schedule, explorer = self.schedule(problem), self.visitor(problem, learner)
+        row = jnp.zeros(space.shape, space.dtype)
+        capacity = -(-self.capacity // schedule.steps) * schedule.steps
         if problem.logged is None:
-            schedule = self.schedule(problem)
-            explorer = self.inner.explorer(problem, learner)
             visits = begin_visits(explorer, problem, schedule, visit_key)
-            row = jnp.zeros(space.shape, space.dtype)
-            frames = Replay.of(row, -(-self.capacity // schedule.steps) * schedule.steps)
+            frames = Replay.of(row, capacity)
+        if self.behavior == "random":
+            key, matched_key = jax.random.split(key)
+            matched = begin_visits(explorer, at_home(problem), schedule, matched_key)
+            matched_frames = Replay.of(row, capacity)
         if self.form == "shared":
             moments = self.inner.fresh_optimizer((learner.networks, domain))
             learner = dataclasses.replace(learner, optimizer=moments)
@@ -154,42 +178,54 @@ class DANN(AbstractLearner):
             encoder = network
             alignment = optax.scale_by_adam().init((encoder, domain))  # pyright: ignore
         return DANNState(
-            learner, domain, encoder, alignment, visits, frames, jnp.zeros((), jnp.int32), key
+            learner,
+            domain,
+            encoder,
+            alignment,
+            visits,
+            frames,
+            matched,
+            matched_frames,
+            jnp.zeros((), jnp.int32),
+            key,
         )
+
+    def visitor(self, problem: Problem, learner: Any) -> AbstractAgent:
+        """Who acts in what is compared, by the state of the learner in the source."""
+        agent = self.inner.agent(problem, learner)
+        if self.behavior == "policy":
+            return agent
+        return Explorer(agent, jnp.ones(()), problem.source.action_space)
 
     def collect(self, problem: Problem, state: DANNState) -> tuple[DANNState, SeenInBoth]:
         key, visit_key = jax.random.split(state.key)
         target, visits = None, state.visits
+        ours, matched = None, state.matched
+        # The separate form has no use for the target before its encoder learns.
+        waiting = 0 if self.form == "shared" else self._waiting(problem)
+        due, schedule = state.collected - waiting, self.schedule(problem)
+        if self.behavior == "policy":
+            visitor = self.agent(problem, state)
+        else:
+            visitor = self.visitor(problem, state.learner)
         if visits is not None:
-            # The separate form has no use for the target before its encoder learns.
-            waiting = 0 if self.form == "shared" else self._waiting(problem)
-            visits, target = visit(
-                self.agent(problem, state),
-                problem,
-                visits,
-                self.schedule(problem),
-                state.collected - waiting,
-                visit_key,
-            )
+            visits, target = visit(visitor, problem, visits, schedule, due, visit_key)
+        if matched is not None:
+            key, matched_key = jax.random.split(key)
+            matched, ours = visit(visitor, at_home(problem), matched, schedule, due, matched_key)
         learner, source = self.inner.collect(problem, state.learner)
-        state = dataclasses.replace(state, learner=learner, visits=visits, key=key)
-        return state, SeenInBoth(source, target)
+        state = dataclasses.replace(state, learner=learner, visits=visits, matched=matched, key=key)
+        return state, SeenInBoth(source, target, ours)
 
     def learn(
         self, problem: Problem, state: DANNState, experience: SeenInBoth
     ) -> tuple[DANNState, dict[str, Array]]:
         key, frames_key, learn_key = jax.random.split(state.key, 3)
-        frames = state.frames
-        if experience.target is not None:
-            seen = experience.target.transitions.obs
-            seen = seen.reshape(-1, *seen.shape[2:])
-            frames = lax.cond(
-                experience.target.taken, lambda held: held.add(seen), lambda held: held, frames
-            )
         update = self._shared if self.form == "shared" else self._separate
         state = dataclasses.replace(
             state,
-            frames=frames,
+            frames=_with(state.frames, experience.target),
+            matched_frames=_with(state.matched_frames, experience.matched),
             collected=state.collected + self.steps_per_update(problem),
             key=key,
         )
@@ -206,14 +242,19 @@ class DANN(AbstractLearner):
         weight = self.weight * adaptation_weight(progress)
         factor = learning_rate_factor(progress, self.rate_decay)
         learner, rows, _ = inner.prepare(problem, learner, source.transitions)
-        frames = self._frames(problem, state, frames_key, (rows.weight.shape[0],))
+        count = (rows.weight.shape[0],)
+        frames = self._frames(problem, state, frames_key, count)
+        ours = rows.inputs
+        if state.matched_frames is not None:
+            key, ours_key = jax.random.split(key)
+            ours = self._seen(problem, state, state.matched_frames.steps(ours_key, count))
 
         def loss(both: tuple[Any, MLP], batch: tuple) -> tuple[Array, dict[str, Array]]:
             networks, domain = both
-            rows, frames = batch
+            rows, ours, frames = batch
             value, metrics = inner.loss(networks, rows)
             domains, accuracy = _told_apart(
-                networks.policy.network, domain, rows.inputs, rows.context, frames, weight
+                networks.policy.network, domain, ours, rows.context, frames, weight
             )
             told = {"loss/domain": domains, "domain_accuracy": accuracy}
             return value + domains, {**metrics, **told}
@@ -222,7 +263,7 @@ class DANN(AbstractLearner):
             loss,
             (learner.networks, state.domain),
             learner.optimizer,
-            (rows, frames),
+            (rows, ours, frames),
             learner.updates,
             key,
             factors=jax.tree.map(lambda _: factor, (learner.networks, state.domain)),
@@ -258,13 +299,16 @@ class DANN(AbstractLearner):
         self, problem: Problem, state: DANNState, steps: Any, frames_key: Any, key: Any
     ) -> tuple[DANNState, dict[str, Array]]:
         """Gradient steps of the domain head and of the target's encoder, each against the other."""
-        space, network = problem.source.observation_space, state.learner.networks.policy.network
+        network = state.learner.networks.policy.network
         shape = (self.alignment_steps, self.alignment_batch_size)
         frames = self._frames(problem, state, frames_key, shape)
         flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         obs, context = flat(steps.obs), steps.info["context"]
         index = jax.random.randint(key, shape, 0, obs.shape[0])
-        inputs = perceive(space, state.learner.normalizer, obs[index])
+        if state.matched_frames is None:
+            inputs = self._seen(problem, state, obs[index])
+        else:
+            inputs = self._seen(problem, state, state.matched_frames.steps(key, shape))
         context = None if context is None else flat(context)[index]
 
         def gradient(both: tuple[Network, MLP], slow: None, batch: tuple):
@@ -308,6 +352,10 @@ class DANN(AbstractLearner):
             frames = problem.logged.draw(key, shape, "observations")[0]
         else:
             frames = state.frames.steps(key, shape)
+        return self._seen(problem, state, frames)
+
+    def _seen(self, problem: Problem, state: DANNState, frames: Array) -> Array:
+        """Observations as the networks see them."""
         return perceive(problem.source.observation_space, state.learner.normalizer, frames)
 
     def _waiting(self, problem: Problem) -> int:
@@ -353,6 +401,20 @@ class DANN(AbstractLearner):
             return 0
         waiting = 0 if self.form == "shared" else self.adapt_updates
         return self.schedule(problem).total(updates - waiting)
+
+
+def at_home(problem: Problem) -> Problem:
+    """The source as its own target, for steps there that are compared and not learned from."""
+    return Problem(problem.source, problem.source, 2**30, problem.reveal)
+
+
+def _with(frames: Replay | None, seen: Visit | None) -> Replay | None:
+    """The frames with those of a visit."""
+    if frames is None or seen is None:
+        return frames
+    chunk = seen.transitions.obs
+    chunk = chunk.reshape(-1, *chunk.shape[2:])
+    return lax.cond(seen.taken, lambda held: held.add(chunk), lambda held: held, frames)
 
 
 def _told_apart(

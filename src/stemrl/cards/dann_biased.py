@@ -1,0 +1,131 @@
+"""The lecture's counter-example: frames of the target from a bad driver alone, so that what tells the
+domains apart is how well one drives."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..rl import play
+from ..rl.off_policy import Explorer
+from ..tasks.pixels import PixelDrive
+from .card import Card, Measure, differences
+from .dann_pixels import PPO, SEPARATE, TINY, words
+from .workshop import Trained, Workshop
+
+STEPS, ALIGNING = 64_000, 48_000
+LOOKS: dict[str, Any] = {"looks": "target", "strength": 0.5}
+"""Half as different as the target can look: a policy of the source still drives there, badly."""
+FRAMES = 4_000
+"""Of the target, recorded while somebody steered at random."""
+
+
+def run(workshop: Workshop) -> Sequence[Measure]:
+    """PPO in the source; then an encoder for the target that aligns a bad driver's frames with a good
+    driver's; then one that aligns them with a bad driver's in the source."""
+    steps, aligning, tasks, frames = workshop.pick((STEPS, ALIGNING, 100, FRAMES), (60, 40, 2, 100))
+    ppo = PPO | workshop.pick({}, TINY)
+    into: dict[str, Any] = {"target": "pixel-drive", "target_settings": LOOKS}
+    source = workshop.train("source-only", "ppo", "pixel-drive", steps=steps, settings=ppo, **into)
+    workshop.kept("frames", lambda: {"observations": _driven_badly(source, frames, 7)["obs"]})
+    # Other frames, of which the card knows how well the car drives.
+    probe = workshop.kept("probe", lambda: _driven_badly(source, frames, 8))
+
+    def aligned(behavior: str) -> Trained:
+        settings = SEPARATE | {"learner": words("ppo", ppo), "behavior": behavior}
+        return workshop.train(
+            f"aligned-{behavior}", "dann", "pixel-drive", steps=aligning, start=source,
+            settings=settings | workshop.pick({}, {"alignment_steps": 1}),
+            target_data=str((workshop.folder / "frames.npz").resolve()), **into,
+        )  # fmt: skip
+
+    runs = {
+        "source only": source,
+        "aligned": aligned("policy"),
+        "aligned, same behavior in both": aligned("random"),
+    }
+    returns = {
+        name: [float(e.scores.mean()) for e in workshop.evaluate(one, tasks=tasks, episodes=0)]
+        for name, one in runs.items()
+    }
+    read = {
+        name: [read_from(_features(agent, probe["obs"]), np.abs(probe["offset"])) for agent in one.agents]
+        for name, one in runs.items()
+    }  # fmt: skip
+    only, biased, remedied = runs
+    edge = {} if workshop.quick else {"low_bar": 0.0}
+    return [
+        Measure(
+            "quality read from the features: aligned − before (paired)",
+            differences(read[biased], read[only]), direction="at most", **edge,
+        ),
+        Measure(
+            "return in the target: aligned − source only (paired)",
+            differences(returns[biased], returns[only]), direction="at most", **edge,
+        ),
+        Measure(
+            "return in the target: same behavior in both − aligned (paired)",
+            differences(returns[remedied], returns[biased]), **edge,
+        ),
+        Measure(
+            "return in the target: same behavior in both − source only (paired)",
+            differences(returns[remedied], returns[only]),
+        ),
+        *(Measure(f"return in the target (of 50), {name}", v) for name, v in returns.items()),
+        *(
+            Measure(f"share of the quality's variance that a linear probe reads, {name}", v)
+            for name, v in read.items()
+        ),
+    ]  # fmt: skip
+
+
+def _driven_badly(source: Trained, frames: int, seed: int) -> dict[str, np.ndarray]:
+    """Frames of the target, and how far from the road's middle each is, under random steering."""
+    family = PixelDrive(**LOOKS)
+    agent = Explorer(source.agents[0], jnp.ones(()), family.action_space)
+    key = jax.random.key(seed)
+    params = family.tasks(key, "train", -(-frames // family.horizon))
+    steps = play(agent, family, params, None, key, 1).transitions
+    seen, offset = np.asarray(steps.next_obs), np.asarray(steps.events["offset"])
+    return {
+        "obs": seen.reshape(-1, *seen.shape[-3:])[:frames],
+        "offset": offset.reshape(-1)[:frames],
+    }
+
+
+def _features(agent: Any, pictures: np.ndarray) -> np.ndarray:
+    """What the agent's encoder makes of them."""
+    network = jax.jit(agent.policy.network.features)
+    parts = [network(jnp.asarray(part)) for part in np.array_split(pictures, 10)]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def read_from(features: np.ndarray, quality: np.ndarray, ridge: float = 1e-2) -> float:
+    """The share of the variance of `quality`, `[n]`, that a linear probe on `features`, `[n, features]`,
+    explains: fitted by ridge regression on one half, asked on the other."""
+    x = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    half = len(x) // 2
+    gram = x[:half].T @ x[:half] + ridge * half * np.eye(x.shape[1])
+    found = np.linalg.solve(gram, x[:half].T @ quality[:half])
+    left = quality[half:] - x[half:] @ found
+    return float(1.0 - np.mean(left**2) / max(float(np.var(quality[half:])), 1e-9))
+
+
+CARD = Card(
+    name="dann-biased",
+    title="Frames of a bad driver alone: to align domains is to forget how well one drives",
+    source="The lecture's counter-example to domain-adversarial training; nothing published",
+    run=run,
+    seeds=5,
+    note=(
+        "Target frames come from random steering; source frames from a policy that keeps to the road."
+        " Quality is the distance from the road's middle. The remedy compares like with like: the same random"
+        " steering in the source (`behavior random`), which takes no label, no reward and no step of the target."
+    ),
+    differs=(
+        "The lecture's form, an encoder of the target's own; a policy of pixels instead of a classifier.",
+    ),
+)

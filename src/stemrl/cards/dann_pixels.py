@@ -1,0 +1,129 @@
+"""DANN where a road looks different in the target and is the same (after Ganin et al. 1505.07818, inside RL)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core import Problem
+from ..tasks.pixels import PixelDrive
+from ..transfer import DANN
+from .card import Card, Measure, differences
+from .workshop import Trained, Workshop
+
+STEPS = 64_000
+PPO: dict[str, Any] = {
+    "num_envs": 16, "rollout_length": 50, "epochs": 3, "minibatches": 4, "hidden": (32,),
+    "learning_rate": 1e-3, "discount": 0.9, "entropy_weight": 0.003, "initial_std": 0.6,
+}  # fmt: skip
+TINY: dict[str, Any] = {
+    "num_envs": 2,
+    "rollout_length": 10,
+    "epochs": 1,
+    "minibatches": 1,
+    "hidden": (4,),
+}
+"""What the quick scale has instead."""
+SHARED: dict[str, Any] = {"form": "shared", "weight": 1.0, "adapt_updates": 40}
+SEPARATE: dict[str, Any] = {
+    "form": "separate", "adapt_updates": 1, "alignment_steps": 24, "alignment_batch_size": 64,
+    "alignment_learning_rate": 3e-4,
+}  # fmt: skip
+ALIGNING = 48_000
+"""Steps in the source, not learned from, during which the separate form's encoder learns."""
+
+
+def run(workshop: Workshop) -> Sequence[Measure]:
+    """PPO in the source and in the target; between them DANN, from frames of the target."""
+    steps, aligning, tasks = workshop.pick((STEPS, ALIGNING, 100), (60, 40, 2))
+    ppo = PPO | workshop.pick({}, TINY)
+    looks: dict[str, Any] = {"looks": "target"}
+    into: dict[str, Any] = {"target": "pixel-drive", "target_settings": looks}
+    source = workshop.train("source-only", "ppo", "pixel-drive", steps=steps, settings=ppo, **into)
+    target = workshop.train(
+        "target", "ppo", "pixel-drive", steps=steps, settings=ppo, family_settings=looks
+    )
+
+    def adapted(settings: dict[str, Any], steps: int, start: Trained | None = None) -> Trained:
+        settings = (
+            settings | {"learner": words("ppo", ppo)} | workshop.pick({}, {"alignment_steps": 1})
+        )
+        learner = DANN(**settings)
+        problem = Problem(PixelDrive(), PixelDrive(**looks), 2**30)
+        frames = learner.target_steps(problem, steps // learner.steps_per_update(problem))
+        return workshop.train(
+            settings["form"], "dann", "pixel-drive", steps=steps, settings=settings, start=start,
+            budget=frames, budget_unit="observations", **into,
+        )  # fmt: skip
+
+    forms = {
+        "shared": adapted(SHARED, steps),
+        "separate": adapted(SEPARATE, aligning, source),
+    }
+    returns = {
+        name: [float(e.scores.mean()) for e in workshop.evaluate(one, tasks=tasks, episodes=0)]
+        for name, one in {"source only": source, "trained there": target, **forms}.items()
+    }
+    _frames(workshop.picture("frames"), looks)
+    best = float(np.mean(returns["trained there"]))
+    only = np.asarray(returns["source only"])
+    bars = {} if workshop.quick else {"bar": 0.5}
+    closed = {
+        form: (np.asarray(returns[form]) - only) / np.maximum(best - only, 1e-3) for form in forms
+    }
+    return [
+        Measure(
+            "source only, share of trained there", only / max(best, 1e-3),
+            bar=None if workshop.quick else 0.7, direction="at most",
+        ),
+        Measure("share of the gap that the shared form closes", closed["shared"], **bars),
+        Measure("share of the gap that the separate form closes", closed["separate"]),
+        *(Measure(f"return in the target (of 50), {name}", v) for name, v in returns.items()),
+        *(
+            Measure(f"{form} form − source only (paired)", differences(returns[form], list(only)))
+            for form in forms
+        ),
+    ]  # fmt: skip
+
+
+def words(name: str, settings: Mapping[str, Any]) -> str:
+    """A learner with settings, as one writes it on the command line."""
+    told = (
+        f"{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in settings.items()
+    )
+    return " ".join([name, *told])
+
+
+def _frames(path: Path, looks: dict[str, Any]) -> None:
+    """The same places of the same roads, as source and target show them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    rows = figure.subplots(2, 4)
+    for row, family in zip(rows, (PixelDrive(), PixelDrive(**looks)), strict=True):
+        params = family.sample(jax.random.key(0), "test")
+        for axes, key in zip(row, jax.random.split(jax.random.key(2), 4), strict=True):
+            _, state = family.env.reset(key, params)
+            for _ in range(6):
+                _, state, *_ = family.env.step(key, state, jnp.zeros(1), params)
+            axes.imshow(np.asarray(family.env.picture(state, params)), interpolation="nearest")
+            axes.set_axis_off()
+    for row, name in zip(rows, ("source", "target"), strict=True):
+        row[0].set_title(name, loc="left", fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+CARD = Card(
+    name="dann-pixels",
+    title="DANN drives on a road of other colors, of which it has seen pictures alone",
+    source="After Ganin et al. 2016 (1505.07818), inside PPO; nothing published",
+    run=run,
+    seeds=3,
+    note=(
+        "A return of 50 is the middle of the road at every step. The target's pictures carry no reward; a"
+        " tenth as many of them are seen as there are steps in the source."
+    ),
+)
