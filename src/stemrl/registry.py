@@ -615,6 +615,18 @@ CARDS: dict[str, Entry] = {
         "stemrl.cards.dann_biased:CARD",
         "frames of a bad driver alone: to align domains is to forget how well one drives",
     ),
+    "darc-half-cheetah-broken": Entry(
+        "stemrl.cards.darc_half_cheetah_broken:CARD",
+        "DARC runs without the motor that is dead in the target (heavy)",
+    ),
+    "darc-families": Entry(
+        "stemrl.cards.darc_families:CARD",
+        "DARC on an ant, a hopper and a half-cheetah whose worlds differ",
+    ),
+    "ant-disk": Entry(
+        "stemrl.cards.ant_disk:CARD",
+        "an ant that may fall off its disk learns, on an endless plane, not to (heavy)",
+    ),
     "dann-moons": Entry(
         "stemrl.cards.dann_moons:CARD",
         "DANN follows two rotated moons without one label there",

@@ -108,6 +108,9 @@ class DANN(AbstractLearner):
     at 0.01."""
     domain_hidden: tuple[int, ...] = eqx.field(static=True, default=(64,))
     """Hidden layers of the domain head (ReLU)."""
+    domain_share: float = eqx.field(static=True, default=0.25)
+    """Shared: observations of each domain that D is shown in a gradient step, as a share of a minibatch's
+    steps, in (0, 1]. Showing it all costs as much as PPO itself."""
     alignment_learning_rate: float = 1e-4
     """Separate: Adam's step size for the target's encoder and the domain head."""
     alignment_steps: int = eqx.field(static=True, default=64)
@@ -131,6 +134,8 @@ class DANN(AbstractLearner):
         if self.form not in get_args(Form):
             known = ", ".join(get_args(Form))
             raise UserError(f"form must be one of {known}, not {self.form!r}")
+        if not 0 < self.domain_share <= 1:
+            raise UserError(f"domain_share must be in (0, 1], not {self.domain_share:g}")
         if self.behavior not in get_args(Behavior):
             known = " or ".join(get_args(Behavior))
             raise UserError(f"behavior must be {known}, not {self.behavior!r}")
@@ -253,8 +258,11 @@ class DANN(AbstractLearner):
             networks, domain = both
             rows, ours, frames = batch
             value, metrics = inner.loss(networks, rows)
+            # Rows come in random order.
+            shown = max(1, round(self.domain_share * rows.weight.shape[0]))
+            ours, frames, context = jax.tree.map(lambda x: x[:shown], (ours, frames, rows.context))
             domains, accuracy = _told_apart(
-                networks.policy.network, domain, ours, rows.context, frames, weight
+                networks.policy.network, domain, ours, context, frames, weight
             )
             told = {"loss/domain": domains, "domain_accuracy": accuracy}
             return value + domains, {**metrics, **told}

@@ -13,7 +13,8 @@ which is what moves the policy. The first updates take all episodes, ε = 1, for
 nothing yet has no worst case worth avoiding. The policy gradient is PPO's or, as in the paper, TRPO's.
 
 With a target and a budget, training alternates: every so many updates a few episodes of the target say
-which worlds it may be (`source_distribution`), and the policy goes on in those (Algorithm 2).
+which worlds it may be (`source_distribution`), and the policy goes on in those (Algorithm 2). Where there
+is no such simulator, a file of steps that were recorded in the target says it instead.
 """
 
 import dataclasses
@@ -51,7 +52,7 @@ class EPOptState(eqx.Module):
     learner: OnPolicyState
     """Of the policy gradient."""
     beliefs: Beliefs | None
-    """Which worlds the target may be; `None` where there is no budget to find out."""
+    """Which worlds the target may be; `None` where there is neither a budget nor a file to find out."""
     spent: Int[Array, ""] | None
     """Steps taken in the target, of the problem's budget; `None` likewise."""
 
@@ -137,9 +138,11 @@ class EPOpt(AbstractLearner):
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> EPOptState:
         beliefs = spent = None
-        if problem.budget > 0:
+        if problem.logged is not None:
+            problem.logged.require("actions", "next_observations", by=self.name)
+        if problem.budget > 0 or problem.logged is not None:
             require_replayable(problem.source, self.name)
-            if problem.budget < self.steps_per_round(problem):
+            if problem.logged is None and problem.budget < self.steps_per_round(problem):
                 raise UserError(
                     f"a look at the target takes up to {self.steps_per_round(problem)} steps"
                     f" (target_episodes × horizon) and the budget is {problem.budget}; raise --budget"
@@ -170,15 +173,29 @@ class EPOpt(AbstractLearner):
         state = eqx.tree_at(lambda s: s.learner.key, state, key)
         since = state.learner.updates - self.warm_up_updates
         due = (since >= 0) & (since % self.updates_per_round == 0)
-        due &= spent + self.steps_per_round(problem) <= problem.budget
+        logged, n = problem.logged, self.likelihood_steps
+        if logged is None:
+            due &= spent + self.steps_per_round(problem) <= problem.budget
+        else:
+            # As much news as there are rows: each is asked once, on average.
+            due &= (known.rounds == 0) | ((known.rounds + 1) * n <= logged.rows)
         agent, target = self.agent(problem, state), problem.target
 
-        def look(beliefs: Beliefs) -> tuple[Beliefs, Array, Taught]:
+        def observed() -> tuple[tuple, Array, Array]:
+            """Steps of the target, how many were played for them, and the episodes' mean return."""
+            if logged is not None:
+                columns = ("observations", "actions", "next_observations")
+                zero = jnp.zeros((), jnp.int32)
+                return (*logged.draw(step_key, (n,), *columns), jnp.ones(n)), zero, jnp.zeros(())
             task_key, episodes_key = jax.random.split(play_key)
             tasks = target.tasks(task_key, "train", self.target_episodes)
             context = jax.vmap(lambda p: problem.context(target, p))(tasks)
             trials = play(agent, target, tasks, context, episodes_key, 1)
-            steps = seen_steps(trials.transitions, self.likelihood_steps, step_key)
+            steps = seen_steps(trials.transitions, n, step_key)
+            return steps, jnp.sum(trials.lengths), jnp.mean(trials.returns)
+
+        def look(beliefs: Beliefs) -> tuple[Beliefs, Array, Taught]:
+            steps, played, mean_return = observed()
             tried = worlds(beliefs, problem.source, world_key, self.particles, self.widen)
             likelihood = log_likelihoods(problem, tried, *steps, self.observation_error, noise_key)
             beliefs, told = believe(
@@ -189,13 +206,13 @@ class EPOpt(AbstractLearner):
                 effective=self.effective,
                 narrowest=self.narrowest,
             )
-            return beliefs, jnp.sum(trials.lengths), Taught(jnp.mean(trials.returns), *told)
+            return beliefs, played, Taught(mean_return, *told)
 
         def rest(beliefs: Beliefs) -> tuple[Beliefs, Array, Taught]:
             zero = jnp.zeros(())
             return beliefs, jnp.zeros((), jnp.int32), Taught(zero, zero, zero)
 
-        if target.stepping == "host":
+        if logged is None and target.stepping == "host":
             beliefs, steps, taught = (look if bool(due) else rest)(known)
         else:
             beliefs, steps, taught = jax.lax.cond(due, look, rest, known)
@@ -277,7 +294,10 @@ class EPOpt(AbstractLearner):
         return self.target_episodes * problem.target.horizon
 
     def target_steps(self, problem: Problem, updates: int = 1) -> int:
-        """At most: an episode may end before the horizon, and looks end with the budget."""
+        """At most: an episode may end before the horizon, and looks end with the budget. None where the
+        target is a file."""
+        if problem.logged is not None:
+            return 0
         looks = -(-max(0, updates - self.warm_up_updates) // self.updates_per_round)
         return min(problem.budget, looks * self.steps_per_round(problem))
 

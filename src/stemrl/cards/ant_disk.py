@@ -1,0 +1,140 @@
+"""An ant that learned on an endless plane, on a disk that it can fall from (after 2006.13916, §4)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..physics.off_dynamics import AntDisk
+from ..rl import play
+from .card import Card, Measure, differences
+from .dann_pixels import words
+from .darc_half_cheetah_broken import CLASSIFIERS, PPO, steps_of_target
+from .workshop import Workshop
+
+STEPS = 300_000
+
+
+def run(workshop: Workshop) -> Sequence[Measure]:
+    """PPO on the plane, and DARC there with a tenth as many steps on the disk."""
+    steps, episodes = workshop.pick((STEPS, 50), (40, 3))
+    tiny = {"num_envs": 2, "rollout_length": 10, "epochs": 1, "minibatches": 1, "hidden": (4,)}
+    ppo = PPO | workshop.pick({}, tiny)
+    darc = CLASSIFIERS | {"warm_up_steps": workshop.pick(30_000, 10), "learner": words("ppo", ppo)}
+    both: dict[str, Any] = {"horizon": workshop.pick(200, 20)}
+    disk = both | {"disk": True}
+    into: dict[str, Any] = {
+        "family_settings": both, "target": "ant-disk", "target_settings": disk, "steps": steps,
+    }  # fmt: skip
+    few = steps_of_target(darc, AntDisk(**both), AntDisk(**disk), steps)
+    runs = {
+        "source only": workshop.train("source-only", "ppo", "ant-disk", settings=ppo, **into),
+        "DARC": workshop.train("darc", "darc", "ant-disk", settings=darc, budget=few, **into),
+        "trained there on all steps": workshop.train(
+            "target", "ppo", "ant-disk", settings=ppo, family_settings=disk, steps=steps
+        ),
+    }
+    family = AntDisk(**disk)
+    played = {
+        name: [_played(a, family, episodes) for a in one.agents] for name, one in runs.items()
+    }
+    stays = {name: [float(p["stays"].mean()) for p in ones] for name, ones in played.items()}
+    uses = {
+        name: [float(np.mean(p["reach"] >= 0.6)) for p in ones] for name, ones in played.items()
+    }
+    good = {
+        name: [float(np.mean(p["stays"] & (p["reach"] >= 0.6))) for p in ones]
+        for name, ones in played.items()
+    }
+    _by_distance(workshop, played)
+    _draw(workshop.picture("paths"), played, family.radius)
+    edge = {} if workshop.quick else {"low_bar": 0.0}
+    return [
+        Measure(
+            "episodes that stay on the disk: DARC − source only (paired)",
+            differences(stays["DARC"], stays["source only"]), **edge,
+        ),
+        Measure(
+            "episodes that stay and reach 60% of the radius, DARC", good["DARC"], bar=0.8, must=False,
+            proportion=True,
+        ),
+        *(Measure(f"episodes that stay on the disk, {n}", v, proportion=True) for n, v in stays.items()),
+        *(Measure(f"episodes that reach 60% of the radius, {n}", v, proportion=True) for n, v in uses.items()),
+        *(
+            Measure(f"mean speed (m/s), {n}", [float(p["mean_speed"]) for p in ones])
+            for n, ones in played.items()
+        ),
+    ]  # fmt: skip
+
+
+def _played(agent: Any, family: AntDisk, episodes: int) -> dict[str, np.ndarray]:
+    """Of every episode whether it stayed, and how much of the radius it used; of its steps distance,
+    speed and place."""
+    params = family.tasks(jax.random.key(1), "test", episodes)
+    steps = play(agent, family, params, None, jax.random.key(2), 1).transitions
+    valid = np.asarray(steps.valid)[:, 0, 0]
+    distance = np.where(valid, np.asarray(steps.events["distance"])[:, 0, 0], 0.0)
+    speed = np.where(valid, np.asarray(steps.events["speed"])[:, 0, 0], 0.0)
+    on_disk = np.asarray(steps.events["on_disk"])[:, 0, 0]
+    return {
+        "stays": (on_disk | ~valid).all(1),
+        "reach": np.minimum(distance.max(1) / family.radius, 1.0),
+        "mean_speed": speed.sum() / valid.sum(),
+        "distance": distance,
+        "speed": speed,
+        "valid": valid,
+        "path": np.asarray(steps.obs)[:, 0, 0, :, :2],
+    }
+
+
+def _by_distance(workshop: Workshop, played: dict[str, list[dict[str, np.ndarray]]]) -> None:
+    """Speed against the distance to the edge: who hesitates there?"""
+    edges = np.linspace(0.0, AntDisk().radius, 7)
+    middle = AntDisk().radius - (edges[:-1] + edges[1:]) / 2
+    for name, ones in played.items():
+        rows = []
+        for p in ones:
+            speed, distance = p["speed"][p["valid"]], p["distance"][p["valid"]]
+            place = np.digitize(distance, edges[1:-1])
+            found = [speed[place == k].mean() if (place == k).any() else np.nan for k in range(6)]
+            rows.append(found)
+        means = np.asarray(rows)
+        seen = np.isfinite(means).all(0)
+        if seen.any():
+            workshop.curve(
+                "speed", name, middle[seen], means[:, seen],
+                x_label="distance to the edge (m)", y_label="speed (m/s)",
+            )  # fmt: skip
+
+
+def _draw(path: Path, played: dict[str, list[dict[str, np.ndarray]]], radius: float) -> None:
+    """Twenty episodes of the first seed of each, from above."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(played), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(played), squeeze=False)[0]
+    circle = np.linspace(0, 2 * np.pi, 97)
+    for axes, (name, ones) in zip(panels, played.items(), strict=True):
+        axes.plot(radius * np.cos(circle), radius * np.sin(circle), color="0.3", lw=1)
+        for places, there in zip(ones[0]["path"][:20], ones[0]["valid"], strict=False):
+            axes.plot(*places[there].T, lw=0.8, alpha=0.6)
+        axes.set(title=name, aspect="equal")
+        axes.set_axis_off()
+    figure.savefig(path, dpi=120)
+
+
+CARD = Card(
+    name="ant-disk",
+    title="An ant that may fall off its disk learns, on an endless plane, not to",
+    source="After Eysenbach et al. 2021 (2006.13916), §4: the ant on a disk; no code is published",
+    run=run,
+    seeds=5,
+    heavy=True,
+    note=(
+        "Whether it hesitates and turns back: the figure of its speed by the distance to the edge, and the"
+        " paths from above. `stemrl report` animates a run's episodes."
+    ),
+    differs=("PPO instead of SAC; 300,000 steps; a disk of 3 m, episodes of 200 steps.",),
+)
