@@ -60,6 +60,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/maml.py
 	$(BIN)/python benchmarks/her.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/sac.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/transfer.py
 	$(BIN)/python benchmarks/start_up.py
 
 clean:

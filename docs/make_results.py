@@ -1,6 +1,8 @@
-"""Write `results.md` from what cards and benchmarks measured: python docs/make_results.py
+"""Write `results.md` from what cards and benchmarks measured, and the tables of `transfer.md`:
+python docs/make_results.py
 
-Nothing on that page is written by hand; a test compares it with the files that it is made from.
+Nothing on that page, and in those tables, is written by hand; a test compares them with the files that
+they are made from.
 """
 
 import json
@@ -14,6 +16,43 @@ from stemrl.cli.output import number
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
+CHAPTER = {"en": ROOT / "docs" / "transfer.md", "zh": ROOT / "docs" / "zh" / "transfer.md"}
+"""Pages with a table of what transfer has brought, between two comments."""
+BEGIN, END = "<!-- measured: made by docs/make_results.py -->\n", "<!-- measured: end -->"
+BROUGHT = [
+    ("finetune-supervised", "the same, from scratch", "accuracy in the target, fine-tuned on 10 labels",
+     "fine-tuning on 10 labels: accuracy", "用 10 个标签微调：准确率"),
+    ("finetune-reversal", "return backward in the end, from scratch",
+     "return backward in the end, fine-tuned, pretrained without a bonus",
+     "fine-tuning to run the other way: return", "微调成反方向奔跑：回报"),
+    ("maxent-finetune", "steps to a return of -25, near-deterministic",
+     "steps to a return of -25, maximum entropy",
+     "the best way is shut: steps (fewer is better)", "最好的路被堵住：步数（越少越好）"),
+    ("dann-moons", "median accuracy in the target, source only",
+     "median accuracy in the target, shared form",
+     "DANN on rotated moons: accuracy", "DANN，旋转的月牙：准确率"),
+    ("dann-digits", "accuracy in the target, source only", "accuracy in the target, shared form",
+     "DANN on digits on textures: accuracy", "DANN，带纹理的数字：准确率"),
+    ("dann-pixels", "return in the target (of 50), source only", "return in the target (of 50), shared",
+     "DANN on a road of other colors: return", "DANN，换了颜色的路：回报"),
+    ("dann-biased", "return in the target (of 50), source only",
+     "return in the target (of 50), aligned",
+     "DANN with a bad driver's frames: return (it harms)", "DANN，糟糕司机的画面：回报（有害）"),
+    ("darc-grid", "success in the target, source only", "success in the target, DARC",
+     "DARC on a grid with a wall: success", "DARC，有墙的网格：成功率"),
+    ("darc-half-cheetah-broken", "return in the target, source only", "return in the target, DARC",
+     "DARC on a half-cheetah with a dead motor: return", "DARC，电机失灵的半猎豹：回报"),
+    ("ant-disk", "episodes that stay on the disk, source only", "episodes that stay on the disk, DARC",
+     "DARC on an ant on a disk: episodes that stay", "DARC，圆盘上的蚂蚁：留在盘上的回合"),
+    ("epopt-adapt", "cart-pole: the same before",
+     "cart-pole: distance of the mean from the hidden mass, in first deviations",
+     "EPOpt finds a hidden mass: distance (less is better)", "EPOpt 找到隐藏的质量：距离（越小越好）"),
+]  # fmt: skip
+"""Card, its row without the method and with it, and what they are, in both languages."""
+HEADS = {
+    "en": ("", "without", "with", "card"),
+    "zh": ("", "不用", "使用", "卡片"),
+}  # fmt: skip
 
 OPENING = """# Results
 
@@ -71,6 +110,26 @@ def page(results: Path, known: Mapping[str, Card]) -> str:
     if not benchmarks:
         parts.append("Nothing was measured yet.\n")
     return "\n".join(parts)
+
+
+def chapter(results: Path, language: str) -> str:
+    """The page on transfer with its table, from a folder of results: a row for each card that has run."""
+    cards = _read(results / "cards")
+    up = "" if language == "en" else "../"
+    rows = []
+    for name, without, brought, *words in BROUGHT:
+        if name not in cards:
+            continue
+        found = {row["name"]: row for row in cards[name]["rows"]}
+        numbers = [
+            f"{_number(r['mean'])} {_interval(r['low'], r['high'])}".strip()
+            for r in (found[without], found[brought])
+        ]
+        label = words[0 if language == "en" else 1]
+        rows.append((label, *numbers, f"[`{name}`]({up}results.md#{name})"))
+    text = CHAPTER[language].read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{_table(HEADS[language], rows)}\n{END}{rest.split(END)[1]}"
 
 
 def _overview(cards: dict[str, dict[str, Any]]) -> str:
@@ -223,3 +282,5 @@ def _sentence(text: str) -> str:
 if __name__ == "__main__":
     every = {name: entry.load() for name, entry in registry.CARDS.items()}
     PAGE.write_text(page(ROOT / "results", every), encoding="utf-8")
+    for language, file in CHAPTER.items():
+        file.write_text(chapter(ROOT / "results", language), encoding="utf-8")

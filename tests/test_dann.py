@@ -3,13 +3,14 @@ for; with λ = 0 it is PPO on the source."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 import probes
 from stemrl.cli import main
@@ -86,6 +87,24 @@ def test_features_and_head_are_the_network():
 
 # ---- learning ----
 
+
+class Walk(probes.AbstractProbe):
+    """A step to the right pays; where one is, is seen. At random one stays about the middle."""
+
+    name: ClassVar[str] = "probe-walk"
+    horizon: int = eqx.field(static=True, default=4)
+
+    def sample(self, key, split):
+        return {"task": jnp.zeros((1,))}
+
+    def first(self, key, params):
+        return jnp.zeros(())
+
+    def move(self, key, state, action, params):
+        step = jnp.where(action == 1, 1.0, -1.0)
+        return state + 0.5 * step, step, False
+
+
 SOURCE, TARGET = probes.TwoCues(), probes.TwoCues(target=True)
 QUICK = PPO(
     num_envs=64, rollout_length=4, hidden=(16,), epochs=4, minibatches=2, learning_rate=3e-3,
@@ -144,6 +163,24 @@ def test_a_file_of_frames_is_a_target_too():
     assert target.min() > 0.95 and metrics["target_observations"][0] == 500
 
 
+def test_the_source_is_seen_as_the_target_was():
+    """The remedy for a target that was recorded by a bad driver: what is compared is what random actions
+    show, on either side, while the policy goes elsewhere."""
+    problem = Problem(Walk(), Walk(), 10**6)
+
+    @eqx.filter_jit
+    def frames(behavior: Any) -> tuple[Array, Array]:
+        learner = DANN(learner=QUICK, behavior=behavior, source_to_target=1, capacity=256)
+        state = learner.init(problem, KEY)
+        state = jax.lax.fori_loop(0, 30, lambda _, s: learner.update(problem, s)[0], state)
+        ours = state.matched_frames if behavior == "random" else state.frames
+        return jnp.mean(ours.rows), jnp.mean(state.frames.rows)
+
+    ours, theirs = frames("random")
+    assert abs(ours) < 0.3 and abs(theirs) < 0.3
+    assert frames("policy")[1] > 0.6
+
+
 def test_the_target_head_is_the_sources():
     problem = Problem(SOURCE, TARGET, 1000)
     learner = DANN(learner=QUICK, form="separate", source_to_target=1)
@@ -161,9 +198,10 @@ def test_pictures_are_seen_by_both_forms():
     """One update of each on rendered pictures: finite, and the target's pictures are kept as bytes."""
     ppo = PPO(num_envs=4, rollout_length=4, hidden=(8,), epochs=1, minibatches=1)
     problem = Problem(PixelReach(horizon=4), PixelReach(looks="target", horizon=4), 100)
-    for form in ("shared", "separate"):
+    both: tuple[Any, ...] = (("shared", "policy"), ("separate", "random"))
+    for form, behavior in both:
         learner = DANN(
-            learner=ppo, form=form, adapt_updates=1, source_to_target=2,
+            learner=ppo, form=form, behavior=behavior, adapt_updates=1, source_to_target=2,
             alignment_steps=1, alignment_batch_size=4, capacity=16,
         )  # fmt: skip
         state = eqx.filter_jit(learner.init)(problem, KEY)
@@ -175,6 +213,9 @@ def test_pictures_are_seen_by_both_forms():
         assert state.frames.rows.dtype == jnp.uint8 and state.frames.size == (
             16 if form == "shared" else 8
         )
+        # Under random actions, as many of the source's are kept beside them, and none of its steps counts.
+        assert state.matched is None or state.matched_frames.size == state.frames.size
+        assert state.collected == 2 * 16
         after = learner.agent(problem, state)
         encoders = [a.policy.network.encoder.project.weight for a in (before, after)]
         assert not np.array_equal(*encoders)
@@ -211,6 +252,8 @@ def test_from_the_command_line(tmp_path: Path):
     [
         ({"learner": "sac"}, "'sac' cannot learn in the source of 'dann'; 'ppo' can"),
         ({"form": "both"}, "form must be one of shared, separate"),
+        ({"behavior": "bad"}, "behavior must be policy or random, not 'bad'"),
+        ({"domain_share": 0.0}, r"domain_share must be in \(0, 1\], not 0"),
         ({"adapt_updates": 0}, "adapt_updates must be at least 1"),
     ],
 )

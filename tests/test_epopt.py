@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import probes
-from stemrl.core import Problem, UserError
+from stemrl.core import Logged, Problem, UserError
 from stemrl.report import draw_source
-from stemrl.rl import PPO
+from stemrl.rl import PPO, play
 from stemrl.tasks import Randomized
 from stemrl.tasks.cart_pole import CartPole
 from stemrl.transfer import EPOpt
@@ -169,6 +169,38 @@ def test_the_budget_is_counted_and_kept(narrowed):
     assert 90 < state.spent <= 120
     learner = EPOpt(**ADAPTING)
     assert [learner.target_steps(POLES, n) for n in (1, 2, 100)] == [0, 30, 120]
+
+
+def test_a_file_of_the_target_teaches_too():
+    """Steps that somebody recorded there, 120 of them, 40 a look: three looks, and none is played."""
+    learner = EPOpt(**ADAPTING)
+    agent = learner.agent(POLES, learner.init(POLES, KEY))
+    tasks = POLES.target.tasks(KEY, "train", 20)
+    steps = play(agent, POLES.target, tasks, None, KEY, 1).transitions
+    seen = np.asarray(steps.valid)
+    space, actions = POLES.source.observation_space, POLES.source.action_space
+    columns = {
+        "observations": steps.obs,
+        "actions": steps.action,
+        "next_observations": steps.next_obs,
+    }
+    columns = {name: np.asarray(x)[seen][:120] for name, x in columns.items()}
+    problem = Problem(POLES.source, POLES.source, logged=Logged.of(columns, space, actions))
+
+    @eqx.filter_jit
+    def train():
+        state = learner.init(problem, KEY)
+        return jax.lax.scan(lambda s, _: learner.update(problem, s), state, length=8)
+
+    state, metrics = train()
+    assert state.beliefs.rounds == 3 and state.spent == 0
+    assert learner.target_steps(problem, 100) == 0
+    off = jnp.abs(metrics["source/mean/mass"] - HIDDEN)
+    assert off[-1] < 0.03 < off[0] and metrics["source/width"][-1] < 0.5
+    del columns["next_observations"]
+    problem = Problem(POLES.source, POLES.source, logged=Logged.of(columns, space, actions))
+    with pytest.raises(UserError, match="no column 'next_observations', which 'epopt' needs"):
+        learner.init(problem, KEY)
 
 
 def test_a_belief_by_hand():

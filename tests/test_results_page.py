@@ -56,6 +56,8 @@ def test_the_page_is_what_the_files_say():
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == made, (
         "results changed: run python docs/make_results.py"
     )
+    for language, file in script.CHAPTER.items():
+        assert file.read_text(encoding="utf-8") == script.chapter(ROOT / "results", language)
 
 
 def test_reached_and_missed_stand_side_by_side(tmp_path):
