@@ -11,7 +11,7 @@ import pytest
 
 import probes
 from stemrl.core import Problem, UserError
-from stemrl.rl import PPO, SAC, play
+from stemrl.rl import DQN, PPO, SAC, TD3, TRPO, play
 from stemrl.rl.tuning import layer_depths, tuned
 from stemrl.tasks import PointMaze
 from stemrl.tasks.cart_pole import CartPole
@@ -23,22 +23,34 @@ PROBLEM = Problem.of(Point2D(horizon=4))
 SMALL: dict[str, Any] = {"num_envs": 2, "rollout_length": 4, "hidden": (4, 4)}
 SMALL_PPO = PPO(**SMALL, epochs=1, minibatches=2, learning_rate=0.1)
 SMALL_SAC = SAC(**SMALL, batch_size=4, capacity=40, warm_up_steps=0, learning_rate=0.1)
+SMALL_TRPO = TRPO(**SMALL, epochs=1, minibatches=2, learning_rate=0.1, backtracks=30)
+OFF: dict[str, Any] = {**SMALL, "batch_size": 4, "capacity": 40, "warm_up_steps": 0}
+SMALL_TD3 = TD3(**OFF, learning_rate=0.1, policy_delay=1)
+SMALL_DQN = DQN(**OFF, learning_rate=0.1)
 
 
 def networks_of(state: Any) -> Any:
-    return state.learned.networks if hasattr(state, "learned") else state.networks
+    if not hasattr(state, "learned"):
+        return state.networks
+    found = state.learned
+    for name in ("networks", "network"):
+        if hasattr(found, name):
+            return getattr(found, name)
+    return found.policy, found.critics
 
 
-@pytest.mark.parametrize("learner", [SMALL_PPO, SMALL_SAC])
+@pytest.mark.parametrize("learner", [SMALL_PPO, SMALL_SAC, SMALL_TRPO, SMALL_TD3, SMALL_DQN])
 def test_only_what_is_unfrozen_moves(learner):
+    problem = PROBLEM if learner is not SMALL_DQN else Problem.of(CartPole(horizon=4))
+
     def after(tune: str, updates: int) -> list[bool]:
         one = dataclasses.replace(learner, tune=tune, updates_per_layer=1)
-        first = one.init(PROBLEM, KEY)
-        state, _ = jax.lax.scan(lambda s, _: one.update(PROBLEM, s), first, length=updates)
+        first = one.init(problem, KEY)
+        state, _ = jax.lax.scan(lambda s, _: one.update(problem, s), first, length=updates)
         pairs = zip(*map(jax.tree.leaves, (networks_of(first), networks_of(state))), strict=True)
         return [jnp.any(a != b) for a, b in pairs]
 
-    depths = jax.tree.leaves(layer_depths(networks_of(learner.init(PROBLEM, KEY))))
+    depths = jax.tree.leaves(layer_depths(networks_of(learner.init(problem, KEY))))
     assert set(depths) == {0, 1, 2}
 
     @jax.jit
@@ -107,7 +119,7 @@ def test_a_fine_tuner_of_the_head_still_adapts():
     assert moving[-1] > still[-1] + 0.1
 
 
-@pytest.mark.parametrize("make", [PPO, SAC, FineTune])
+@pytest.mark.parametrize("make", [PPO, SAC, TRPO, TD3, DQN, FineTune])
 def test_mistakes_get_one_line(make):
     with pytest.raises(UserError, match="tune must be one of all, head, gradual, not 'tail'"):
         make(tune="tail")

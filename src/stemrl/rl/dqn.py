@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
+    AbstractLearner,
     Action,
     Carry,
     Context,
@@ -28,14 +29,17 @@ from ..core import (
     Info,
     Memory,
     Obs,
+    Problem,
     Space,
+    State,
     UserError,
 )
 from .fitting import gradient_steps
 from .normalize import Normalizer
-from .off_policy import AbstractOffPolicy, ValueRange, moved
+from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
 from .policy import Network, perceive
 from .replay import Row
+from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 class DQNLearned(eqx.Module):
@@ -61,6 +65,21 @@ class DQN(AbstractOffPolicy):
     """How far the target network moves towards the network after each update."""
     double: bool = eqx.field(static=True, default=True)
     """Whether the network chooses the next action whose value the target network gives."""
+    tune: Tune = eqx.field(static=True, default="all")
+    """What learns: all, the head (each network's last layer) alone, or gradual, the
+    head at first and one more layer below it every `updates_per_layer` updates; after --start."""
+    updates_per_layer: int = eqx.field(static=True, default=20)
+    """With gradual tuning: updates that learn until the next layer learns too."""
+
+    def __check_init__(self):
+        require_tune(self.tune, self.updates_per_layer)
+
+    def inherit(
+        self, problem: Problem, state: OffPolicyState, donor: AbstractLearner, found: State
+    ) -> tuple[OffPolicyState, list[str]]:
+        state, left = super().inherit(problem, state, donor, found)
+        require_only_the_head_is_new(state.learned.network, left, self.tune, "network")
+        return state, left
 
     def begin(
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
@@ -100,12 +119,15 @@ class DQN(AbstractOffPolicy):
             )(network)
             return direction, {"loss/value": loss, "value": jnp.mean(target)}
 
+        steps = optax.tree_utils.tree_get(learned.optimizer, "count")
+        unfrozen = steps // (self._gradient_steps * self.updates_per_layer)
         descent = gradient_steps(
             gradient,
             learned.network,
             learned.optimizer,
             (batches, next_values),
             learning_rate=self.learning_rate,
+            factors=tuned(learned.network, self.tune, unfrozen),
         )
         target = moved(learned.target, descent.parameters, self.target_rate)
         learned = DQNLearned(descent.parameters, target, descent.optimizer_state)

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
+    AbstractLearner,
     Action,
     Box,
     Carry,
@@ -31,16 +32,19 @@ from ..core import (
     Info,
     Memory,
     Obs,
+    Problem,
     Space,
+    State,
     UserError,
 )
 from .distributions import outputs_for
 from .fitting import descend, require_positive
 from .normalize import Normalizer
-from .off_policy import AbstractOffPolicy, ValueRange, moved
+from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
 from .policy import Network, perceive
 from .replay import Row
 from .soft_networks import Critics
+from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 class DeterministicPolicy(eqx.Module):
@@ -81,9 +85,23 @@ class TD3(AbstractOffPolicy):
     """What that noise is clipped to, c."""
     policy_delay: int = eqx.field(static=True, default=2)
     """Gradient steps of the critics for each of the policy."""
+    tune: Tune = eqx.field(static=True, default="all")
+    """What learns: all, the head (each network's last layer) alone, or gradual, the
+    head at first and one more layer below it every `updates_per_layer` updates; after --start."""
+    updates_per_layer: int = eqx.field(static=True, default=20)
+    """With gradual tuning: updates that learn until the next layer learns too."""
 
     def __check_init__(self):
         require_positive(self, "policy_delay")
+        require_tune(self.tune, self.updates_per_layer)
+
+    def inherit(
+        self, problem: Problem, state: OffPolicyState, donor: AbstractLearner, found: State
+    ) -> tuple[OffPolicyState, list[str]]:
+        state, left = super().inherit(problem, state, donor, found)
+        require_only_the_head_is_new(state.learned.policy, left, self.tune, "policy")
+        require_only_the_head_is_new(state.learned.critics, left, self.tune, "critics")
+        return state, left
 
     def begin(
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
@@ -127,6 +145,7 @@ class TD3(AbstractOffPolicy):
 
         def step(learned: TD3Learned, drawn: tuple[Row, Array]):
             batch, noise = drawn
+            unfrozen = learned.steps // (self._gradient_steps * self.updates_per_layer)
             target = self.targets(learned, batch, noise, value_range)
             (loss, value), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
                 learned.critics, batch, target
@@ -137,6 +156,7 @@ class TD3(AbstractOffPolicy):
                 learned.critic_optimizer,
                 learned.critics,
                 self.learning_rate,
+                tuned(learned.critics, self.tune, unfrozen),
             )
             steps = learned.steps + 1
             learned = eqx.tree_at(
@@ -153,6 +173,7 @@ class TD3(AbstractOffPolicy):
                     learned.policy_optimizer,
                     learned.policy,
                     self.learning_rate,
+                    tuned(learned.policy, self.tune, unfrozen),
                 )
                 return TD3Learned(
                     policy=policy,

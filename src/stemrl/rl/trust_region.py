@@ -20,10 +20,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import UserError
+from ..core import AbstractLearner, Problem, State, UserError
 from .fitting import annealed, fit, require_positive, weighted_mean
-from .on_policy import AbstractOnPolicy, ActorCritic, Rows, value_loss
+from .on_policy import AbstractOnPolicy, ActorCritic, OnPolicyState, Rows, value_loss
 from .trpo import FisherMatrix, mean_kl, trust_region_update
+from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 class TRPO(AbstractOnPolicy):
@@ -39,11 +40,24 @@ class TRPO(AbstractOnPolicy):
     """Iterations of conjugate gradient."""
     backtracks: int = eqx.field(static=True, default=10)
     """Times that the line search may shorten a step before the policy stays as it is."""
+    tune: Tune = eqx.field(static=True, default="all")
+    """What learns: all, the head (each network's last layer, and the deviation) alone, or gradual, the
+    head at first and one more layer below it every `updates_per_layer` updates; after --start."""
+    updates_per_layer: int = eqx.field(static=True, default=20)
+    """With gradual tuning: updates until the next layer learns too."""
 
     def __check_init__(self):
         require_positive(self, "cg_iterations")
+        require_tune(self.tune, self.updates_per_layer)
         if self.backtracks < 0:
             raise UserError(f"backtracks must be at least 0, not {self.backtracks}")
+
+    def inherit(
+        self, problem: Problem, state: OnPolicyState, donor: AbstractLearner, found: State
+    ) -> tuple[OnPolicyState, list[str]]:
+        state, left = super().inherit(problem, state, donor, found)
+        require_only_the_head_is_new(state.networks, left, self.tune)
+        return state, left
 
     def loss(
         self, networks: ActorCritic, rows: Rows
@@ -64,7 +78,10 @@ class TRPO(AbstractOnPolicy):
         factors: PyTree[Array] | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
         """One trust region step of the policy on all rows, then epochs of gradient steps on `loss`."""
-        policy, told = self.policy_step(parameters, rows)
+        if factors is None and isinstance(parameters, ActorCritic):
+            factors = tuned(parameters, self.tune, updates // self.updates_per_layer)
+        free = None if factors is None else factors.policy
+        policy, told = self.policy_step(parameters, rows, free)
         parameters, optimizer_state, metrics = fit(
             loss,
             eqx.tree_at(lambda networks: networks.policy, parameters, policy),
@@ -80,10 +97,15 @@ class TRPO(AbstractOnPolicy):
         return parameters, optimizer_state, {**metrics, **told}
 
     def policy_step(
-        self, networks: ActorCritic, rows: Rows
+        self, networks: ActorCritic, rows: Rows, free: PyTree[Array] | None = None
     ) -> tuple[Any, dict[str, Float[Array, ""]]]:
-        """The policy after a natural gradient step within the trust region, and what it did."""
+        """The policy after a natural gradient step within the trust region, and what it did; `free`: 1
+        for each leaf of the policy that may move and 0 for others, all if none."""
         flat, unravel = ravel_pytree(networks.policy)
+        moves: Any = 1.0
+        if free is not None:
+            moves = jax.tree.map(lambda x, f: jnp.broadcast_to(f, x.shape), networks.policy, free)
+            moves = ravel_pytree(moves)[0]
         weight = rows.policy_weight / jnp.maximum(jnp.sum(rows.policy_weight), 1e-8)
 
         def distribution(flat: Array) -> Any:
@@ -105,8 +127,9 @@ class TRPO(AbstractOnPolicy):
         fisher = FisherMatrix.of(distribution, flat, weight)
         flat, step = trust_region_update(
             flat,
-            gradient,
-            lambda v: fisher @ v,
+            moves * gradient,
+            # Of what may move alone: the natural gradient of that part.
+            lambda v: moves * (fisher @ (moves * v)),
             evaluate,
             surrogate=value,
             max_kl=self.max_kl,

@@ -42,7 +42,8 @@ def layer_depths(networks: PyTree[Array]) -> PyTree[int]:
             return last[found[1] + found[2]] - int(found[3])
         # The critics' first layer, which stands apart from those behind it.
         prefix, _, name = path.rpartition("/")
-        return last.get(f"{prefix}/weights", 0) + 1 if name in ("observed", "acted") else 0
+        below = f"{prefix}/weights" if prefix else "weights"
+        return last.get(below, 0) + 1 if name in ("observed", "acted") else 0
 
     return jax.tree.unflatten(jax.tree.structure(networks), [depth(path) for path in paths])
 
@@ -58,15 +59,17 @@ def tuned(
     return jax.tree.map(lambda depth: jnp.where(depth <= reach, 1.0, 0.0), layer_depths(networks))
 
 
-def require_only_the_head_is_new(networks: Any, left: list[str], tune: Tune) -> None:
+def require_only_the_head_is_new(
+    networks: Any, left: list[str], tune: Tune, at: str = "networks"
+) -> None:
     """Raise `UserError` where the head alone is to learn, and something below it was not taken over
-    (`left`, paths that begin with `networks/`) and would stay as random as it is."""
+    (`left`, paths that begin with `at`) and would stay as random as it is."""
     if tune != "head":
         return
     depths = jax.tree_util.tree_flatten_with_path(layer_depths(networks))[0]
     for path, depth in depths:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if depth > 0 and f"networks/{name}" in left:
+        if depth > 0 and f"{at}/{name}" in left:
             raise UserError(
                 f"tune is 'head', and {name} does not fit the run to begin from (another size of"
                 " observations or layers): it would stay random; set tune to all or gradual"
