@@ -4,6 +4,7 @@ domains apart is how well one drives."""
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         for name, one in runs.items()
     }  # fmt: skip
     only, biased, remedied = runs
-    edge = {} if workshop.quick else {"low_bar": 0.0}
+    edge: dict[str, Any] = {} if workshop.quick else {"low_bar": 0.0}
     return [
         Measure(
             "quality read from the features: aligned − before (paired)",
@@ -84,7 +85,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
 def _driven_badly(source: Trained, frames: int, seed: int) -> dict[str, np.ndarray]:
     """Frames of the target, and how far from the road's middle each is, under random steering."""
     family = PixelDrive(**LOOKS)
-    agent = Explorer(source.agents[0], jnp.ones(()), family.action_space)
+    agent = Explorer(policy=source.agents[0], random=jnp.ones(()), actions=family.action_space)
     key = jax.random.key(seed)
     params = family.tasks(key, "train", -(-frames // family.horizon))
     steps = play(agent, family, params, None, key, 1).transitions
@@ -97,7 +98,7 @@ def _driven_badly(source: Trained, frames: int, seed: int) -> dict[str, np.ndarr
 
 def _features(agent: Any, pictures: np.ndarray) -> np.ndarray:
     """What the agent's encoder makes of them."""
-    network = jax.jit(agent.policy.network.features)
+    network = eqx.filter_jit(agent.policy.network.features)
     parts = [network(jnp.asarray(part)) for part in np.array_split(pictures, 10)]
     return np.concatenate([np.asarray(part) for part in parts])
 

@@ -70,7 +70,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     _frames(workshop.picture("frames"), looks)
     best = float(np.mean(returns["trained there"]))
     only = np.asarray(returns["source only"])
-    bars = {} if workshop.quick else {"bar": 0.5}
+    bars: dict[str, Any] = {} if workshop.quick else {"bar": 0.5}
     closed = {
         form: (np.asarray(returns[form]) - only) / np.maximum(best - only, 1e-3) for form in forms
     }

@@ -68,7 +68,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     in_source = [
         float(e.scores.mean()) for e in workshop.judge(source.agents, home, tasks=tasks, episodes=0)
     ]
-    edge = {} if workshop.quick else {"low_bar": 0.0}
+    edge: dict[str, Any] = {} if workshop.quick else {"low_bar": 0.0}
     return [
         Measure(
             "return in the target: DARC − source only (paired)",

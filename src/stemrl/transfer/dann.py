@@ -200,7 +200,7 @@ class DANN(AbstractLearner):
         agent = self.inner.agent(problem, learner)
         if self.behavior == "policy":
             return agent
-        return Explorer(agent, jnp.ones(()), problem.source.action_space)
+        return Explorer(policy=agent, random=jnp.ones(()), actions=problem.source.action_space)
 
     def collect(self, problem: Problem, state: DANNState) -> tuple[DANNState, SeenInBoth]:
         key, visit_key = jax.random.split(state.key)

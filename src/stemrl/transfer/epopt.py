@@ -181,12 +181,13 @@ class EPOpt(AbstractLearner):
             due &= (known.rounds == 0) | ((known.rounds + 1) * n <= logged.rows)
         agent, target = self.agent(problem, state), problem.target
 
-        def observed() -> tuple[tuple, Array, Array]:
+        def observed() -> tuple[tuple[Any, Any, Any, Array], Array, Array]:
             """Steps of the target, how many were played for them, and the episodes' mean return."""
             if logged is not None:
                 columns = ("observations", "actions", "next_observations")
-                zero = jnp.zeros((), jnp.int32)
-                return (*logged.draw(step_key, (n,), *columns), jnp.ones(n)), zero, jnp.zeros(())
+                obs, action, after = logged.draw(step_key, (n,), *columns)
+                steps = (obs, action, after, jnp.ones(n))
+                return steps, jnp.zeros((), jnp.int32), jnp.zeros(())
             task_key, episodes_key = jax.random.split(play_key)
             tasks = target.tasks(task_key, "train", self.target_episodes)
             context = jax.vmap(lambda p: problem.context(target, p))(tasks)
