@@ -4,6 +4,7 @@ Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list`
 """
 
 import importlib
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,15 @@ class Entry:
     verb on it."""
     supervised: bool = False
     """Of a method: it learns from labelled examples; of a family: it has nothing to act in."""
+
+    needs: str = ""
+    """Of a card: a package that only an extra installs; `stemrl reproduce --all` leaves the card out where
+    it is not there."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether what it needs is not installed."""
+        return bool(self.needs) and importlib.util.find_spec(self.needs) is None
 
     def load(self) -> Any:
         """The class. Raises `UserError` if it is not where the path says."""
@@ -423,6 +433,10 @@ FAMILIES: dict[str, Entry] = {
         "stemrl.tasks.gymnasium:GymnasiumFamily",
         "Any Gymnasium environment with some of its attributes drawn from ranges (on the host)",
     ),
+    "gymnasium-goals": Entry(
+        "stemrl.tasks.gymnasium_goals:GymnasiumGoals",
+        "Gymnasium-Robotics' goal environments, dictionary observations as they are (on the host, extra: robotics)",
+    ),
     "randomized": Entry(
         "stemrl.tasks.transforms:Randomized",
         "Another family's tasks, a new one for every episode (domain randomization)",
@@ -590,6 +604,11 @@ CARDS: dict[str, Entry] = {
     "her-reacher": Entry(
         "stemrl.cards.her_reacher:CARD",
         "With hindsight an arm learns to reach places for which it was hardly ever paid",
+    ),
+    "her-fetch-reach": Entry(
+        "stemrl.cards.her_fetch_reach:CARD",
+        "With hindsight a robot's arm learns to reach in minutes (extra: robotics)",
+        needs="gymnasium_robotics",
     ),
     "multi-task-speed-up": Entry(
         "stemrl.cards.multi_task_speed_up:CARD",

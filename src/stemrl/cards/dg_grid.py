@@ -27,10 +27,10 @@ POINTS = 100
 RATES = (0.1, 0.3, 0.6)
 """Of learning, of which each variant takes what is best for it on seeds of its own."""
 VARIANTS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "current": ("Q-learning on the current goal", {"goals": "current"}, 2_000_000),
+    "current": ("Q-learning on the current goal", {"goals": "current"}, 1_000_000),
     "all": ("DG-learning", {"goals": "all"}, 100_000),
     "relaxed": ("DG-learning with relaxation", {"goals": "all", "intermediates": 4}, 100_000),
-    "hindsight": ("Q-learning with hindsight", {"goals": "hindsight"}, 1_000_000),
+    "hindsight": ("Q-learning with hindsight", {"goals": "hindsight"}, 500_000),
 }
 """Names, settings, and the steps after which a variant is given up."""
 

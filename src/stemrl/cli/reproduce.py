@@ -43,7 +43,8 @@ def run(arguments: list[str]) -> int:
     options = parser.parse(arguments)
     if bool(options.card) == options.all:
         raise UserError("name one card, or give --all; `stemrl list cards` shows them")
-    names = list(registry.CARDS) if options.all else [options.card]
+    every = [name for name, entry in registry.CARDS.items() if not entry.missing]
+    names = every if options.all else [options.card]
     results = []
     for name in names:
         registry.find("cards", name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .grid_wall import GridWall, GridWallEnv, log_ratio
     from .gridnavi import GridEnv, GridNavi
     from .gymnasium import AbstractGymnasiumFamily, GymnasiumFamily
+    from .gymnasium_goals import GymnasiumGoals
     from .gymnax import GymnaxEnv, GymnaxFamily
     from .imperfect import Imperfect, ImperfectEnv
     from .maze import Maze, MazeEnv
@@ -63,6 +64,7 @@ _find = importer(
         "gridnavi": ("GridEnv", "GridNavi"),
         "glyphs": ("Glyphs",),
         "gymnasium": ("AbstractGymnasiumFamily", "GymnasiumFamily"),
+        "gymnasium_goals": ("GymnasiumGoals",),
         "gymnax": ("GymnaxEnv", "GymnaxFamily"),
         "imperfect": ("Imperfect", "ImperfectEnv"),
         "maze": ("Maze", "MazeEnv"),
@@ -115,6 +117,7 @@ __all__ = [
     "GridWall",
     "GridWallEnv",
     "GymnasiumFamily",
+    "GymnasiumGoals",
     "GymnaxEnv",
     "GymnaxFamily",
     "HeadingEnv",
