@@ -16,7 +16,7 @@ CONTRAST = 0.5
 """Of the target's texture. 0: no texture; 1: as bright as ink."""
 UPDATES = 6_000
 NETWORKS: dict[str, Any] = {
-    "features": 64, "hidden": (128,), "domain_hidden": (128,), "examples": 1_000, "batch_size": 64,
+    "features": 64, "hidden": (128,), "domain_hidden": (128,), "examples": 6_000, "batch_size": 64,
 }  # fmt: skip
 FORMS: dict[str, dict[str, Any]] = {
     "shared": {"form": "shared", "optimizer": "sgd", "learning_rate": 0.03, "rate_decay": 0.75},
