@@ -107,6 +107,8 @@ def test_every_agent_is_small_and_made_by_its_recipe():
         # Bayes-optimal: 4.0 in the first episode, 11.07 in each later one.
         ("rl2-gridnavi", 2.0, 9.5),
         ("varibad-gridnavi", 2.0, 9.5),
+        # Of at most about 8; before a reward is met it tries one place after another.
+        ("pearl-point-sparse", -0.1, 2.0),
         # The authors' MAML: −40.4 and −11.7.
         ("maml-point-2d", -60.0, -20.0),
         # One flip less than there are wrong bits, five on average.

@@ -733,6 +733,10 @@ AGENTS: dict[str, Entry] = {
         "stemrl.agents:varibad-gridnavi",
         "VariBAD that searches a grid, and can say what it expects of every cell",
     ),
+    "pearl-point-sparse": Entry(
+        "stemrl.agents:pearl-point-sparse",
+        "PEARL that tries one place after another until one pays, and then goes there",
+    ),
     "maml-point-2d": Entry(
         "stemrl.agents:maml-point-2d", "MAML that finds a place in the plane in one gradient step"
     ),

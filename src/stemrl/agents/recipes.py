@@ -19,6 +19,19 @@ RECIPES: dict[str, RunConfig] = {
         },
         steps=4_000_000, evaluate_every=1_000_000,
     ),
+    # The card's recipe.
+    "pearl-point-sparse": RunConfig(
+        "pearl", "point-sparse",
+        {
+            "latent_size": 2, "collect_tasks": 10, "prior_episodes": 20, "posterior_episodes": 20,
+            "posterior_context": False, "recent_episodes": 40, "capacity": 320,
+            "exploration_episodes": 1, "until_paid": True, "gradient_steps": 200,
+            "batch_size": 32, "context_batch_size": 400, "discount": 0.9, "reward_scale": 10.0,
+            "kl_weight": 0.3, "learn_temperature": False, "learning_rate": 1e-3,
+            "hidden": (64, 64), "encoder_hidden": (64, 64),
+        },
+        steps=1_024_000, evaluate_every=256_000, evaluate_episodes=19,
+    ),
     "maml-point-2d": RunConfig(
         "maml", "point-2d", {"inner_learning_rate": 0.5}, steps=8_000_000, evaluate_every=1_000_000
     ),

@@ -53,7 +53,20 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "encoder_hidden": (64, 64),
         },
     ),
-    "varibad": ("VariBAD", "varibad", TRIALS | {"decoder_hidden": (32, 32)}),
+    "varibad": (
+        "VariBAD",
+        "varibad",
+        TRIALS
+        | {
+            "learning_rate": 7e-4,
+            "latent_size": 8,
+            "kl_weight": 0.1,
+            "activation": "relu",
+            "decoder_hidden": (64, 64),
+            "vae_minibatches": 2,
+            "vae_epochs": 3,
+        },
+    ),
     "finetune": (
         "PPO on all tasks, then fine-tuned",
         "finetune",
