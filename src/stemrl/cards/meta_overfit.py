@@ -47,7 +47,7 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "recent_episodes": 5,
             "discount": 0.9,
             "learn_temperature": False,
-            "initial_temperature": 0.1,
+            "reward_scale": 10.0,
             "learning_rate": 1e-3,
             "hidden": (64, 64),
             "encoder_hidden": (64, 64),
@@ -231,4 +231,10 @@ CARD = Card(
         " There is no bar: whichever way it falls."
     ),
     differs=("Small networks, and settings that were not tuned for each method and family apart.",),
+    tried=(
+        ("RL² (GRU) in the plane, one seed", "0.69 inside; 0.23, −0.01 and −0.02 beyond"),
+        ("MAML, the same", "0.62 inside; 0.75, 0.60 and 0.45 beyond"),
+        ("PEARL with rewards not scaled, the same", "−0.07: its latent said nothing"),
+        ("VariBAD with a KL weight of 0.01 and tanh, the same", "−1.72: it ran away"),
+    ),
 )
