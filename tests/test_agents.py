@@ -116,7 +116,9 @@ def test_every_agent_is_small_and_made_by_its_recipe():
     ],
 )
 def test_every_agent_does_what_it_is_shown_for(name: str, before: float, after: float):
-    points = stemrl.evaluate(name, tasks=40).points
+    # A search for what pays only where it is takes longer than a trial of the family's.
+    episodes = 15 if name == "pearl-point-sparse" else None
+    points = stemrl.evaluate(name, tasks=40, episodes=episodes).points
     assert points[0]["mean"] > before
     assert points[-1]["mean"] > after
     if name != "her-bit-flip":
