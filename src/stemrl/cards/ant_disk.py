@@ -24,7 +24,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ppo = PPO | workshop.pick({}, tiny)
     darc = CLASSIFIERS | {"warm_up_steps": workshop.pick(20_000, 10), "learner": words("ppo", ppo)}
     both: dict[str, Any] = {"horizon": workshop.pick(200, 20)}
-    disk = both | {"disk": True}
+    disk: dict[str, Any] = both | {"disk": True}
     into: dict[str, Any] = {
         "family_settings": both, "target": "ant-disk", "target_settings": disk, "steps": steps,
     }  # fmt: skip
@@ -79,9 +79,9 @@ def _played(agent: Any, family: AntDisk, episodes: int) -> dict[str, np.ndarray]
     speed = np.where(valid, np.asarray(steps.events["speed"])[:, 0, 0], 0.0)
     on_disk = np.asarray(steps.events["on_disk"])[:, 0, 0]
     return {
-        "stays": (on_disk | ~valid).all(1),
+        "stays": np.asarray((on_disk | ~valid).all(1)),
         "reach": np.minimum(distance.max(1) / family.radius, 1.0),
-        "mean_speed": speed.sum() / valid.sum(),
+        "mean_speed": np.asarray(speed.sum() / valid.sum()),
         "distance": distance,
         "speed": speed,
         "valid": valid,

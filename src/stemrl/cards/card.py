@@ -184,6 +184,8 @@ class Card:
         }
 
 
-def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+def differences(
+    ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray
+) -> list[float]:
     """Paired over seeds: ours − theirs."""
     return [a - b for a, b in zip(ours, theirs, strict=True)]

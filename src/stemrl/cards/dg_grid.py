@@ -102,7 +102,7 @@ def _learned(workshop: Workshop, family: GoalGrid, name: str) -> tuple[np.ndarra
         # In as many lanes as the card has seeds, so that one program does both.
         rates = np.resize(RATES, lanes)
         workshop.say(f"{line}: learning rates")
-        tried = reached(-curves(rates, range(1000, 1000 + lanes))[:, :, 0], -NEAR)
+        tried = reached(-curves(rates.tolist(), range(1000, 1000 + lanes))[:, :, 0], -NEAR)
         needed = {rate: tried[rates == rate].mean() for rate in dict.fromkeys(rates.tolist())}
         best = min(needed, key=lambda rate: needed[rate])
         workshop.say(f"{line}: {lanes} seeds at {best:g}")

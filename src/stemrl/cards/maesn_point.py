@@ -118,12 +118,14 @@ def _paths(trials: dict[str, Any], goals: np.ndarray, radius: float, path: Path)
     for row, (name, steps) in zip(grid, trials.items(), strict=True):
         walks = np.concatenate([steps.obs[..., :1, :], steps.next_obs], axis=-2)
         for goal in goals:
-            row[0].add_patch(Circle(goal, 0.06, color="tab:green", linewidth=0))
+            row[0].add_patch(Circle(tuple(goal), 0.06, color="tab:green", linewidth=0))
         for walk in walks[:drawn, 0].reshape(-1, *walks.shape[-2:]):
             row[0].plot(*walk.T, color="0.4", linewidth=0.6, alpha=0.6)
         row[0].set_title(f"{name}: before any update", fontsize="small")
         for axes, i in zip(row[1:], chosen, strict=True):
-            axes.add_patch(Circle(goals[i], radius, color="tab:green", alpha=0.3, linewidth=0))
+            axes.add_patch(
+                Circle(tuple(goals[i]), radius, color="tab:green", alpha=0.3, linewidth=0)
+            )
             for which, color in ((0, "0.7"), (1, "tab:blue")):
                 for walk in walks[i, which]:
                     axes.plot(*walk.T, color=color, linewidth=0.6, alpha=0.7)

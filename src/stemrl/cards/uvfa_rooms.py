@@ -162,7 +162,8 @@ def _fitted(
             leaves = [jnp.asarray(start[f"leaf{i}"]) for i in range(_leaves(start))]
         state = jax.jit(jax.vmap(begin))(keys, goals, leaves)
         judged, step = jax.jit(jax.vmap(judge)), jax.jit(jax.vmap(advance))
-        rows = [judged(state)[1]]
+        values, quality = judged(state)
+        rows = [quality]
         for _ in range(points):
             state = step(state, goals)
             values, quality = judged(state)

@@ -350,6 +350,7 @@ class Trained:
         state = eqx.filter_eval_shape(lambda key: learner.init(problem, key), jax.random.key(0))
         update = jax.jit(lambda state: learner.update(problem, state))
         analysis = update.lower(state).compile().memory_analysis()
+        assert analysis is not None
         return (analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20
 
 

@@ -41,12 +41,13 @@ from ..core import (
 )
 from ..rl.baseline import episode_advantages
 from ..rl.devices import ALL, share
+from ..rl.distributions import PolicyDistribution
 from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive
 from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image
 from .maml_agent import Batch, Surrogate, surrogate_of
-from .outer import Distribution, OuterSettings, importance_weighted
+from .outer import OuterSettings, importance_weighted
 
 
 class Gaussian(NamedTuple):
@@ -198,7 +199,7 @@ class Round(NamedTuple):
 
 def distribution_of(
     adapted: Adaptable, context: Context, inputs: Array, noise: Float[Array, "... latent"]
-) -> Distribution:
+) -> PolicyDistribution:
     """π_θ(· | s, μ + σ ε), and ω where it is revealed."""
     z = adapted.latent.at(noise)
     if context is not None:
@@ -350,7 +351,7 @@ class MAESN(OuterSettings):
 
     def distributions(
         self, agent: MAESNAgent, parameters: MetaParameters, task: Any
-    ) -> tuple[Distribution, Float[Array, ""]]:
+    ) -> tuple[PolicyDistribution, Float[Array, ""]]:
         """What a task's own latent and θ adapt to, at the steps of its outer round; and the penalty
         on that latent before adaptation."""
         agent = eqx.tree_at(

@@ -31,13 +31,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import Context, Problem, UserError
 from ..rl.devices import ALL, mean, share
+from ..rl.distributions import PolicyDistribution
 from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive
 from ..rl.normalize import Normalizer
 from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
 from .maml_agent import Batch, FastWeights, Initialization, MAMLAgent, log_ratios
-from .outer import Distribution, OuterSettings, importance_weighted
+from .outer import OuterSettings, importance_weighted
 
 
 class MAMLState(eqx.Module):
@@ -249,7 +250,7 @@ class MAML(OuterSettings):
         initialization: Initialization,
         task: Tasks,
         weights: Float[Array, " steps"] | None = None,
-    ) -> tuple[Distribution, Float[Array, ""]]:
+    ) -> tuple[PolicyDistribution, Float[Array, ""]]:
         """What θ now adapts to, at the steps of one task's outer round; and ProMP's penalty, 0 where
         there is none. `weights` are η of each inner step; by default the setting."""
         policy, kls = self._adapted(agent, initialization, task)
@@ -260,7 +261,7 @@ class MAML(OuterSettings):
 
     def objective(
         self, agent: MAMLAgent, initialization: Initialization, task: Tasks
-    ) -> tuple[Float[Array, ""], Distribution]:
+    ) -> tuple[Float[Array, ""], PolicyDistribution]:
         """mean(ρ A) of one task's outer round, importance-weighted from the adapted policy that
         acted to the one that θ now adapts to; and that one's distributions over actions."""
         distribution, _ = self.distributions(agent, initialization, task)

@@ -20,17 +20,16 @@ from jaxtyping import Array, Float, PyTree
 from ..core import AbstractLearner, UserError
 from ..networks import Activation
 from ..rl.devices import mean
-from ..rl.distributions import Categorical, DiagonalGaussian
+from ..rl.distributions import PolicyDistribution
 from ..rl.experience import select
 from ..rl.fitting import descend, optimizer, require_positive
 from ..rl.ppo import clipped_policy_loss
 from ..rl.trpo import FisherMatrix, Vector, mean_kl, trust_region_update
 from .maml_agent import Batch, Surrogate
 
-Distribution = Categorical | DiagonalGaussian
 Outer = Literal["trpo", "ppo"]
 """The kinds of outer step."""
-Adapted = Callable[[Any, Any], tuple[Distribution, Float[Array, ""]]]
+Adapted = Callable[[Any, Any], tuple[PolicyDistribution, Float[Array, ""]]]
 """By φ and a task (with `outer: Batch`): the adapted policy's distributions over actions at the steps
 of the outer round, and a penalty on φ."""
 
@@ -130,7 +129,7 @@ class OuterSettings(AbstractLearner):
         )
 
 
-def importance_weighted(distribution: Distribution, outer: Batch) -> Float[Array, ""]:
+def importance_weighted(distribution: PolicyDistribution, outer: Batch) -> Float[Array, ""]:
     """mean(ρ A) of the outer round: from the adapted policy that acted to the one in question."""
     log_prob = distribution.log_prob(outer.action)
     log_ratio = jnp.where(outer.weight > 0, log_prob - outer.log_prob, 0.0)

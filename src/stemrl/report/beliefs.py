@@ -67,6 +67,7 @@ def beliefs(
     if not hasattr(agent, "expect") or not isinstance(family.env, GridEnv):
         return []
     goals = np.asarray(params["goal"])
+    expected = expectations(agent, problem, params, rounds, key)  # pyright: ignore[reportArgumentType]
     return [
         {
             "goal": goal.tolist(),
@@ -75,9 +76,7 @@ def beliefs(
                 for title, cells in moments.items()
             ],
         }
-        for goal, moments in zip(
-            goals, expectations(agent, problem, params, rounds, key), strict=True
-        )
+        for goal, moments in zip(goals, expected, strict=True)
     ]
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..core import (
     AbstractAgent,
     AbstractFamily,
+    AnySpace,
     Context,
     Environment,
     EnvState,
@@ -47,7 +48,7 @@ class RecordedEnv(eqx.Module):
         events = {**events, "before": state, "after": stepped[1]}
         return (*stepped, events)  # pyright: ignore[reportReturnType]
 
-    def observation_space(self, params: Params | None = None) -> Space:
+    def observation_space(self, params: Params | None = None) -> AnySpace:
         """The environment's own."""
         return self.env.observation_space(params)
 

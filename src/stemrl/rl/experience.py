@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core import Carry, Context, Memory, Params, Transition
@@ -104,4 +105,4 @@ def like(tree: PyTree[Array], template: PyTree[Array]) -> PyTree[Array]:
 
 def tracing(x: Any) -> bool:
     """Whether this runs inside a program that is being compiled, of which `x` is a part."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x))
