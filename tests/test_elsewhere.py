@@ -141,7 +141,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "billions of seeds": (lambda r: rewritten(r / "config.json", seeds=2**30), "at most"),
     "a network without measure": (
         lambda r: rewritten(r / "config.json", settings=SMALL_PPO | {"hidden": [2**20, 2**20]}),
-        "does not fit",
+        r"does not fit|would take [\d,.]+ GiB of memory",
     ),
     "a method by its path": (
         lambda r: with_evil(r, method=f"{r / 'evil.py'}:Evil"),
