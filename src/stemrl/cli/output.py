@@ -34,7 +34,7 @@ class Waiting:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < self._first or not self._first:
+        if done <= self._first or not self._first:
             # The first part was compiled as well, so that it is the second that tells the speed.
             self._first, self._began, self._said = done, now, 0.0
             return
