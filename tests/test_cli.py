@@ -343,7 +343,7 @@ def test_a_long_evaluation_says_what_it_will_take(runs: Path, capsys, monkeypatc
     monkeypatch.setattr(Waiting, "LITTLE", 0.0)
     assert main(["evaluate", str(runs / "one"), "--tasks", "4", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) and re.match(r"2 of 4 tasks played, about \d+ s left\n", err)
+    assert json.loads(out) and re.match(r"1 of 4 tasks played, about \d+ s left\n", err)
     assert "GiB" in fails(capsys, "evaluate", str(runs / "one"), "--tasks", str(10**12))
 
 

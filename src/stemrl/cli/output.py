@@ -30,15 +30,18 @@ class Waiting:
 
     def __init__(self, what: str = "tasks"):
         self._what = what
-        self._first = self._began = self._said = 0.0
+        self._first = 0
+        self._began = time.monotonic()
+        self._said = -math.inf
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
         if done <= self._first or not self._first:
-            # The first part was compiled as well, so that it is the second that tells the speed.
-            self._first, self._began, self._said = done, now, 0.0
-            return
-        left = (now - self._began) / (done - self._first) * (total - done)
+            # The first part was compiled as well: from the second on, the speed is that without.
+            left = (now - self._began) / done * (total - done)
+            self._first, self._began = done, now
+        else:
+            left = (now - self._began) / (done - self._first) * (total - done)
         if left > self.LITTLE and now - self._said > self.BETWEEN:
             self._said = now
             minutes = f"{left / 60:,.0f} min" if left > 100 else f"{left:.0f} s"

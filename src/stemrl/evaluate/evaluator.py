@@ -38,6 +38,8 @@ from .statistics import bootstrap_interval, iqm, mean, t_interval
 
 # Experience of the tasks that are played at once is kept below about this many bytes.
 MEMORY = 512 * 2**20
+AT_ONCE = 50_000
+"""Tasks at most that are played at once, so that it can be said how far it is."""
 _SCORED = 32
 """Bytes that an episode's score, length and divergence take while parts are put together."""
 
@@ -377,7 +379,7 @@ def play_tasks(
     tasks = count(params)
     # Compiled, only one round's experience is alive at a time: nothing of it leaves the program.
     episodes = agent.episodes_per_round * (rounds if family.stepping == "host" else 1)
-    chunks = -(-tasks // max(1, MEMORY // _bytes(family, episodes)))
+    chunks = -(-tasks // max(1, min(MEMORY // _bytes(family, episodes), AT_ONCE)))
     size = -(-tasks // chunks)
     parts = []
     for index, chunk_key in enumerate(jax.random.split(key, chunks)):
