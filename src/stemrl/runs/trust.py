@@ -85,7 +85,8 @@ def vouched(content: Any, path: Path) -> Iterator[Any]:
             _ours.add(_signed_text(content) or "")
         yield content
         return
-    advice = "" if _key(make=True) else f" (after setting XDG_CONFIG_HOME, since {_no_key()})"
+    keyless = bool(names_code(content)) and _key(make=True) is None
+    advice = f" (after setting XDG_CONFIG_HOME, since {_no_key()})" if keyless else ""
     own_code.refused.append(
         f"comes from elsewhere and names code, which opening it would run; if you trust that code:"
         f" stemrl trust {shlex.quote(str(path.parent))}{advice}"
