@@ -46,7 +46,8 @@ def beliefs(
     family = problem.target
     if family.stepping != "jax":
         return []
-    key = jax.random.split(key, 1)[0]
+    # The very episodes of `sketches`, which has used this key up.
+    key = jax.random.split(jax.random.clone(key), 1)[0]
     if isinstance(agent, PEARLAgent) and isinstance(family.env, PointEnv):
         if not (isinstance(params, dict) and "goal" in params):
             return []
@@ -89,12 +90,16 @@ def _ways(
     fields = {name: getattr(agent, name) for name in agent.__dataclass_fields__}
     imagining = Imagining(**{**fields, "episodes_per_round": SAMPLES})
     tasks = count(params)
-    fresh = agent.start(None, key)
+    start_key, samples_key = jax.random.split(jax.random.clone(key))
+    fresh = agent.start(None, start_key)
     fresh = jax.tree.map(lambda x: jnp.broadcast_to(x, (tasks, *x.shape)), fresh)
     learned = play(agent, family, params, None, key, rounds, task_batch=1, adapt_last=True).memory
     ways = []
     for memory in (fresh, learned):
-        steps = play(imagining, family, params, memory, key, 1).transitions
+        # The same noise both times, so that they differ by what was learned.
+        steps = play(
+            imagining, family, params, memory, jax.random.clone(samples_key), 1
+        ).transitions
         way = jnp.concatenate([steps.obs[:, 0, :, :1], steps.next_obs[:, 0]], axis=2)
         last = jnp.sum(steps.valid[:, 0], axis=-1)[..., None, None]
         at = jnp.minimum(jnp.arange(way.shape[2])[:, None], last)
