@@ -7,15 +7,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 
 import pytest
 
-FLAGS = "--xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10."):
-    # Halves the time of compiling. XLA dies of a flag that it does not know, so not for any version.
-    FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", FLAGS)
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _config = tempfile.TemporaryDirectory(prefix="stemrl-config-")
 os.environ["XDG_CONFIG_HOME"] = _config.name
 

@@ -132,7 +132,7 @@ def transferred(learner: DANN, problem: Problem, keys: Any) -> Any:
     return jax.vmap(one)(keys)
 
 
-@pytest.mark.parametrize("form", ["shared", "separate"])
+@pytest.mark.parametrize("form", ["shared", pytest.param("separate", marks=pytest.mark.long)])
 def test_what_only_the_source_shows_is_not_relied_on(form: Any):
     """The loud cue is best in the source and says nothing in the target. With λ = 0, in the same
     program, the policy goes by it."""

@@ -287,6 +287,7 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.long
 def test_from_a_file_of_steps_in_the_target():
     """The wall is gone round by what 3,000 recorded steps tell of it, with none taken there; and
     those of a target without a wall tell of none."""
@@ -317,6 +318,7 @@ def test_a_file_without_actions_is_refused():
         DARC(learner=TINY_PPO).init(Problem(family, family, logged=frames), KEY)
 
 
+@pytest.mark.long
 def test_in_reverse_it_takes_the_long_way():
     """The wall stands in the source, and the target is free: nothing in the source shows that one may
     go straight. A policy of the target does."""

@@ -107,6 +107,7 @@ def test_a_dreamer_wanders_once_it_was_there():
     assert spread(True) == pytest.approx(0.05, abs=0.03) and spread(False) > 0.05
 
 
+@pytest.mark.long
 def test_dreams_reach_further_than_a_box_common_goals_or_chance():
     """The cells of a spiral that were visited, and the goals in it that are reached on demand, after
     the same number of steps by the same program."""

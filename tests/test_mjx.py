@@ -63,7 +63,7 @@ def test_mjx_takes_every_robot(name):
     ("name", "steps"),
     (
         ("half-cheetah-vel", 4),
-        pytest.param("hopper-params", 4, marks=pytest.mark.slow),
+        pytest.param("hopper-params", 4, marks=pytest.mark.long),
         pytest.param("humanoid-dir", 14, marks=pytest.mark.long),
     ),
 )

@@ -105,7 +105,7 @@ def test_a_run_finds_its_code_again_and_says_what_changed(
     shutil.move(moved, again)
     with pytest.raises(UserError, match="comes from elsewhere"):
         Run.open(again / "runs" / "one")
-    assert str(again / "boat.py") in trust.trust(again / "runs" / "one")[0]
+    assert f"{again / 'boat.py'}:Boat" in trust.trust(again / "runs" / "one")
     anew()
     with warnings.catch_warnings():
         warnings.simplefilter("error", CodeChanged)

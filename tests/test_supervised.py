@@ -315,6 +315,7 @@ def test_every_learner_is_shown_the_same_tasks():
 # --- The card --------------------------------------------------------------------------------
 
 
+@pytest.mark.cards
 def test_the_card_runs(tmp_path, monkeypatch):
     from stemrl.cards import reproduce
 

@@ -26,7 +26,7 @@ def check_family(family: AbstractFamily) -> None:
     if _ours(family):
         return
     try:
-        known = hash(family)
+        known = (type(family), hash(family))
     except TypeError:  # a field that cannot be hashed, as a dictionary
         known = None
     if known is None or known not in _sound:
