@@ -1,10 +1,12 @@
 """A run holds all that it depends on: code and its neighbors, models and their parts, moved folders."""
 
+import gc
 import json
 import shutil
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from stemrl import own_code, registry
 from stemrl.cli import main
 from stemrl.errors import CodeChanged, UserError
 from stemrl.physics.model_files import digest_of_model, parts_of_model
+from stemrl.reading import syntax_tree
 from stemrl.runs import Run, RunConfig, trust
 from test_runs import TINY, UPDATE
 
@@ -229,3 +232,25 @@ def test_updates_that_teach_nothing_are_said():
     assert learner.learns_until == 2 and tiny.learner().learns_until is None
     inside: Any = stemrl.make_learner("darc", learner="ppo anneal_updates=2")
     assert inside.learns_until == 2
+
+
+def test_threads_read_code_at_once():
+    """Trees built in two threads at once failed, rarely (CPython's issue 106905): two seeds that began
+    together were enough. Whatever runs while garbage is collected lets the other thread on."""
+
+    def dawdle(*_: Any) -> None:
+        for _ in range(100):
+            pass
+
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    source = Path(own_code.__file__).read_text()
+    try:
+        sys.setswitchinterval(1e-6)
+        gc.set_threshold(50)
+        gc.callbacks.append(dawdle)
+        with ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(syntax_tree, [source] * 12))) == 12
+    finally:
+        gc.callbacks.remove(dawdle)
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import UserError
-from .reading import digest_of
+from .reading import digest_of, syntax_tree
 
 being_read: list[str] = []
 """Users' files that are being imported for a class in them; nothing may train meanwhile."""
@@ -74,7 +74,7 @@ def neighbors(file: Path) -> list[Path]:
 def _imported_from(file: Path, folder: Path) -> list[Path]:
     """The files under `folder` that one file imports."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = syntax_tree(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError):
         return []
     found = []

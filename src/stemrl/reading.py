@@ -4,11 +4,13 @@ A named pipe would keep us waiting for ever, a device would never end, and a spa
 terabyte costs whoever sends it nothing.
 """
 
+import ast
 import errno
 import hashlib
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +18,17 @@ from .errors import UserError
 
 CONFIGURATION_LIMIT = 2**20
 """Bytes that a `config.json` may have."""
+
+
+_parsing = threading.Lock()
+
+
+def syntax_tree(source: str) -> ast.Module:
+    """The tree of Python source. Raises `SyntaxError` and `ValueError`. One at a time: until Python 3.12
+    two threads that build trees count the depth of their recursion in one number, and one of them
+    fails (CPython's issue 106905)."""
+    with _parsing:
+        return ast.parse(source)
 
 
 def open_regular(path: Path, follow: bool = True) -> BinaryIO:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import UserError
+from .reading import syntax_tree
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _module(name: str) -> _Module | None:
         file = Path(spec.origin)
         package = name if where is not None else name.rpartition(".")[0]
     try:
-        return _Module(name, package, ast.parse(file.read_text(encoding="utf-8")))
+        return _Module(name, package, syntax_tree(file.read_text(encoding="utf-8")))
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise UserError(f"there is no Python file {file}") from None
@@ -356,7 +357,8 @@ def _kind(module: _Module, node: ast.AST, depth: int = 8) -> Any:
         if node.value is None:
             return type(None)
         if isinstance(node.value, str):
-            return _kind(module, ast.parse(node.value, mode="eval").body, depth)
+            [written] = syntax_tree(node.value).body
+            return _kind(module, written.value, depth) if isinstance(written, ast.Expr) else None
         return None
     if isinstance(node, ast.BinOp):
         sides = [_kind(module, side, depth) for side in (node.left, node.right)]
