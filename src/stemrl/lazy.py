@@ -1,9 +1,12 @@
-"""Names of a package that are imported with their first use, so that importing it takes no time."""
+"""What is imported with its first use: names of a package, so that importing it takes no time, and pandas,
+which need not be installed."""
 
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from .errors import UserError
 
 
 def importer(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
@@ -21,3 +24,13 @@ def importer(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str]
         return value
 
     return find
+
+
+def data_frame(columns: Any) -> Any:
+    """A pandas DataFrame of rows, or of columns by name. Raises `UserError` where pandas is not
+    installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise UserError("a frame needs pandas: pip install pandas") from None
+    return pandas.DataFrame(columns)

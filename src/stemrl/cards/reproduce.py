@@ -11,11 +11,11 @@ import jax
 from .. import registry
 from ..errors import UserError
 from ..machine import cores, machine, versions
+from ..report.curves import draw_curves
 from ..runs import enable_compilation_cache
 from ..runs.crew import Crew
 from ..runs.files import write_whole, writing
 from .card import Card, Scale
-from .curves import draw_curves
 from .workshop import Workshop
 
 RESULTS = Path("results/cards")

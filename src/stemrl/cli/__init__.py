@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "score a run, or a classical agent, on tasks that it has not met"),
     "adapt": ("adapt", "watch what was learned adapt to a task"),
     "compare": ("compare", "several runs of one family, side by side"),
+    "plot": ("plot", "learning or adaptation curves of several runs in one figure"),
     "report": ("report", "runs as an HTML page with curves and animations"),
     "export": ("export", "a run's agents to share, or its animation as GIF or MP4"),
     "reproduce": ("reproduce", "a published result: the paper's numbers beside ours"),

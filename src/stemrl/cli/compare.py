@@ -3,8 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .evaluate import add_evaluation_flags, evaluation_options, finite_note, interval, short_name
-from .output import Waiting, as_json, number, only_answers, remark, table
+from .evaluate import (
+    add_evaluation_flags,
+    add_table_flag,
+    evaluation_options,
+    finite_note,
+    interval,
+    records,
+    short_name,
+)
+from .output import Waiting, as_json, number, only_answers, refuse_table, remark, table, write_table
 from .parser import Parser
 
 if TYPE_CHECKING:
@@ -24,8 +32,10 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a trained agent")
     add_evaluation_flags(parser)
+    add_table_flag(parser)
     parser.add_switch("--json", "print an object with the runs' evaluations")
     options, text = parser.parse(arguments), ""
+    refuse_table(options.out)
     with only_answers():
         from ..api import load
         from ..runs import enable_compilation_cache
@@ -44,6 +54,8 @@ def run(arguments: list[str]) -> int:
         better = _improvements(results)
         gains = _transfers(results)
         kept = [_retention(run, results[0], options.checkpoint) for run in opened]
+    if options.out is not None:
+        write_table(options.out, _records(opened, results))
     if options.json:
         first = results[0].as_dict()
         common = ("family", "identity", "split", "tasks", "seed", "actions", "train_is_test")
@@ -91,14 +103,11 @@ def run(arguments: list[str]) -> int:
 
 def _few_shot(runs: "list[Run]", options: Any) -> str:
     """Supervised runs on the same tasks and examples."""
-    from ..api import evaluate
     from ..evaluate import improvement_interval, probability_of_improvement
 
-    refuse_different(runs)
-    wanted = evaluation_options(options)
-    if wanted["shots"] is None:
-        wanted["shots"] = max(run.learner.shots for run in runs)
-    results = [evaluate(run, **wanted) for run in runs]
+    results = evaluate_alike(runs, evaluation_options(options))
+    if options.out is not None:
+        write_table(options.out, _records(runs, results))
     first = results[0]
     sign = -1 if first.lower_is_better else 1
     better: list[dict[str, float] | None] = [None]
@@ -143,6 +152,29 @@ def _few_shot(runs: "list[Run]", options: Any) -> str:
     head = ("run", "method", "shots", first.score_name, "95% interval", "beats first")
     title = f"{first.tasks} {first.split} tasks of {first.identity}"
     return f"{title}\n{table(head, rows)}"
+
+
+def _records(runs: "list[Run]", results: "list[Any]") -> list[dict[str, Any]]:
+    """The rows of all runs, with those references that all of them have."""
+    rows = [
+        {"run": str(run.path), **record}
+        for run, result in zip(runs, results, strict=True)
+        for record in records(result)
+    ]
+    return [{name: row[name] for name in row if all(name in r for r in rows)} for row in rows]
+
+
+def evaluate_alike(runs: "list[Run]", options: dict[str, Any]) -> "list[Any]":
+    """Each run, supervised or not, on the same tasks. Refuses runs whose families differ."""
+    from ..api import evaluate
+
+    if not runs[0].supervised:
+        return evaluate_together(runs, options)
+    refuse_different(runs)
+    shots = options["shots"]
+    if shots is None:
+        shots = max(run.learner.shots for run in runs)
+    return [evaluate(run, **{**options, "shots": shots}) for run in runs]
 
 
 def evaluate_together(runs: "list[Run]", options: dict[str, Any]) -> "list[Evaluation]":

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..errors import UserError
 from ..settings import read, settings_of
-from .output import Waiting, as_json, number, only_answers, remark, table
+from .output import Waiting, as_json, number, only_answers, refuse_table, remark, table, write_table
 from .parser import Parser, given
 
 if TYPE_CHECKING:
-    from ..evaluate import Evaluation
+    from ..evaluate import Evaluation, FewShotEvaluation
 
 SWITCHES = ("--most-likely", "--most_likely", "--json", "--help")
 REFERENCES = {
@@ -27,6 +27,7 @@ def run(arguments: list[str]) -> int:
     adapted."""
     names, flags = _split(arguments)
     options = _parser(names).parse([*names, *flags])
+    refuse_table(options.out)
     if (
         options.family is None
         and options.run in registry.REFERENCE_AGENTS
@@ -38,6 +39,8 @@ def run(arguments: list[str]) -> int:
 
         enable_compilation_cache()
         result, about = _of_reference(options) if options.family else _of_run(options)
+    if options.out is not None:
+        write_table(options.out, records(result))
     if options.json:
         print(as_json({**result.as_dict(), **about}))
         return 0
@@ -116,6 +119,7 @@ def _parser(names: list[str]) -> Parser:
         help="print the gap to this run or trained agent too, of the same family and trained with"
         " --reveal context",
     )
+    add_table_flag(parser)
     parser.add_switch("--json", "print an object; see the documentation for its fields")
     if len(names) == 2:
         entry = registry.find("families", names[1])
@@ -176,6 +180,44 @@ def add_evaluation_flags(parser: Parser, tasks: int = 100) -> None:
         help="the last, the best by the evaluations while training, or the one that was kept at so"
         " many environment steps (default: last)",
     )
+
+
+def add_table_flag(parser: Parser) -> None:
+    """The flag that names a file for the table."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="write the table too, as .csv with every digit or as .tex",
+    )
+
+
+def records(result: "Evaluation | FewShotEvaluation") -> list[dict[str, Any]]:
+    """The points of an adaptation curve as a table's rows, of equal names."""
+    about = {"method": short_name(result.method), "family": result.family, "split": result.split}
+    if not isinstance(gaps := getattr(result, "gaps", None), dict):
+        renamed = {"mean": result.score_name.replace(" ", "_")}  # pyright: ignore[reportAttributeAccessIssue]
+        name = renamed["mean"]
+        return [
+            {
+                **about,
+                "shots": p["shots"],
+                name: p["mean"],
+                f"{name}_low": p["low"],
+                f"{name}_high": p["high"],
+            }
+            for p in result.points
+        ]
+    rows = []
+    for index, point in enumerate(result.points):
+        row = {**about, **{n: point[n] for n in ("episodes_used", "steps_used")}}
+        row |= {n: point[n] for n in ("mean", "mean_low", "mean_high", "iqm")}
+        row |= {"iqm_low": point["low"], "iqm_high": point["high"]}
+        for name, gap in gaps.items():
+            row[name] = gap["points"][index]["value"]
+        rows.append(row)
+    return rows
 
 
 def _checkpoint(text: str) -> str | int:

@@ -1,12 +1,18 @@
 """Answers: JSON for programs, plain tables for people, remarks on stderr."""
 
 import contextlib
+import csv
 import json
 import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from ..errors import UserError
+
+TABLES = (".csv", ".tex")
 
 
 @contextlib.contextmanager
@@ -65,6 +71,59 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def refuse_table(path: Path | None) -> None:
+    """Raise `UserError` for a name whose ending is not that of a table."""
+    if path is not None and path.suffix.lower() not in TABLES:
+        raise UserError(f"cannot write {path.name}: a table is {' or '.join(TABLES)}")
+
+
+def write_table(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Rows of equal names as a file: CSV with every digit, or a LaTeX `tabular` (it needs the package
+    booktabs) with four, where `NAME`, `NAME_low`, `NAME_high` are one column with its interval."""
+    refuse_table(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            if path.suffix.lower() == ".tex":
+                file.write(_latex(records))
+                return
+            writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _latex(records: Sequence[dict[str, Any]]) -> str:
+    names = [n for n in records[0] if not n.endswith(("_low", "_high"))]
+    numeric = [all(not isinstance(r[n], str) for r in records) for n in names]
+
+    def cell(record: dict[str, Any], name: str) -> str:
+        value = record[name]
+        if isinstance(value, str) or value is None:
+            return _escaped(value or "")
+        shown = number(value).replace("−", "-")
+        if f"{name}_low" in record:
+            low, high = (number(record[f"{name}_{end}"]) for end in ("low", "high"))
+            return f"${shown}$ $[{low}, {high}]$"
+        return f"${shown}$"
+
+    lines = [
+        f"\\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numeric)}}}",
+        "\\toprule",
+        " & ".join(_escaped(name.replace("_", " ")) for name in names) + r" \\",
+        "\\midrule",
+        *(" & ".join(cell(record, name) for name in names) + r" \\" for record in records),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return "".join(rf"\{c}" if c in "&%$#_{}" else c for c in text.replace("\\", "/"))
 
 
 def number(value: float | None) -> str:

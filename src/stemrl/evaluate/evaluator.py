@@ -31,6 +31,7 @@ from ..core import (
     count,
     nearest,
 )
+from ..lazy import data_frame
 from ..machine import refuse_beyond_memory, refuse_no_device
 from ..optimal import Optima, known_optima
 from ..rl import play
@@ -198,6 +199,26 @@ class Evaluation:
             "gaps": self.gaps,
             "per_task": self.scores.mean(2).tolist(),
         }
+
+    def to_frame(self) -> Any:
+        """Every episode as a row of a pandas DataFrame: `task`, `round` (of adaptations before it),
+        `episodes_used`, `agent` (of a training seed, from 0), `episode` (of the round), `return`,
+        `length`, `diverged`. Raises `UserError` where pandas is not installed."""
+        tasks, rounds, _ = self.scores.shape
+        shape = (tasks, rounds, self.agents, self.episodes_per_round)
+        task, round_, agent, episode = (index.ravel() for index in np.indices(shape))
+        return data_frame(
+            {
+                "task": task,
+                "round": round_,
+                "episodes_used": round_ * self.episodes_per_round,
+                "agent": agent,
+                "episode": episode,
+                "return": self.scores.ravel(),
+                "length": self.lengths.ravel(),
+                "diverged": self.diverged.ravel(),
+            }
+        )
 
     @classmethod
     def together(cls, parts: "list[Evaluation]") -> "Evaluation":

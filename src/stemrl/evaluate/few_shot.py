@@ -22,6 +22,7 @@ from ..core import (
     UserError,
     nearest,
 )
+from ..lazy import data_frame
 from .evaluator import Progress, refuse_large
 from .statistics import bootstrap_interval, mean, t_interval
 
@@ -104,6 +105,14 @@ class FewShotEvaluation:
             low, high = t_interval(means)[1:] if self.agents > 1 else (None, None)
             points.append({"means": means.tolist(), "low": low, "high": high})
         return points
+
+    def to_frame(self) -> Any:
+        """Every score as a row of a pandas DataFrame: `task`, `shots`, `agent` (of a training seed,
+        from 0), `score`. Raises `UserError` where pandas is not installed."""
+        task, point, agent = (index.ravel() for index in np.indices(self.scores.shape))
+        shots = np.asarray(self.shots)[point]
+        columns = {"task": task, "shots": shots, "agent": agent, "score": self.scores.ravel()}
+        return data_frame(columns)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it; `per_task` is the mean score `[tasks][points]`."""

@@ -2,6 +2,7 @@
 
 from .belief_map import Walk, belief_map, believed_rewards
 from .correction_map import correction_map
+from .curves import adaptation_curves, learning_curves, names_of, write_figure
 from .gather import report
 from .record import Recording, record
 from .scene import scene
@@ -12,12 +13,16 @@ __all__ = [
     "Recording",
     "Subject",
     "Walk",
+    "adaptation_curves",
     "belief_map",
     "believed_rewards",
     "correction_map",
     "draw_source",
+    "learning_curves",
+    "names_of",
     "record",
     "report",
     "scene",
     "source_history",
+    "write_figure",
 ]

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from ..core import State, SupervisedProblem
 from ..errors import UserError
+from ..lazy import data_frame
 from ..machine import refuse_forked
 from ..reading import at_home
 from . import checkpoint
@@ -75,6 +76,12 @@ class Run:
         when the agent has adapted as often as it was let) and the `points` of the adaptation
         curve on held-out tasks."""
         return read_rows(self.path / METRICS)
+
+    def to_frame(self) -> Any:
+        """The `metrics` as a pandas DataFrame, a row an update or evaluation and seed; without the
+        evaluations' `points`. Raises `UserError` where pandas is not installed."""
+        rows = [{k: v for k, v in row.items() if k != "points"} for row in self.metrics()]
+        return data_frame(rows)
 
     def state(self, which: Which = "last") -> State:
         """The whole state of learning at the last or best checkpoint; if that is damaged, at the
