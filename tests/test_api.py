@@ -36,7 +36,8 @@ stemrl.UserError
 assert "jax" not in sys.modules
 for name in stemrl.__all__:
     getattr(stemrl, name)
-assert callable(stemrl.evaluate)
+import stemrl.evaluation
+assert stemrl.evaluate is stemrl.api.evaluate
 try:
     stemrl.no_such_name
 except AttributeError:

@@ -18,7 +18,7 @@ from stemrl import cli, registry
 from stemrl.cli import main
 from stemrl.cli.output import Waiting
 from stemrl.errors import UserError
-from stemrl.evaluate import evaluator
+from stemrl.evaluation import evaluator
 from stemrl.reading import read_configuration
 from stemrl.settings import settings_of
 

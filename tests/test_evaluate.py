@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stemrl.core import AbstractAgent, AbstractFamily, Box, Problem, UserError
-from stemrl.evaluate import evaluate, evaluator
+from stemrl.evaluation import evaluate, evaluator
 from stemrl.optimal import Optima, known_optima
 
 

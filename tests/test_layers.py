@@ -19,7 +19,7 @@ LAYERS = (
     ("agents",),
     ("report",),
     ("runs",),
-    ("evaluate",),
+    ("evaluation",),
     ("transfer", "multitask", "meta"),
     ("optimal",),
     ("rl",),
@@ -36,9 +36,6 @@ LAYERS = (
 """From the top: what a package or module imports stands in its own layer or below."""
 
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
-
-EXCEPTIONS = {("evaluate", "api")}
-"""The package `stemrl.evaluate` can be called as the function that would have that name."""
 
 
 def home(file: Path) -> str:
@@ -85,7 +82,7 @@ def test_imports_point_down():
         f"{file.relative_to(SOURCE)}:{line}: {home(file)} imports {there}"
         for file in FILES
         for line, there in imported(file)
-        if DEPTH[there] < DEPTH[home(file)] and (home(file), there) not in EXCEPTIONS
+        if DEPTH[there] < DEPTH[home(file)]
     ]
     assert wrong == []
 
@@ -94,9 +91,7 @@ def test_no_two_packages_need_each_other():
     needs: dict[str, set[str]] = {}
     for file in FILES:
         here = home(file)
-        needs.setdefault(here, set()).update(
-            there for _, there in imported(file) if (here, there) not in EXCEPTIONS
-        )
+        needs.setdefault(here, set()).update(there for _, there in imported(file))
     graphlib.TopologicalSorter(needs).prepare()  # raises CycleError
 
 
@@ -137,8 +132,6 @@ def needed(name: str, known: dict[str, Path]) -> Iterator[str]:
 def test_no_two_files_need_each_other():
     known = modules()
     needs = {name: set(needed(name, known)) for name in known if name}
-    for here, there in EXCEPTIONS:
-        needs[here].discard(there)
     assert {"rl.host", "rl.experience"} <= needs["rl.play"]
     graphlib.TopologicalSorter(needs).prepare()  # raises CycleError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stemrl.core import Problem, UserError
-from stemrl.evaluate import evaluate
+from stemrl.evaluation import evaluate
 from stemrl.optimal import (
     BanditAgent,
     BayesOptimalSearcher,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from stemrl.core import AbstractAgent, Problem
 from stemrl.drawing import Gauge, Scene, Shape
-from stemrl.evaluate import draw_tasks, evaluate
+from stemrl.evaluation import draw_tasks, evaluate
 from stemrl.physics.drawing import skeleton
 from stemrl.registry import FAMILIES, METHODS, chapter_of, make
 from stemrl.report.page import finding, page

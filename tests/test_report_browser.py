@@ -15,7 +15,7 @@ import pytest
 
 import stemrl
 from stemrl.core import AbstractAgent, Discrete, Problem, Space
-from stemrl.evaluate import draw_tasks, evaluate
+from stemrl.evaluation import draw_tasks, evaluate
 from stemrl.registry import make
 from stemrl.report import report
 from stemrl.report.page import page

@@ -15,7 +15,7 @@ from stemrl.cli import main
 from stemrl.core import Problem
 from stemrl.drawing import Gauge, Scene, Shape
 from stemrl.errors import UserError
-from stemrl.evaluate import draw_tasks, play_tasks
+from stemrl.evaluation import draw_tasks, play_tasks
 from stemrl.registry import make
 from stemrl.report import picture
 from stemrl.report.picture import animate, encoder, frames

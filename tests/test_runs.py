@@ -465,7 +465,7 @@ for i in range(200):
         print(held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=1800
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == 0, done.stderr[-2000:]
     held, memory = zip(*(map(int, line.split()) for line in done.stdout.splitlines()), strict=True)

@@ -30,7 +30,7 @@ from stemrl.core import (
     see,
     unscale_action,
 )
-from stemrl.evaluate import evaluate
+from stemrl.evaluation import evaluate
 from stemrl.optimal import reference_agent
 from stemrl.rl import PPO, SAC, play
 from stemrl.rl.distributions import Categorical, MultiCategorical, outputs_for

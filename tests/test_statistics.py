@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stemrl.evaluate import (
+from stemrl.evaluation import (
     bootstrap_interval,
     improvement_interval,
     iqm,
@@ -13,7 +13,7 @@ from stemrl.evaluate import (
     profile_interval,
     t_interval,
 )
-from stemrl.evaluate.statistics import mean
+from stemrl.evaluation.statistics import mean
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 9, 100, 103])

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from stemrl.cli import main
 from stemrl.core import Examples, SupervisedProblem, UserError, draw_sets
-from stemrl.evaluate import evaluate_few_shot, few_shot, few_shot_losses
+from stemrl.evaluation import evaluate_few_shot, few_shot, few_shot_losses
 from stemrl.meta.supervised import SupervisedMAML
 from stemrl.runs import NonFinite, Run, RunConfig, checkpoint, loop, train
 from stemrl.tasks.sinusoid import Sinusoid

@@ -20,7 +20,7 @@ from stemrl.core import (
     UserError,
     draw_sets,
 )
-from stemrl.evaluate import draw_few_shot, evaluate_few_shot
+from stemrl.evaluation import draw_few_shot, evaluate_few_shot
 from stemrl.meta.supervised import (
     CNP,
     GradientDescent,

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from stemrl.core import UserError
-from stemrl.evaluate import Evaluation, generalization, retention, transfer
+from stemrl.evaluation import Evaluation, generalization, retention, transfer
 from stemrl.tasks.point import Point2D
 
 

@@ -3,7 +3,6 @@
 `import stemrl` takes no time: JAX is imported with the first name that is used.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 # It remembers whether JAX was used before a fork, and has to be told before that.
@@ -28,21 +27,21 @@ if TYPE_CHECKING:
         Transition,
     )
     from .errors import UserError
-    from .evaluate import Evaluation
+    from .evaluation import Evaluation
     from .rl import play, rollout
     from .runs import Run, RunConfig
 
 _find = importer(
     __name__,
     {
-        "api": ("adapt", "load", "make_family", "make_learner", "train"),
+        "api": ("adapt", "evaluate", "load", "make_family", "make_learner", "train"),
         "core": (
             *("AbstractAgent", "AbstractFamily", "AbstractGoalFamily", "AbstractHostFamily"),
             *("AbstractLearner", "Box", "Discrete", "Environment", "Params", "Problem"),
             "Transition",
         ),
         "errors": ("UserError",),
-        "evaluate": ("Evaluation",),
+        "evaluation": ("Evaluation",),
         "rl": ("play", "rollout"),
         "runs": ("Run", "RunConfig"),
     },
@@ -76,8 +75,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "evaluate":  # the package, which is callable
-        return importlib.import_module(".evaluate", __name__)
     return _find(name)
 
 

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import evaluate as evaluation
-from . import own_code, registry, runs
+from . import evaluation, own_code, registry, runs
 from .agents import open_agent
 from .core import (
     AbstractAgent,
@@ -31,8 +30,8 @@ from .core import (
     Problem,
 )
 from .errors import UserError, nearest
-from .evaluate import Evaluation, FewShotEvaluation
-from .evaluate.evaluator import Progress
+from .evaluation import Evaluation, FewShotEvaluation
+from .evaluation.evaluator import Progress
 from .reading import at_home
 from .runs import Run, RunConfig
 from .runs.run import Which
@@ -154,7 +153,7 @@ def evaluate(
     gradient_steps: int | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Let what was trained adapt to held-out tasks; see `stemrl.evaluate.evaluate`.
+    """Let what was trained adapt to held-out tasks; see `stemrl.evaluation.evaluate`.
 
     **Arguments:**
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..core import AbstractFamily, UserError
-from ..evaluate import Evaluation
+from ..evaluation import Evaluation
 from ..optimal import (
     bayes_optimal_value,
     best_search,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import UserError
-from ..evaluate.statistics import proportion_interval, t_interval
+from ..evaluation.statistics import proportion_interval, t_interval
 
 if TYPE_CHECKING:
     from .workshop import Workshop

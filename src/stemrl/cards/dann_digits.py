@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ..core import Examples
-from ..evaluate import evaluate_few_shot
+from ..evaluation import evaluate_few_shot
 from ..tasks.digits import Digits
 from .card import Card, Measure, differences
 from .workshop import Trained, Workshop

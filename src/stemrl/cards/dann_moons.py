@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Examples
-from ..evaluate import evaluate_few_shot
+from ..evaluation import evaluate_few_shot
 from ..tasks.moons import Moons
 from .card import Card, Measure, differences
 from .workshop import Trained, Workshop

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ..core import FewShotAgent
-from ..evaluate import evaluate_few_shot
+from ..evaluation import evaluate_few_shot
 from .card import Card, Measure, differences
 from .workshop import Workshop
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Examples, FewShotAgent
-from ..evaluate import draw_few_shot, evaluate_few_shot
+from ..evaluation import draw_few_shot, evaluate_few_shot
 from ..meta.supervised import (
     CNP,
     AbstractFewShotLearner,

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..evaluate import Evaluation
+from ..evaluation import Evaluation
 from .card import Card, Measure
 from .workshop import Trained, Workshop, point_means
 

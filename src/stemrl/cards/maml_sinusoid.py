@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import FewShotAgent, Split
-from ..evaluate import few_shot_losses
+from ..evaluation import few_shot_losses
 from ..meta.supervised import SupervisedMAML
 from ..tasks.sinusoid import Sinusoid
 from .card import Card, Measure, differences

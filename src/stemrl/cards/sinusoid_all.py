@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import FewShotAgent, Split
-from ..evaluate import evaluate_few_shot
+from ..evaluation import evaluate_few_shot
 from ..meta.supervised import (
     CNP,
     GradientDescent,

@@ -28,8 +28,8 @@ from ..core import (
     SupervisedProblem,
 )
 from ..errors import CannotResume, UserError
-from ..evaluate import Evaluation, evaluate
-from ..evaluate.statistics import t_interval
+from ..evaluation import Evaluation, evaluate
+from ..evaluation.statistics import t_interval
 from ..runs import Run, RunConfig, train
 from ..runs.crew import Crew, Job
 from ..runs.files import write_whole, writing

@@ -89,7 +89,7 @@ def _few_shot(run: "Run", task: dict[str, Any], options: Any, wanted: dict[str, 
     import numpy as np
 
     from ..api import adapt_few_shot, named_parameters
-    from ..evaluate import draw_few_shot, refuse_acting
+    from ..evaluation import draw_few_shot, refuse_acting
     from ..report.few_shot import CURVE, plot
 
     episodes, most_likely = wanted.pop("episodes"), wanted.pop("most_likely")
@@ -139,7 +139,7 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
 
     import jax
 
-    from ..evaluate import draw_tasks
+    from ..evaluation import draw_tasks
     from ..report.beliefs import belief_text, beliefs
     from ..report.text import sketches
 

@@ -16,7 +16,7 @@ from .output import Waiting, as_json, number, only_answers, refuse_table, remark
 from .parser import Parser
 
 if TYPE_CHECKING:
-    from ..evaluate import Evaluation, Retention, Transfer
+    from ..evaluation import Evaluation, Retention, Transfer
     from ..runs import Run
 
 MOST_POINTS = 6
@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> int:
 
 def _few_shot(runs: "list[Run]", options: Any) -> str:
     """Supervised runs on the same tasks and examples."""
-    from ..evaluate import improvement_interval, probability_of_improvement
+    from ..evaluation import improvement_interval, probability_of_improvement
 
     results = evaluate_alike(runs, evaluation_options(options))
     if options.out is not None:
@@ -181,7 +181,7 @@ def evaluate_together(runs: "list[Run]", options: dict[str, Any]) -> "list[Evalu
     """Each run on the same tasks, with about the same number of episodes to adapt on. Refuses runs
     whose families differ."""
     from ..api import evaluate
-    from ..evaluate import episodes_to_adapt
+    from ..evaluation import episodes_to_adapt
 
     refuse_different(runs)
     rounds = [run.agent(options["which"]).episodes_per_round for run in runs]
@@ -216,7 +216,7 @@ def refuse_different(runs: "list[Run]") -> None:
 def _improvements(results: "list[Evaluation]") -> list[dict[str, float] | None]:
     """How probable it is that a run beats the first after adaptation, episode against episode on
     the same task; nothing for the first itself."""
-    from ..evaluate import improvement_interval, probability_of_improvement
+    from ..evaluation import improvement_interval, probability_of_improvement
 
     found: list[dict[str, float] | None] = [None]
     theirs = results[0].scores[:, -1]
@@ -231,7 +231,7 @@ def _improvements(results: "list[Evaluation]") -> list[dict[str, float] | None]:
 def _transfers(results: "list[Evaluation]") -> "list[Transfer | None]":
     """What each run gains over the first; nothing for the first itself, and for one that adapts at
     other points."""
-    from ..evaluate import transfer
+    from ..evaluation import transfer
 
     def alike(result: "Evaluation") -> bool:
         first = results[0]
@@ -248,7 +248,7 @@ def _retention(run: "Run", result: "Evaluation", which: Any) -> "Retention | Non
     """What a run that began from another one has kept of that one's world: both on its tasks; nothing
     for a run that began from none, or from one that is gone or of other spaces."""
     from ..core import Problem
-    from ..evaluate import evaluate, retention
+    from ..evaluation import evaluate, retention
     from ..runs.run import Run
     from ..runs.starting import split_start
 

@@ -60,7 +60,7 @@ def _speed(name: str) -> float | str:
 
     from ..api import make_family
     from ..core import Problem, UserError
-    from ..evaluate import draw_tasks, play_tasks
+    from ..evaluation import draw_tasks, play_tasks
     from ..rl import Policy
     from ..rl.agent import PolicyAgent
 

@@ -12,7 +12,7 @@ from .output import Waiting, as_json, number, only_answers, refuse_table, remark
 from .parser import Parser, given
 
 if TYPE_CHECKING:
-    from ..evaluate import Evaluation, FewShotEvaluation
+    from ..evaluation import Evaluation, FewShotEvaluation
 
 SWITCHES = ("--most-likely", "--most_likely", "--json", "--help")
 REFERENCES = {

@@ -50,7 +50,7 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
     import dataclasses
 
     from ..api import with_values
-    from ..evaluate import draw_tasks, episodes_to_adapt
+    from ..evaluation import draw_tasks, episodes_to_adapt
     from ..report.picture import animate, encoder
     from ..report.story import shows
 

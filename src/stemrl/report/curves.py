@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import UserError
 from ..errors import nearest
-from ..evaluate import Evaluation, FewShotEvaluation, t_interval
+from ..evaluation import Evaluation, FewShotEvaluation, t_interval
 from ..runs import Run
 from ..runs.config import EXTENSIBLE
 

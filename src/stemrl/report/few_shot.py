@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ..core import AbstractSupervisedFamily, Examples, FewShotAgent, UserError, count
-from ..evaluate import FewShotEvaluation, draw_few_shot, evaluate_few_shot
+from ..evaluation import FewShotEvaluation, draw_few_shot, evaluate_few_shot
 from ..machine import versions
 from ..runs import Run
 from ..runs.run import Which

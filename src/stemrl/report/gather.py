@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from ..core import AbstractAgent, UserError
-from ..evaluate import Evaluation, draw_tasks, evaluate, refuse_acting, refuse_examples
+from ..evaluation import Evaluation, draw_tasks, evaluate, refuse_acting, refuse_examples
 from ..machine import versions
 from ..runs import Run
 from ..runs.files import write_whole, writing
@@ -59,7 +59,7 @@ def report(
     - `comparisons`: what to set beside the runs; by default PPO from scratch on the same number
       of episodes.
     - `title`: by default method and family.
-    - `shots`, `gradient_steps`: of supervised runs, see `stemrl.evaluate.evaluate_few_shot`.
+    - `shots`, `gradient_steps`: of supervised runs, see `stemrl.evaluation.evaluate_few_shot`.
 
     Returns the file's path. Raises `UserError` for runs that cannot be compared.
     """

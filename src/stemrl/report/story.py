@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ..core import AbstractAgent, Params, Problem, count
-from ..evaluate import Evaluation, adapts
+from ..evaluation import Evaluation, adapts
 from .record import record
 from .scene import scene
 from .svg import number

@@ -10,7 +10,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ..core import AbstractAgent, Params, Problem, count
 from ..drawing import Scene, Shape
-from ..evaluate import adapts
+from ..evaluation import adapts
 from .record import record
 from .scene import scene
 from .svg import number

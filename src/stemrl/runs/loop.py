@@ -26,7 +26,7 @@ from jaxtyping import Array
 
 from ..core import AbstractLearner, FewShotAgent, State, check_learner
 from ..errors import SimulatorError, UserError, simulating
-from ..evaluate import evaluate, evaluate_few_shot
+from ..evaluation import evaluate, evaluate_few_shot
 from ..machine import refuse_beyond_memory
 from ..places import files_of, relocated
 from ..reading import read_configuration

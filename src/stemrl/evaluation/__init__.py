@@ -1,12 +1,8 @@
 """Evaluation: adaptation curves on held-out tasks, and the statistics of scores.
 
-The package can be called: `stemrl.evaluate(run)` is `stemrl.api.evaluate(run)`. A function of that
-name in `stemrl` would be replaced by this package as soon as anything imports it.
+`stemrl.evaluate(run)`, which opens runs and puts the agents of several seeds together, is a function of
+`stemrl.api`; the one here is given an agent and a problem.
 """
-
-import sys
-import types
-from typing import Any
 
 from .evaluator import (
     Evaluation,
@@ -75,13 +71,3 @@ __all__ = [
     "t_interval",
     "transfer",
 ]
-
-
-class _Callable(types.ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> Evaluation:
-        from ..api import evaluate
-
-        return evaluate(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
