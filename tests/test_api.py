@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -55,6 +56,10 @@ def test_make_by_name():
     assert vars(learner)["inner_learning_rate"] == 0.3
     with pytest.raises(stemrl.UserError, match="did you mean 'point-2d'"):
         stemrl.make_family("point2d")
+    with pytest.raises(stemrl.UserError, match="did you mean 'steps'"):
+        stemrl.train("ppo", "point-2d", total_timesteps=10)
+    with pytest.raises(stemrl.UserError, match="'environment': 'CartPole-v1'"):
+        stemrl.train("ppo", gymnasium.make("CartPole-v1"))  # pyright: ignore[reportArgumentType]
     with pytest.raises(stemrl.UserError, match="did you mean 'horizon'"):
         stemrl.make_family("point-2d", horizn=7)
 

@@ -373,9 +373,17 @@ def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:
     what = "method" if kind == "methods" else "family"
     wanted = (AbstractLearner, AbstractSupervisedLearner) if kind == "methods" else AbstractTasks
     if not (issubclass(thing, wanted) if isinstance(thing, type) else isinstance(thing, wanted)):
+        spec = getattr(getattr(thing, "spec", None), "id", None)
+        hint = (
+            "; a Gymnasium environment is the family 'gymnasium' with"
+            f" family_settings={{'environment': '{spec}', 'ranges': 'ATTRIBUTE=LOW:HIGH'}}, what differs"
+            " from task to task"
+            if spec and kind == "families"
+            else ""
+        )
         raise UserError(
             f"the {what} must be a name ('stemrl list {kind}' shows them), a class or an object of one,"
-            f" not {thing!r}"
+            f" not {thing!r}{hint}"
         )
     cls = thing if isinstance(thing, type) else type(thing)
     settings = {}

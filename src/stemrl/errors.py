@@ -27,13 +27,63 @@ class SimulatorError(UserError):
     """What a simulator, or an environment of one's own, raised; its cause is the exception."""
 
 
+ELSEWHERE = {
+    "lr": "learning_rate",
+    "gamma": "discount",
+    "total_timesteps": "steps",
+    "timesteps": "steps",
+    "n_envs": "num_envs",
+    "n_steps": "rollout_length",
+    "num_steps": "rollout_length",
+    "n_epochs": "epochs",
+    "update_epochs": "epochs",
+    "num_minibatches": "minibatches",
+    "ent_coef": "entropy_weight",
+    "entropy_coef": "entropy_weight",
+    "vf_coef": "value_weight",
+    "clip_range": "clip",
+    "clip_coef": "clip",
+    "max_grad_norm": "max_gradient_norm",
+    "net_arch": "hidden",
+    "hidden_dim": "hidden",
+    "buffer_size": "capacity",
+    "learning_starts": "warm_up_steps",
+    "gradient_steps": "update_to_data",
+    "utd": "update_to_data",
+    "tau": "target_rate",
+    "alpha": "initial_temperature",
+    "policy_frequency": "policy_delay",
+    "anneal_lr": "anneal_updates",
+    "norm_obs": "normalize_observations",
+    "norm_reward": "normalize_rewards",
+    "log_std_init": "initial_std",
+    "env": "family",
+    "fast_lr": "inner_learning_rate",
+    "inner_lr": "inner_learning_rate",
+    "fast_batch_size": "inner_episodes",
+    "num_tasks": "tasks",
+}
+"""What Stable-Baselines3, CleanRL and the authors' codes call what is called so here."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A suffix for an "unknown name" message: `"; did you mean 'maml'?"`, or the known names."""
+    """A suffix for an "unknown name" message: `"; did you mean 'maml'?"`, or the known names. Case and
+    hyphens make no difference, and other libraries' words are known."""
     names = sorted(known)
+    dashes = name[: len(name) - len(name.lstrip("-"))]
+    plain = {_plain(one): one for one in names}
+    wanted = _plain(name)
+    for one in (wanted, ELSEWHERE.get(wanted.replace(".", "_"), "")):
+        if one in plain and plain[one].startswith(dashes):
+            return f"; did you mean '{plain[one]}'?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}"
+
+
+def _plain(name: str) -> str:
+    return name.lstrip("-").replace("-", "_").lower()
 
 
 def said(error: BaseException) -> str:

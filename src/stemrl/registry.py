@@ -5,6 +5,7 @@ Plain data that imports nothing heavy, so that `stemrl --help` and `stemrl list`
 
 import importlib
 import importlib.util
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -814,7 +815,13 @@ def find(kind: str, name: str) -> Entry:
         return Entry(name, "one's own")
     known = KINDS[kind]
     if name not in known:
-        raise UserError(f"unknown {ONE_OF[kind]} '{name}'{nearest(name, known)}")
+        hint = nearest(name, known)
+        if kind == "families" and re.fullmatch(r"(\w+/)?[A-Z]\w*-v\d+", name):
+            hint = (hint if "did you mean" in hint else "") + (
+                "; any environment of Gymnasium's is the family gymnasium with --family.environment"
+                f" {name} and --family.ranges ATTRIBUTE=LOW:HIGH, what differs from task to task"
+            )
+        raise UserError(f"unknown {ONE_OF[kind]} '{name}'{hint}")
     return known[name]
 
 

@@ -378,7 +378,9 @@ def _build(kind: str, name: str, settings: dict[str, Any]) -> Any:
         raise UserError(
             f"'{name}' lacks {', '.join(missing)}, which every {registry.ONE_OF[kind]} has"
         )
-    settings = checked(made, {**entry.preset, **settings}, name)
+    # In Python both are arguments of `train`.
+    beside = field_kinds(RunConfig) if kind == "methods" else ()
+    settings = checked(made, {**entry.preset, **settings}, name, beside)
     refuse_out_of_range(settings, settings_of(entry.path), name)
     for required in _required(made):
         if required not in settings:

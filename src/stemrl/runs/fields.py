@@ -8,19 +8,22 @@ import dataclasses
 import math
 import numbers
 import types
+from collections.abc import Iterable
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import UserError, nearest
 
 
-def checked(cls: type, settings: dict[str, Any], owner: str) -> dict[str, Any]:
+def checked(
+    cls: type, settings: dict[str, Any], owner: str, beside: Iterable[str] = ()
+) -> dict[str, Any]:
     """`settings` as the fields of `cls` want them. Raises `UserError` for a name that is not a
-    field, with the nearest that is, and for a value of another type."""
+    field, with the nearest that is, or that stands `beside` them, and for a value of another type."""
     kinds = field_kinds(cls)
     typed = {}
     for name, value in settings.items():
         if name not in kinds:
-            raise UserError(f"'{owner}' has no setting '{name}'{nearest(name, kinds)}")
+            raise UserError(f"'{owner}' has no setting '{name}'{nearest(name, {*kinds, *beside})}")
         typed[name] = coerce(value, kinds[name], f"{owner}: {name}")
     return typed
 
