@@ -22,7 +22,7 @@ from stemrl.runs import Run, RunConfig, train
 from stemrl.tasks.grid_wall import ACTIONS, GridWall, log_ratio
 from stemrl.transfer import DARC, Classifiers, DARCState, correction_table, visits
 from stemrl.transfer.classifiers import classifier_loss, miscalibration
-from stemrl.transfer.darc import diagnosed
+from stemrl.transfer.darc import diagnosed, importance_weights
 
 KEY = jax.random.key(0)
 SOURCE, TARGET = GridWall(size=3, slip=0.6), GridWall(wall=True, size=3, slip=0.6)
@@ -357,6 +357,33 @@ def test_an_ablation_without_the_state_action_term():
     assert jnp.abs(tables["transition"] - tables["dynamics"]).max() > 1e-3
 
 
+def test_importance_weights_are_the_ratios_over_their_mean():
+    ratios, valid = np.array([[1.0, 3.0], [0.5, 7.0]]), np.array([[True, True], [True, False]])
+    expected = np.array([[2 / 3, 2], [1 / 3, 0]])  # over the mean of 1, 3 and 0.5
+    for shift in (0.0, 200.0):
+        found = importance_weights(jnp.asarray(np.log(ratios) + shift), jnp.asarray(valid))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_with_weights_rewards_stay_and_each_row_has_its_own(monkeypatch: pytest.MonkeyPatch):
+    problem = Problem(SOURCE, TARGET, 100)
+    learner = DARC(learner=TINY_PPO, apply_to="weight", **QUICK)
+    # Δr = 1 for steps in the lower row, 0 elsewhere: they count e times as much.
+    monkeypatch.setattr(
+        DARC, "correct", lambda self, problem, state, obs, action, next_obs: 1.0 * (obs < 3)
+    )
+
+    def improve(self, loss, networks, optimizer, rows, updates, key):
+        return networks, optimizer, {"rows": rows}
+
+    monkeypatch.setattr(PPO, "improve", improve)
+    rows = eqx.filter_jit(learner.update)(problem, begin(learner, problem))[1]["rows"]
+    counts = np.where(np.argmax(rows.inputs, -1) < 3, np.e, 1.0)
+    assert len(set(counts)) == 2
+    np.testing.assert_allclose(rows.weight, counts / counts.mean(), rtol=1e-5)
+    np.testing.assert_array_equal(rows.policy_weight, rows.weight)
+
+
 # ---- when to trust it ----
 
 
@@ -425,6 +452,8 @@ def test_from_the_command_line(tmp_path: Path):
         ({"learner": "ppo num_envs=many"}, "num_envs must be INT, not 'many'"),
         ({"correction": "both"}, "must be one of dynamics, transition, state-action"),
         ({"capacity": 0}, "capacity must be at least 1"),
+        ({"apply_to": "value"}, "apply_to must be reward or weight, not 'value'"),
+        ({"apply_to": "weight", "learner": "sac"}, "'sac' cannot weight its steps"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str):

@@ -38,8 +38,10 @@ ABLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("transition", "without the (s, a) term", {"correction": "transition"}),
     ("noise-0.1", "with noise of 0.1 on the classifiers' inputs", {"classifier_noise": 0.1}),
     ("noise-1", "with noise of 1", {"classifier_noise": 1.0}),
+    ("importance-weights", "importance weighting in its place", {"apply_to": "weight"}),
 ]
-"""What DARC is without one of its parts, or with the paper's input noise."""
+"""What DARC is without one of its parts, or with the paper's input noise; and the paper's baseline, which
+counts steps by exp(Δr)."""
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:

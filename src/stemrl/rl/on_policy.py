@@ -264,13 +264,21 @@ class AbstractOnPolicy(AbstractLearner):
         state: OnPolicyState,
         experience: Rollout,
         reward: Callable[[Transition], Array] | None = None,
+        weight: Callable[[Transition], Array] | None = None,
     ) -> tuple[OnPolicyState, dict[str, Array]]:
-        """`reward`, if any, says what steps earn, in place of what they did."""
+        """`reward`, if any, says what steps earn, in place of what they did; `weight`, if any, how much
+        each counts in what policy and value learn from."""
         key, fit_key = jax.random.split(state.key)
         steps = experience.transitions
         state, rows, value = self.prepare(
             problem, state, steps, None if reward is None else reward(steps)
         )
+        if weight is not None:
+            # Rows are lane after lane.
+            counts = jnp.swapaxes(weight(steps), 0, 1).reshape(-1)
+            rows = rows._replace(
+                weight=rows.weight * counts, policy_weight=rows.policy_weight * counts
+            )
         networks, optimizer_state, metrics = self.improve(
             self.loss, state.networks, state.optimizer, rows, state.updates, fit_key
         )

@@ -13,7 +13,9 @@ second to cancel how much oftener (s, a) itself is met in one of the two:
          − log q(target|s, a) + log q(source|s, a)
 
 They are trained on the steps of both, a few of the target for many of the source. Learning is that
-of any method that packs its lanes (`ppo`, `sac`): its experience of the source, with other rewards.
+of any method that packs its lanes (`ppo`, `sac`): its experience of the source, with other rewards. The
+paper's baseline, importance weighting, is beside it (`apply_to`): rewards as they are, and each step of the
+source counts by exp(Δr) = p_target/p_source.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
@@ -49,6 +51,7 @@ from ..rl.visits import Schedule, Visit, Visits, begin_visits, visit
 from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss, miscalibration
 
 Correction = Literal["dynamics", "transition", "state-action"]
+ApplyTo = Literal["reward", "weight"]
 SATURATED = 10.0
 """Nats beyond which Δr says that a classifier is certain, and no longer how much likelier a step is: by
 then one domain has been seen to do a thing 20,000 times as often as the other."""
@@ -92,6 +95,9 @@ class DARC(AbstractLearner):
     correction: Correction = eqx.field(static=True, default="dynamics")
     """Δr by both classifiers (dynamics); or, as ablations, by the one on (s, a, s′) without taking
     away the (s, a) term (transition), or by the one on (s, a) alone (state-action)."""
+    apply_to: ApplyTo = eqx.field(static=True, default="reward")
+    """What Δr changes: what a step earns (reward, DARC); or how much it counts in learning (weight: the
+    paper's baseline, importance weighting by exp(Δr)), which ppo and trpo can."""
     source_to_target: int = eqx.field(static=True, default=10)
     """Steps in the source for each in the target."""
     warm_up_steps: int = eqx.field(static=True, default=10_000)
@@ -119,7 +125,14 @@ class DARC(AbstractLearner):
         if self.correction not in get_args(Correction):
             known = ", ".join(get_args(Correction))
             raise UserError(f"correction must be one of {known}, not {self.correction!r}")
-        _ = self.inner
+        if self.apply_to not in get_args(ApplyTo):
+            known = " or ".join(get_args(ApplyTo))
+            raise UserError(f"apply_to must be {known}, not {self.apply_to!r}")
+        inner = self.inner
+        if self.apply_to == "weight" and "weight" not in _options(inner):
+            raise UserError(
+                f"'{inner.name}' cannot weight its steps; with apply_to weight, take ppo or trpo as learner"
+            )
 
     @property
     def inner(self) -> Any:
@@ -211,8 +224,14 @@ class DARC(AbstractLearner):
             correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
             return steps.reward + correct * correction
 
+        def weight(steps: Transition) -> Float[Array, "..."]:
+            """exp(Δr) over its mean; padding has none."""
+            correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
+            return importance_weights(correct * correction, steps.valid)
+
         # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
-        learner, metrics = self.inner.learn(problem, state.learner, experience.source, reward)
+        changed = {"reward": reward} if self.apply_to == "reward" else {"weight": weight}
+        learner, metrics = self.inner.learn(problem, state.learner, experience.source, **changed)
         correction = self.correct(problem, state, *source)
         metrics = {
             **metrics,
@@ -335,6 +354,15 @@ class DARC(AbstractLearner):
         return self.schedule(problem).total(updates)
 
 
+def importance_weights(
+    log_ratio: Float[Array, "..."], valid: Bool[Array, "..."]
+) -> Float[Array, "..."]:
+    """The ratios p_target/p_source of some steps over their mean, and 0 where a step is not `valid`:
+    self-normalized, so that a constant in the log-ratio changes nothing and none overflows."""
+    share = jax.nn.softmax(log_ratio, axis=None, where=valid)
+    return jnp.sum(valid) * share
+
+
 def diagnosed(correction: Float[Array, "..."]) -> dict[str, Float[Array, ""]]:
     """Δr of some steps in a few numbers: quantiles, and how much of it lies beyond 1, 3 and 10 nats;
     when to trust it is on DARC's page."""
@@ -380,9 +408,13 @@ def _in_lanes(learner: Any) -> Any:
             f"the learner in the source must be a method's name or a learner, not {learner!r}"
         )
     fields = {field.name for field in dataclasses.fields(learner)}
-    takes = inspect.signature(type(learner).learn).parameters
-    if not {"num_envs", "rollout_length"} <= fields or "reward" not in takes:
+    if not {"num_envs", "rollout_length"} <= fields or "reward" not in _options(learner):
         raise UserError(
             f"'{learner.name}' cannot learn in the source of 'darc'; 'ppo' and 'sac' can"
         )
     return learner
+
+
+def _options(learner: AbstractLearner) -> set[str]:
+    """What can be handed to how it learns."""
+    return set(inspect.signature(type(learner).learn).parameters)
