@@ -122,6 +122,22 @@ def test_no_section_is_empty(page: Path):
         assert deeper or text[heading.end() : end].strip(), heading[2]
 
 
+SECTIONS = (
+    *("The problem", "The idea", "Can I use it?", "Run it", "Metrics", "Settings that matter"),
+    *("Departures from the paper", "Where it fails", "Cite"),
+)
+"""Of every page on a method; others may stand between them."""
+
+
+@pytest.mark.parametrize(
+    "page", sorted((DOCS / "methods").glob("*.md")), ids=lambda page: page.stem
+)
+def test_every_method_s_page_has_the_template_s_sections(page: Path):
+    text = page.read_text(encoding="utf-8").replace("from the papers", "from the paper")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading in SECTIONS] == list(SECTIONS)
+
+
 @pytest.mark.parametrize("page", ["map.md", "zh/map.md"])
 def test_the_map_names_what_there_is(page: str):
     text = (DOCS / page).read_text(encoding="utf-8")
