@@ -1,5 +1,5 @@
-"""What MkDocs runs: no page is written while a public name is undocumented, and cards' pictures come
-along.
+"""What MkDocs runs: no page is written while a public name is undocumented, cards' pictures come
+along, and each page offers itself in the other language.
 
 The tests ask the same functions (`tests/test_public_names.py`).
 """
@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,9 @@ INTERNAL = {
 """Packages that name nothing for others, and why."""
 PICTURES = "results/cards"
 """Where cards leave pictures beside their results, seen from the repository's root."""
+
+LANGUAGES = {"en": "", "zh": "zh/"}
+"""In which folder each language has its pages, by the same names."""
 
 
 def packages() -> list[str]:
@@ -77,6 +81,20 @@ def unlisted(package: str, folder: Path = API) -> str | None:
     if not page.exists() or f"::: {package}\n" not in page.read_text(encoding="utf-8"):
         return f"write docs/api/{page.name}: '# {package}' and '::: {package}'"
     return None
+
+
+def language_of(page: str) -> str:
+    """The language of a page, by its path below `docs/`."""
+    return "zh" if page.startswith(LANGUAGES["zh"]) else "en"
+
+
+def in_languages(page: str, pages: Collection[str]) -> dict[str, str]:
+    """The same page in each language, by paths below `docs/`; the front page where there is none."""
+    name = page.removeprefix(LANGUAGES[language_of(page)])
+    return {
+        language: folder + (name if folder + name in pages else "index.md")
+        for language, folder in LANGUAGES.items()
+    }
 
 
 def _public(face: ModuleType) -> list[str]:
@@ -173,3 +191,16 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """MkDocs' event: the results' page finds them there."""
     return markdown.replace(f"](../{PICTURES}/", "](images/cards/")
+
+
+def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
+    """MkDocs' event: the theme's words are in the page's language, and its menu of languages leads to
+    the same page."""
+    urls = {known.file.src_uri: known.url for known in nav.pages}
+    config.theme["language"] = language_of(page.file.src_uri)
+    there = in_languages(page.file.src_uri, urls)
+    config.extra["alternate"] = [
+        {**alternate, "link": urls[there[alternate["lang"]]] or "."}
+        for alternate in config.extra["alternate"]
+    ]
+    return context

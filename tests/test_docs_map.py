@@ -2,6 +2,7 @@
 Chinese pages say the same as the English ones."""
 
 import json
+import posixpath
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from stemrl.cli import COMMANDS, main
 from stemrl.cli.parser import Parser
 from stemrl.registry import CARDS, FAMILIES, METHODS
+from test_public_names import hooks
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -24,8 +26,12 @@ BLOCK = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 TRANSLATED = {
     "README.zh.md": "README.md",
-    **{f"docs/zh/{p.name}": f"docs/{p.name}" for p in (DOCS / "zh").glob("*.md")},
+    **{
+        p.relative_to(ROOT).as_posix(): f"docs/{p.relative_to(DOCS / 'zh').as_posix()}"
+        for p in (DOCS / "zh").rglob("*.md")
+    },
 }
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def name_of(page: Path) -> str:
@@ -159,12 +165,41 @@ def test_a_translation_says_the_same(translation: str, original: str):
     assert sections[0] == sections[1]
     mentioned = [set(CODE.findall(BLOCK.sub("", text))) for text in (ours, theirs)]
     assert mentioned[0] == mentioned[1]
-    # Each links to the other.
-    there, back = (
-        f"]({'../' if translation.startswith('docs/zh') else ''}{Path(original).name})",
-        f"]({'zh/' if translation.startswith('docs/zh') else ''}{Path(translation).name})",
-    )
-    assert there in ours and back in theirs
+
+
+def links(page: str) -> set[str]:
+    """Where a page's links lead, seen from the repository's root."""
+    text = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    return {
+        link if ":" in link else posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
+        for link in LINK.findall(text)
+        if not link.startswith("#")
+    }
+
+
+@pytest.mark.parametrize(("translation", "original"), sorted(TRANSLATED.items()))
+def test_a_translation_links_to_the_same(translation: str, original: str):
+    """Each page links to the other, and to the same things as the other, in Chinese where there are
+    in Chinese."""
+    ours, theirs = links(translation) - {original}, links(original) - {translation}
+    assert original in links(translation) and translation in links(original)
+    chinese = {there: here for here, there in TRANSLATED.items()}
+    pages = [(link.partition("#")[0], link) for link in theirs]
+    assert ours == {chinese.get(page, link) for page, link in pages}
+
+
+def test_every_page_offers_itself_in_both_languages():
+    pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")}
+    for page in pages:
+        offered = hooks.in_languages(page, pages)
+        language = hooks.language_of(page)
+        assert offered[language] == page and set(offered.values()) <= pages
+    for translation, original in TRANSLATED.items():
+        if translation.startswith("docs/"):
+            expected = {"en": original.removeprefix("docs/"), "zh": translation[len("docs/") :]}
+            assert hooks.in_languages(expected["en"], pages) == expected
+            assert hooks.in_languages(expected["zh"], pages) == expected
+    assert hooks.in_languages("api/core.md", pages)["zh"] == "zh/index.md"
 
 
 def test_the_chinese_readme_lists_what_the_registry_knows():
