@@ -11,6 +11,7 @@ from stemrl.evaluation import (
     performance_profile,
     probability_of_improvement,
     profile_interval,
+    statistics,
     t_interval,
 )
 from stemrl.evaluation.statistics import mean
@@ -58,6 +59,22 @@ def test_stratified_interval_by_hand():
     # Without strata the share of the two groups varies too.
     low, high = bootstrap_interval(scores, resamples=4000)
     assert high - low > 1.5 * (ours[1] - ours[0])
+
+
+def test_of_very_many_scores_fewer_are_drawn(monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(2)
+    strata = np.repeat([0, 1], [5000, 20_000])
+    scores = random.gamma(2.0, size=(25_000, 2)) + 10 * strata[:, None]
+    for of in (mean, iqm):
+        options: dict = {"strata": strata, "statistic": of, "resamples": 1000}
+        whole = bootstrap_interval(scores, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(statistics, "MANY", 10_000)
+            patch.setattr(statistics, "DRAWN", 5000)
+            few = bootstrap_interval(scores, **options)
+        assert np.mean(few) == pytest.approx(np.mean(whole), rel=1e-3)
+        assert few[1] - few[0] == pytest.approx(whole[1] - whole[0], rel=0.15)
+        assert few != whole
 
 
 def test_interval_covers_the_truth_where_repeats_are_not_independent():

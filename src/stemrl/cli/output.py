@@ -52,6 +52,8 @@ class Waiting:
             self._said = now
             minutes = f"{left / 60:,.0f} min" if left > 100 else f"{left:.0f} s"
             remark(f"{done:,} of {total:,} {self._what} played, about {minutes} left")
+        elif done == total and math.isfinite(self._said):
+            remark(f"all {total:,} {self._what} played; their intervals are being computed")
 
 
 def as_json(value: Any) -> str:
