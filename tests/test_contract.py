@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 import stemrl
-from stemrl.api import with_values
 from stemrl.cli import main
-from stemrl.core import Box, Discrete, Problem, check_agent, check_family, check_learner, contract
+from stemrl.core import Box, Discrete, Problem, check_agent, check_family, check_learner
 from stemrl.errors import UserError
 from stemrl.tasks.point import Point2D
 from tiny import Tiny
@@ -78,51 +77,6 @@ class Mistaken(stemrl.AbstractFamily):
 def test_a_mistake_in_a_family_is_named(family: Mistaken, message: str):
     with pytest.raises(UserError, match=f"family 'mistaken': {message}"):
         check_family(family)
-
-
-class Aimless(stemrl.AbstractGoalFamily):
-    """Goals that are in no space, two numbers where one is said."""
-
-    name = "aimless"
-    horizon: int = 5
-
-    @property
-    def env(self):
-        return World()
-
-    def sample(self, key, split):
-        return {"goal": jnp.zeros(1)}
-
-    @property
-    def goal_space(self):
-        return stemrl.Box((1,), -1.0, 1.0)
-
-    def achieved(self, obs):
-        return obs[:1]
-
-    def with_goal(self, params, goal):
-        return {"goal": goal}
-
-    def reward(self, obs, action, next_obs, params):
-        return obs[0], obs[0] > 0
-
-
-def test_goals_of_one_s_own_are_in_their_space(monkeypatch: pytest.MonkeyPatch):
-    check_family(Aimless())
-    tasks = {"goal": jnp.zeros((3, 1))}
-    assert with_values(tasks, {"goal": [0.5]}, Aimless())["goal"].tolist() == [[0.5]] * 3
-    with pytest.raises(UserError, match=r"goal=\[7.0\] is no goal of 'aimless': goals are in Box"):
-        with_values(tasks, {"goal": [7.0]}, Aimless())
-    for name, wrong, message in (
-        ("achieved", lambda self, obs: obs, r"achieved returns a goal of shape \(2,\)"),
-        ("with_goal", lambda self, params, goal: goal, "with_goal returns other parameters"),
-        ("reward", lambda self, *steps: steps[0][0], "reward returns a single array, not"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setattr(Aimless, name, wrong)
-            contract._sound.clear()
-            with pytest.raises(UserError, match=f"family 'aimless': {message}"):
-                check_family(Aimless())
 
 
 def test_what_is_right_is_let_through():

@@ -427,6 +427,7 @@ def test_the_run_loop_refuses_what_the_budget_does_not_allow(tmp_path: Path):
         DARC(learner=TINY_PPO).init(Problem(SOURCE, TARGET), KEY)
 
 
+@pytest.mark.long  # the matrix of tests trains it by every verb
 def test_from_the_command_line(tmp_path: Path):
     words = (
         f"train darc grid-wall --target grid-wall --target.wall --budget 16 --steps 160 --quiet"

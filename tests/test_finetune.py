@@ -55,7 +55,7 @@ def test_adapting_from_pretraining_improves_and_starts_where_pretraining_ended()
     assert float(still[-1]) == pytest.approx(float(adapted[0]), abs=0.1)
 
     # From scratch is the same program from other networks.
-    scratch = scores(learner.from_scratch(PROBLEM, jax.random.key(2)))
+    scratch = scores(eqx.filter_jit(learner.from_scratch)(PROBLEM, jax.random.key(2)))
     assert float(scratch[-1]) > float(scratch[0]) + 0.1
 
 

@@ -194,7 +194,7 @@ def test_refusals(call: Any, says: str):
 
 def test_the_factors_are_the_best_of_their_rank():
     p = problem(size=5, observed="position")
-    table = UVFA(rank=3, hidden=(8,)).init(p, KEY).table
+    table = eqx.filter_jit(UVFA(rank=3, hidden=(8,)).init)(p, KEY).table
     assert table is not None
     matrix = np.asarray(table.values).reshape(-1, table.goals.shape[0])
     product = np.asarray(table.left).reshape(-1, 3) @ np.asarray(table.right).T

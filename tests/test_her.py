@@ -292,8 +292,6 @@ def test_resume_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (lambda: HER(strategy="past"), "strategy must be one of"),  # pyright: ignore
     (lambda: HER(learner="ppo"), "learner must be 'dqn', 'td3' or 'sac', not 'ppo'"),
     (lambda: HER(learner="dqn discount=0.9"), "'discount' is a setting of 'her' itself"),
-    (lambda: HER(learner="sac heads=true"), "'her' cannot learn with heads"),
-    (lambda: HER(learner="sac gradient_surgery=true"), "cannot learn with gradient_surgery"),
     (lambda: HER(learner="dqn speed=1"), "'dqn' has no setting 'speed'"),
     (lambda: HER(hindsight_goals=0), "hindsight_goals must be at least 1"),
     (lambda: BitFlip(bits=1), "at least 2 bits"),

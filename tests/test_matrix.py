@@ -245,7 +245,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("name", DOCUMENTED)
+# In JAX and on the host they are stepped like the first two, and have files of tests of their own.
+LIKE_OTHERS = ("gymnasium", "gymnax")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n in LIKE_OTHERS)) for n in DOCUMENTED]
+)
 def test_every_verb_on_the_documentation_s_own(
     name: str, pages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

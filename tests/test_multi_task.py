@@ -104,7 +104,7 @@ def test_surgery_of_policy_and_critics_is_each_for_itself():
     """By the plain gradients of each task's rows alone; the temperature follows the mean."""
     learner = SAC(hidden=(8,), gradient_surgery=True)
     box = PROBLEM.source.observation_space, PROBLEM.source.action_space
-    learned = learner.begin(*box, 2, KEY)
+    learned = eqx.filter_jit(learner.begin)(*box, 2, KEY)
     task = jnp.arange(12) % 3 == 0  # four of one, eight of the other
     keys = jax.random.split(KEY, 5)
     obs, action, after, noise = (
@@ -112,14 +112,20 @@ def test_surgery_of_policy_and_critics_is_each_for_itself():
     )  # fmt: skip
     context = jax.nn.one_hot(task.astype(int), 2)
     batch = Row(obs, context, jnp.tanh(action), jnp.where(task, 5.0, -5.0), jnp.ones(12), after)
-    take = jax.grad(learner.loss, has_aux=True)
+    rows = [np.flatnonzero(context[:, i]) for i in (0, 1)]
 
-    def alone(rows):
-        own = jax.tree.map(lambda x: x[rows], batch)
-        return take(learned.networks, learned.target, own, noise[:, rows])[0]
+    @jax.jit
+    def gradients(learned):
+        take = jax.grad(learner.loss, has_aux=True)
 
-    each = [alone(np.flatnonzero(context[:, i])) for i in (0, 1)]
-    found, metrics = learner.gradient(learned.networks, learned.target, batch, noise)
+        def alone(rows):
+            own = jax.tree.map(lambda x: x[rows], batch)
+            return take(learned.networks, learned.target, own, noise[:, rows])[0]
+
+        found, metrics = learner.gradient(learned.networks, learned.target, batch, noise)
+        return [alone(mine) for mine in rows], found, metrics
+
+    each, found, metrics = gradients(learned)
     flat = lambda tree: jnp.concatenate([x.ravel() for x in jax.tree.leaves(tree)])  # noqa: E731
     for part in ("policy", "critics"):
         ours = jnp.stack([flat(getattr(g, part)) for g in each])

@@ -98,16 +98,16 @@ def test_bayes_optimal_returns_of_known_arms_by_hand():
 def test_the_bayes_optimal_player_earns_the_bayes_optimal_value():
     family = Bandit()
     earned = {
-        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=4000)
+        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=1000)
         for name in ("bayes-optimal", "greedy", "thompson")
     }
     totals = {name: result.scores.sum((1, 2)) for name, result in earned.items()}
-    error = totals["bayes-optimal"].std() / 4000**0.5
+    error = totals["bayes-optimal"].std() / 1000**0.5
     assert abs(totals["bayes-optimal"].mean() - bayes_optimal_value(5, 10)) < 4 * error
     # The evaluator's gap takes the expectation on each task itself: none to itself.
     gap = earned["bayes-optimal"].gaps["bayes_optimal"]["trial"]
     assert abs(gap["gap"]) < gap["high"] - gap["low"]
-    assert gap["fraction"] == pytest.approx(1.0, abs=0.01)
+    assert gap["fraction"] == pytest.approx(1.0, abs=0.02)
     # The same arms for each, so the differences are paired.
     assert (totals["bayes-optimal"] - totals["thompson"]).mean() > 0.5
     assert (totals["bayes-optimal"] - totals["greedy"]).mean() > -4 * error

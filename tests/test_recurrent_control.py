@@ -49,7 +49,7 @@ PROBLEM = Problem.of(Recall())
 @eqx.filter_jit
 def updated(learner):
     """The agent after 50 updates, and the metrics."""
-    state = learner.init(PROBLEM, KEY)
+    state = eqx.filter_jit(learner.init)(PROBLEM, KEY)
     state, metrics = jax.lax.scan(lambda s, _: learner.update(PROBLEM, s), state, None, length=50)
     return learner.agent(PROBLEM, state), metrics
 

@@ -270,7 +270,8 @@ def test_several_seeds_draw_tasks_only_where_a_trial_ended():
     """To start anew stays a choice under `vmap`: both sides at every step were eleven times slower."""
     problem = Problem.of(RandomMDP(states=3, actions=2))
     learner = PPO(num_envs=2, rollout_length=4, minibatches=1, hidden=(4,))
-    states = jax.vmap(lambda key: learner.init(problem, key))(
+    # One after another, as `runs.programs` does.
+    states = jax.jit(lambda keys: jax.lax.map(lambda key: learner.init(problem, key), keys))(
         jax.random.split(jax.random.key(0), 3)
     )
     program = str(jax.make_jaxpr(jax.vmap(lambda state: learner.collect(problem, state)))(states))
@@ -304,7 +305,7 @@ def test_outside_of_a_program_a_rollout_is_compiled_once_and_not_at_every_call()
 
     problem = Problem.of(Counted())
     learner = PPO(num_envs=2, rollout_length=3, minibatches=1, hidden=(4,))
-    agent = learner.agent(problem, learner.init(problem, jax.random.key(0)))
+    agent = learner.agent(problem, eqx.filter_jit(learner.init)(problem, jax.random.key(0)))
     state = begin_rollout(agent, problem, problem.source, jax.random.key(1), 2)
     params = problem.source.tasks(jax.random.key(0), "train", 2)
     counts = []

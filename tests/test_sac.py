@@ -99,7 +99,7 @@ def test_an_update_with_a_donated_state_copies_no_replay():
 def small_networks(hidden: tuple[int, ...] = (8, 8)):
     learner = SAC(**SMALL | {"hidden": hidden})
     problem = Problem.of(probes.MatchNumber())
-    state = learner.init(problem, KEY)
+    state = eqx.filter_jit(learner.init)(problem, KEY)
     return problem, eqx.tree_at(
         lambda n: n.policy.network.body.layers[-1].weight,
         state.learned.networks,
@@ -136,7 +136,8 @@ def test_one_gradient_is_that_of_three_losses():
     )
     reward, carries_on = jax.random.normal(keys[3], (6,)), jnp.array([1.0, 1, 0, 1, 0, 1])
     batch = Row(obs, None, action, reward, carries_on, next_obs)
-    joint, _ = jax.grad(continuous_losses, has_aux=True)(networks, target, batch, noise, 0.9, -1.0)
+    gradient = jax.jit(jax.grad(continuous_losses, has_aux=True))
+    joint, _ = gradient(networks, target, batch, noise, 0.9, -1.0)
     alpha = jnp.exp(networks.log_temperature)
 
     def sampled(policy: SoftPolicy, obs, noise):
@@ -157,9 +158,9 @@ def test_one_gradient_is_that_of_three_losses():
         return -log_alpha * jnp.mean(log_prob - 1.0)
 
     for got, expected in (
-        (joint.critics, jax.grad(critic_loss)(networks.critics)),
-        (joint.policy, jax.grad(policy_loss)(networks.policy)),
-        (joint.log_temperature, jax.grad(temperature_loss)(networks.log_temperature)),
+        (joint.critics, jax.jit(jax.grad(critic_loss))(networks.critics)),
+        (joint.policy, jax.jit(jax.grad(policy_loss))(networks.policy)),
+        (joint.log_temperature, jax.jit(jax.grad(temperature_loss))(networks.log_temperature)),
     ):
         for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
             assert jnp.any(y != 0)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +70,7 @@ KEY = jax.random.key(7)
 def meta_objective(**settings):
     """The outer objective on three tasks, as a function of flat θ (and rates), in float64."""
     learner = SupervisedMAML(**{**SMALL, "activation": "tanh", **settings})
-    initialization = learner.init(PROBLEM, jax.random.key(0)).learned
+    initialization = eqx.filter_jit(learner.init)(PROBLEM, jax.random.key(0)).learned
     train, test = draw_sets(FAMILY, jax.random.key(1), 3, 4, 5)
     theta, unflatten = ravel_pytree(jax.tree.map(lambda x: x.astype(jnp.float64), initialization))
     return lambda v: learner.objective(PROBLEM, unflatten(v), train, test, KEY)[0], theta
@@ -104,7 +105,7 @@ def test_first_order_leaves_the_second_derivatives_out():
 def test_fit_is_plain_gradient_descent_on_the_training_set():
     """A linear model by hand: ŷ = w x + b, gradients 2·mean(e x) and 2·mean(e)."""
     learner = SupervisedMAML(hidden=(), inner_learning_rate=0.1)
-    state = learner.init(PROBLEM, jax.random.key(0))
+    state = eqx.filter_jit(learner.init)(PROBLEM, jax.random.key(0))
     x, y = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0], [-1.0]])
     w, b = float(state.learned.network.layers[0].weight[0, 0]), 0.0
     for _ in range(3):
@@ -291,7 +292,7 @@ def test_maml_adapts_where_pretraining_cannot(tmp_path):
 def test_every_learner_is_shown_the_same_tasks():
     """Losses of equal predictors are equal, and those of another seed are not."""
     linear = SupervisedMAML(hidden=())
-    state = linear.init(PROBLEM, jax.random.key(0))
+    state = eqx.filter_jit(linear.init)(PROBLEM, jax.random.key(0))
     agent = linear.agent(PROBLEM, state)
     options = dict(shots=5, tasks=4, queries=7)
     first = few_shot_losses(agent, steps=(0, 0, 1), **options)

@@ -50,7 +50,7 @@ def test_only_what_is_unfrozen_moves(learner):
         pairs = zip(*map(jax.tree.leaves, (networks_of(first), networks_of(state))), strict=True)
         return [jnp.any(a != b) for a, b in pairs]
 
-    depths = jax.tree.leaves(layer_depths(networks_of(learner.init(problem, KEY))))
+    depths = jax.tree.leaves(layer_depths(networks_of(eqx.filter_jit(learner.init)(problem, KEY))))
     assert set(depths) == {0, 1, 2}
 
     @jax.jit
@@ -63,7 +63,7 @@ def test_only_what_is_unfrozen_moves(learner):
 
 
 def test_layers_count_from_the_head():
-    networks = SMALL_PPO.init(PROBLEM, KEY).networks
+    networks = eqx.filter_jit(SMALL_PPO.init)(PROBLEM, KEY).networks
     factors = tuned(networks, "gradual", 1)
     assert factors is not None and tuned(networks, "all") is None
     np.testing.assert_array_equal(
@@ -74,7 +74,7 @@ def test_layers_count_from_the_head():
 
 def test_the_head_may_be_new_and_nothing_else():
     """Another number of actions leaves the head fresh; another observation is refused for the head."""
-    donor = SMALL_PPO.init(Problem.of(CartPole()), KEY)
+    donor = eqx.filter_jit(SMALL_PPO.init)(Problem.of(CartPole()), KEY)
     head = dataclasses.replace(SMALL_PPO, tune="head")
 
     def left(learner: Any, problem: Problem) -> list[str]:
@@ -89,12 +89,12 @@ def test_the_head_may_be_new_and_nothing_else():
 
 
 def test_another_activation_is_refused():
-    donor = SMALL_SAC.init(PROBLEM, KEY)
-    state = SMALL_PPO.init(PROBLEM, KEY)
+    donor = eqx.filter_jit(SMALL_SAC.init)(PROBLEM, KEY)
+    state = eqx.filter_jit(SMALL_PPO.init)(PROBLEM, KEY)
     with pytest.raises(UserError, match="networks with relu, these have tanh; set activation"):
         SMALL_PPO.inherit(PROBLEM, state, SMALL_SAC, donor)
     relu = dataclasses.replace(SMALL_PPO, activation="relu")
-    begun, _ = relu.inherit(PROBLEM, relu.init(PROBLEM, KEY), SMALL_SAC, donor)
+    begun, _ = relu.inherit(PROBLEM, eqx.filter_jit(relu.init)(PROBLEM, KEY), SMALL_SAC, donor)
     ours, theirs = (s.policy.network.body.layers[0] for s in map(networks_of, (begun, donor)))
     np.testing.assert_array_equal(ours.weight, theirs.weight)
 

@@ -21,7 +21,6 @@ from .agents import open_agent
 from .core import (
     AbstractAgent,
     AbstractFamily,
-    AbstractGoalFamily,
     AbstractLearner,
     AbstractSupervisedFamily,
     AbstractSupervisedLearner,
@@ -30,7 +29,6 @@ from .core import (
     Params,
     Problem,
 )
-from .core.spaces import is_inside
 from .errors import UserError, nearest
 from .evaluation import Evaluation, FewShotEvaluation
 from .evaluation.evaluator import Progress
@@ -303,7 +301,7 @@ def adapt(
         + 1
     )
     params, key = evaluation.draw_tasks(family, split, tasks, seed)
-    params = with_values(params, task or {}, family)
+    params = with_values(params, task or {})
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     return params, evaluation.play_tasks(agent, run.problem, params, key, rounds)[0]
@@ -347,11 +345,8 @@ def named_parameters(params: Params) -> dict[str, Any]:
     }
 
 
-def with_values(
-    params: Params, values: Mapping[str, Any], family: AbstractTasks | None = None
-) -> Params:
-    """`params`, `[tasks, …]`, with some leaves set to the same value in every task. Raises `UserError` for
-    a name that is none of theirs, a value of another shape, and a goal outside the family's `goal_space`."""
+def with_values(params: Params, values: Mapping[str, Any]) -> Params:
+    """`params`, `[tasks, …]`, with some leaves set to the same value in every task."""
     known = named_parameters(params)
     for name in values:
         if name not in known:
@@ -361,7 +356,6 @@ def with_values(
         if name in values:
             try:
                 value = jnp.asarray(values[name], leaf.dtype)
-                _refuse_outside(family, params, name, value)
                 leaf = jnp.broadcast_to(value, leaf.shape[1:])[None].repeat(len(leaf), 0)
             except (TypeError, ValueError):
                 shape = "one number" if leaf.ndim == 1 else f"numbers of shape {leaf.shape[1:]}"
@@ -370,22 +364,6 @@ def with_values(
                 ) from None
         leaves.append(leaf)
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
-
-
-def _refuse_outside(
-    family: AbstractTasks | None, params: Params, name: str, value: jax.Array
-) -> None:
-    """Raise `UserError` for a goal that is not in the family's space of goals."""
-    if not isinstance(family, AbstractGoalFamily) or value.shape != family.goal_space.shape:
-        return
-    one = jax.tree.map(lambda leaf: leaf[0], params)
-    if named_parameters(family.with_goal(one, value))[name] is value and not is_inside(
-        family.goal_space, value
-    ):
-        raise UserError(
-            f"{name}={np.asarray(value).tolist()} is no goal of '{family.name}': goals are in"
-            f" {family.goal_space}"
-        )
 
 
 def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:

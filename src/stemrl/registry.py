@@ -145,7 +145,7 @@ METHODS: dict[str, Entry] = {
     "dqn": Entry(
         "stemrl.rl.dqn:DQN",
         "Deep Q-learning with replay, for discrete actions",
-        tiny=Tiny(_TINY_REPLAY, "gridnavi horizon=4"),
+        tiny=Tiny(_TINY_REPLAY, "gridnavi size=3 horizon=4"),
     ),
     "her": Entry(
         "stemrl.multitask.her:HER",

@@ -69,7 +69,7 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
         + 1
     )
     params, _ = draw_tasks(family, options.split, options.tasks, options.seed)
-    params = with_values(params, described_task(options), family)
+    params = with_values(params, described_task(options))
     shown = shows(agent, run.problem, params, rounds, seed=options.seed, most=options.tasks)
     if not shown:
         raise UserError(

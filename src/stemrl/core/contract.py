@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError, said
 from .agent import AbstractAgent
 from .environment import Transition
-from .family import AbstractFamily, AbstractGoalFamily
+from .family import AbstractFamily
 from .learner import AbstractLearner, Problem
 from .spaces import AnySpace, Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
@@ -81,8 +81,6 @@ def _check_family(family: AbstractFamily) -> None:
     params = _traced(f"{who}: sample", lambda k: family.sample(k, "train"), key)
     if not jax.tree.leaves(params):
         raise UserError(f"{who}: sample returns no array; give the family at least one parameter")
-    if isinstance(family, AbstractGoalFamily):
-        _check_goals(family, who, params, *spaces)
     if family.stepping != "jax":
         return
     env, acted = family.env, spaces[1]
@@ -113,29 +111,6 @@ def _check_family(family: AbstractFamily) -> None:
             f"{who}: the last value of step is a {_kind(events)}, not a dictionary of events"
             " (an empty one, {}, if there are none)"
         )
-
-
-def _check_goals(
-    family: AbstractGoalFamily, who: str, params: Any, seen: Space, acted: Space
-) -> None:
-    goals = _attempt(f"{who}: goal_space", lambda: family.goal_space)
-    if not isinstance(goals, Box | Discrete | MultiDiscrete):
-        raise UserError(f"{who}: goal_space is a {_kind(goals)}, not a space")
-    obs, action, goal = (jax.ShapeDtypeStruct(s.shape, s.dtype) for s in (seen, acted, goals))
-    _as_space(
-        f"{who}: achieved returns a goal", _traced(f"{who}: achieved", family.achieved, obs), goals
-    )
-    other = _traced(f"{who}: with_goal", family.with_goal, params, goal)
-    if difference := _difference(params, other):
-        raise UserError(f"{who}: with_goal returns other parameters than sample: {difference}")
-    paid = _traced(f"{who}: reward", family.reward, obs, action, obs, params)
-    if not isinstance(paid, tuple) or len(paid) != 2:
-        raise UserError(f"{who}: reward returns {_several(paid)}, not (reward, terminated)")
-    for what, value in zip(("reward", "terminated"), paid, strict=True):
-        if getattr(value, "shape", ()) != ():
-            raise UserError(
-                f"{who}: reward returns a {what} of shape {value.shape}; it is one number"
-            )
 
 
 def _check_learner(learner: AbstractLearner, problem: Problem) -> None:

@@ -202,21 +202,6 @@ def see(space: AnySpace, obs: Any) -> Array:
     return jnp.concatenate([vector.astype(jnp.float32) for vector in vectors])
 
 
-def is_inside(space: Space, value: Any) -> bool:
-    """Whether every entry of `value`, of the space's shape, lies within its bounds, but for rounding."""
-    value = np.asarray(value)
-    if isinstance(space, Box):
-        low, high = space.limits()
-        slack = 1e-6 * np.maximum(1.0, np.abs(value))
-        return bool(np.all((value >= low - slack) & (value <= high + slack)))
-    sizes, starts = (
-        (space.n, space.start)
-        if isinstance(space, Discrete)
-        else (np.asarray(space.sizes), np.asarray(space.starts or 0))
-    )
-    return bool(np.all((value >= starts) & (value < starts + sizes)))
-
-
 def clip_action(space: Space, action: Array) -> Array:
     """An agent's action inside its bounds: −1 and 1, where the space has a bound."""
     if not isinstance(space, Box) or not space.limited:

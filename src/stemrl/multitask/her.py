@@ -108,12 +108,6 @@ class HER(AbstractLearner):
         kind = registry.class_of("methods", name)
         if not issubclass(kind, AbstractOffPolicy):
             raise UserError(f"learner must be 'dqn', 'td3' or 'sac', not '{name}'")
-        for setting in ("heads", "gradient_surgery"):
-            if other.get(setting):
-                raise UserError(
-                    f"'{self.name}' cannot learn with {setting}: they are for a few tasks, and a goal is"
-                    " one of many; leave it out"
-                )
         shared = {key: getattr(self, key) for key in SHARED if key in kind.__dataclass_fields__}
         if twice := sorted(other.keys() & shared.keys()):
             raise UserError(f"'{twice[0]}' is a setting of '{self.name}' itself: give it there")
