@@ -32,6 +32,7 @@ TRANSLATED = {
     },
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+SIGNED = r"−\d+(?:\.\d+)?"
 
 
 def name_of(page: Path) -> str:
@@ -160,7 +161,7 @@ def test_a_translation_says_the_same(translation: str, original: str):
     theirs, ours = ((ROOT / name).read_text(encoding="utf-8") for name in (original, translation))
     assert BLOCK.findall(ours) == BLOCK.findall(theirs)
     # Results are signed, and so are no other numbers.
-    assert re.findall(r"−\d[\d.]*", ours) == re.findall(r"−\d[\d.]*", theirs)
+    assert re.findall(SIGNED, ours) == re.findall(SIGNED, theirs)
     sections = [re.findall(r"^(#+) ", BLOCK.sub("", text), re.MULTILINE) for text in (ours, theirs)]
     assert sections[0] == sections[1]
     mentioned = [set(CODE.findall(BLOCK.sub("", text))) for text in (ours, theirs)]
