@@ -31,6 +31,9 @@ PICTURES = "results/cards"
 LANGUAGES = {"en": "", "zh": "zh/"}
 """In which folder each language has its pages, by the same names."""
 
+CHINESE = "中文"
+"""The section of the menu with the Chinese pages."""
+
 
 def packages() -> list[str]:
     """The packages of stemrl that others may use: all but the internal ones."""
@@ -194,13 +197,41 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
-    """MkDocs' event: the theme's words are in the page's language, and its menu of languages leads to
-    the same page."""
+    """MkDocs' event: the theme's words and its menu are in the page's language, and the menu of
+    languages leads to the same page."""
     urls = {known.file.src_uri: known.url for known in nav.pages}
-    config.theme["language"] = language_of(page.file.src_uri)
+    language = language_of(page.file.src_uri)
     there = in_languages(page.file.src_uri, urls)
+    config.theme["language"] = language
     config.extra["alternate"] = [
         {**alternate, "link": urls[there[alternate["lang"]]] or "."}
         for alternate in config.extra["alternate"]
     ]
-    return context
+    return {**context, "nav": _menus(nav)[language]}
+
+
+def _menus(nav: Any) -> dict[str, Any]:
+    """What the menu shows on pages of each language: its own pages, and below the Chinese ones those
+    that there are in English alone."""
+    from mkdocs.structure.nav import Navigation, Section
+
+    pages = {known.file.src_uri: known for known in nav.pages}
+
+    def english_alone(items: Any) -> list[Any]:
+        found = []
+        for item in items:
+            if item.is_section:
+                below = english_alone(item.children)
+                found += [Section(item.title, below)] if below else []
+            elif in_languages(item.file.src_uri, pages)["zh"] == "zh/index.md":
+                found += [] if item.file.src_uri == "index.md" else [item]
+        return found
+
+    chinese = next(item for item in nav.items if item.title == CHINESE)
+    english = [item for item in nav.items if item is not chinese]
+    menus = {
+        "en": Navigation(english, nav.pages),
+        "zh": Navigation([*chinese.children, *english_alone(english)], nav.pages),
+    }
+    menus["zh"].homepage = pages["zh/index.md"]
+    return menus
