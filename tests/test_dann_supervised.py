@@ -140,6 +140,14 @@ def test_moons_by_hand():
     np.testing.assert_allclose(turned[:, 1], x[:, 0], atol=1e-5)
 
 
+def test_a_burst_of_the_domains_loss_does_not_become_a_burst_of_steps():
+    learner = dataclasses.replace(LEARNERS["shared"], max_gradient_norm=5.0)
+    transform, start = learner.transform(), {"f": jnp.zeros(2)}
+    for gradient, expected in (([3.0, 1.0], [3.0, 1.0]), ([300.0, 400.0], [3.0, 4.0])):
+        found = transform.update({"f": jnp.asarray(gradient)}, transform.init(start))[0]
+        np.testing.assert_allclose(found["f"], expected, rtol=1e-5)
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(UserError, match="form must be one of shared, separate"):
         DANNSupervised(form="both")  # pyright: ignore

@@ -102,6 +102,9 @@ class DANNSupervised(AbstractSupervisedLearner):
     """Their step size (the paper's, with sgd: 0.01)."""
     rate_decay: float = 0.0
     """Power of (1 + 10p) by which it falls; 0.75 in the paper."""
+    max_gradient_norm: float = 5.0
+    """Bound on the gradient's global norm, in (0, inf]. f ascends a loss that has no upper bound: once D is
+    wrong by much, features and gradients grow by each other, and momentum does the rest."""
     features: int = eqx.field(static=True, default=16)
     """Entries of f(x)."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(32,))
@@ -119,6 +122,8 @@ class DANNSupervised(AbstractSupervisedLearner):
         for name in ("adapt_updates", "examples", "batch_size", "features"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if isinstance(self.max_gradient_norm, (int, float)) and not self.max_gradient_norm > 0:
+            raise UserError(f"max_gradient_norm must be above 0, not {self.max_gradient_norm:g}")
         if self.optimizer not in ("adam", "sgd"):
             raise UserError(f"optimizer must be adam or sgd, not {self.optimizer!r}")
         if self.form not in get_args(Form):
@@ -134,7 +139,9 @@ class DANNSupervised(AbstractSupervisedLearner):
 
     def transform(self) -> optax.GradientTransformation:
         """From gradients to directions."""
-        return optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(0.9)
+        bound = optax.clip_by_global_norm(self.max_gradient_norm)  # pyright: ignore[reportArgumentType]
+        step = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(0.9)
+        return optax.chain(bound, step)
 
     def fresh(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Networks:
         """Networks before anything is learned."""
