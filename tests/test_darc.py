@@ -233,6 +233,30 @@ def success(agent: Any, family: GridWall, params: Any) -> Any:
     return jnp.any(steps.events["success"] & steps.valid, axis=-1).mean()
 
 
+def test_darc_goes_round_a_small_wall_and_only_with_its_correction():
+    """The ablation is the same program, whose warm-up never ends."""
+    source, target = GridWall(size=3, slip=0.1), GridWall(size=3, slip=0.1, wall=True)
+    problem = Problem(source, target, 10_000)
+    learner = DARC(
+        learner=QUICK_PPO,
+        classifier_noise=0.0,
+        classifier_hidden=(64,),
+        classifier_learning_rate=3e-3,
+        warm_up_steps=2_000,
+    )
+    state = begin(learner, problem)
+    learned, metrics = updates(learner, problem, state, 30)
+    assert metrics["target_steps"] == learner.target_steps(problem, 30) <= problem.budget
+    assert metrics["correction/lowest"] < -2
+    blocked, free = (f.tasks(KEY, "test", 200) for f in (target, source))
+    assert success(learner.agent(problem, learned), target, blocked) >= 0.9
+
+    state = eqx.tree_at(lambda s: s.collected, state, jnp.asarray(-(10**9), jnp.int32))
+    agent = learner.agent(problem, updates(learner, problem, state, 30)[0])
+    assert success(agent, target, blocked) <= 0.3 and success(agent, target, free) >= 0.9
+
+
+@pytest.mark.long  # the grid of the card `darc-grid`, of which the small one says the same
 def test_darc_goes_round_the_wall_that_its_source_has_not():
     source, target = GridWall(), GridWall(wall=True)
     problem = Problem(source, target, 13_312)

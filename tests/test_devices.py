@@ -18,6 +18,7 @@ from stemrl.runs import Run, RunConfig, hosts, train
 HERE = Path(__file__).parent
 
 UPDATES = """
+import sys
 import jax, jax.numpy as jnp, numpy as np
 import equinox as eqx
 from stemrl import make_family, make_learner
@@ -60,7 +61,7 @@ def difference(ours, theirs):
     )
 
 worst = {}
-for method, family in (*((m, "point-2d") for m in SETTINGS), ("ppo", "half-cheetah-dir")):
+for method, family in (what.split() for what in sys.argv[1:]):
     learner = make_learner(method, **SETTINGS[method])
     problem = Problem.of(make_family(family, horizon=8))
     alone = one_update(learner, problem, None, family == "point-2d")
@@ -78,13 +79,18 @@ print(json.dumps(worst))
 """
 
 
-@pytest.fixture(scope="module")
-def two_devices() -> dict:
+# What is shared: an update over tasks and a rollout of lanes.
+FEW = ("maml point-2d", "ppo point-2d")  # PPO, and so fine-tuning, whose training is PPO's own
+# Lanes again, by other learners and simulators.
+MORE = ("rl2 point-2d", "ppo half-cheetah-dir")
+
+
+def on_two_devices(what: tuple[str, ...]) -> dict:
     """What one update in float64 differs by, between two devices and one: of the experience and of
     the state."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     done = subprocess.run(
-        [sys.executable, "-c", UPDATES],
+        [sys.executable, "-c", UPDATES, *what],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"},
         capture_output=True,
         text=True,
@@ -94,18 +100,21 @@ def two_devices() -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    "what",
-    (
-        "maml point-2d",
-        "ppo point-2d",  # and so fine-tuning, whose training is PPO's own
-        "rl2 point-2d",
-        "ppo half-cheetah-dir",
-    ),
-)
+@pytest.fixture(scope="module")
+def two_devices() -> dict:
+    return on_two_devices(FEW)
+
+
+@pytest.mark.parametrize("what", FEW)
 def test_an_update_on_two_devices_is_that_on_one(two_devices, what):
-    """But for half-cheetahs the whole update; for them, what was played."""
     assert max(two_devices[what]) <= 1e-10
+
+
+@pytest.mark.long
+def test_more_updates_on_two_devices_are_those_on_one():
+    """But for half-cheetahs the whole update; for them, what was played."""
+    found = on_two_devices(MORE)
+    assert max(max(found[what]) for what in MORE) <= 1e-10
 
 
 def test_shares_must_be_equal(two_devices):

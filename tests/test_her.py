@@ -235,6 +235,7 @@ def test_hindsight_is_what_solves_it():
     assert np.mean(unsolved) < 0.2
 
 
+@pytest.mark.long  # the second action space, by TD3, which has probes of its own
 def test_continuous_actions_reach_goals_too():
     settings = {"hidden": (64, 64), "batch_size": 64, "capacity": 800}
     family = PointMazeGoals(layout="u", horizon=20)

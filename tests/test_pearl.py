@@ -157,6 +157,7 @@ def test_the_critics_and_the_kl_teach_the_encoder_and_nothing_else_does():
     assert size[0] > 0 and 0 < size[1] < size[0] and size[2] == 0
 
 
+@pytest.mark.long  # the second action space
 def test_the_latent_is_what_finds_the_arm():
     """Discrete actions: once an episode is seen, the arm is known; by the KL alone it never is."""
     problem = Problem.of(probes.HiddenArm())

@@ -167,6 +167,7 @@ def test_continuous_actions_find_the_optimum():
     assert mode[:, 0].tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
 
 
+@pytest.mark.long  # pictures
 def test_images_and_discrete_actions_find_the_optimum():
     learner = PPO(**SMALL | {"num_envs": 8, "rollout_length": 16, "minibatches": 2})
     _, metrics, _ = train(learner, Problem.of(probes.Picture()), 15)

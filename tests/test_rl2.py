@@ -90,7 +90,7 @@ class FarNumber(AbstractProbe):
         pytest.param(FarNumber(), "snail", {}, marks=pytest.mark.long),
         pytest.param(FarNumber(), "ttt", {}, marks=pytest.mark.long),
         (FarNumber(), "gru", {"previous_observation": True, "chrono_span": 9}),
-        (Picture(), "gru", {"head_hidden_size": 8}),
+        pytest.param(Picture(), "gru", {"head_hidden_size": 8}, marks=pytest.mark.long),
     ),
 )
 def test_learning_recomputes_what_acting_computed(family, cell, settings):

@@ -190,6 +190,7 @@ def test_values_bootstrap_through_truncation_and_warming_up_is_random():
     assert float(q.min(0).max()) == pytest.approx(10.0, abs=0.5)
 
 
+@pytest.mark.long  # the second action space
 def test_discrete_actions_reach_a_goal_and_values_end_there():
     learner = SAC(**SMALL | {"initial_temperature": 1e-2, "learn_temperature": False})
     problem = Problem.of(probes.Corridor())

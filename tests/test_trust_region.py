@@ -35,7 +35,11 @@ def mean_return(agent, problem):
     return float(trials.returns.mean())
 
 
-@pytest.mark.parametrize("family", [ChooseSide(), MatchNumber()], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(ChooseSide(), marks=pytest.mark.long), MatchNumber()],
+    ids=lambda f: f.name,
+)
 def test_the_optimum_of_a_probe_inside_the_trust_region(family):
     """Both kinds of actions. Nearly every step is taken, and none leaves the region."""
     problem = Problem.of(family)
