@@ -191,6 +191,41 @@ def test_a_world_that_is_gone_starts_a_new_trial():
     assert again.trial_start[0].all()
 
 
+class ChangingGrid(HostGrid):
+    """One whose worlds can be given another goal."""
+
+    made: ClassVar[list[int]] = []
+
+    def make(self, params):
+        self.made.append(1)
+        return super().make(params)
+
+    def change(self, env, params):
+        env.goal = params["goal"]
+        return True
+
+
+class RemadeGrid(ChangingGrid):
+    """What makes its worlds in another way than what changes them is made anew."""
+
+    def make(self, params):
+        return super().make(params)
+
+
+def test_worlds_that_can_be_changed_are_not_made_anew():
+    chunks, before = [], PythonGrid.open_worlds
+    for family, makes in ((HostGrid(), 0), (ChangingGrid(), 3), (RemadeGrid(), 9)):
+        problem, agent = agent_for(family)
+        rollout_state = begin_rollout(agent, problem, family, jax.random.key(3), 3)
+        ChangingGrid.made.clear()  # of worlds that were asked for their spaces
+        _, chunk = rollout(agent, problem, family, rollout_state, jax.random.key(4), 12)
+        chunks.append(chunk)
+        assert len(ChangingGrid.made) == makes
+    assert_same(chunks[0], chunks[1])
+    assert_same(chunks[0], chunks[2])
+    assert PythonGrid.open_worlds - before == 9
+
+
 @pytest.mark.parametrize("how", ("play", "rollout"))
 def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     host = HostGrid(breaks=True)

@@ -172,6 +172,12 @@ class AbstractHostFamily(AbstractFamily):
     def make(self, params: Params) -> Any:
         """A `gymnasium.Env` for the task `params` (NumPy leaves, no batch dimension)."""
 
+    def change(self, env: Any, params: Params) -> bool:
+        """Make `env`, which `make` made for another task and which is reset before it is stepped again,
+        the world of the task `params`; whether that was done. By default it is not, and a new world is
+        made for every trial: worth writing where making one is slow."""
+        return False
+
     def attempt(self, what: str, params: Params, call: Callable[[], Answer]) -> Answer:
         """What `call` returns. Whatever it raises, a world that went down with its process
         included, is a `SimulatorError` with the cause, so that a run stops at once and says why."""

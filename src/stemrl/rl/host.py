@@ -31,7 +31,7 @@ from ..core import (
     unscale_action,
 )
 from .experience import Rollout, RolloutState, Trials, like, over, select, strong
-from .worlds import World, WorldState, drop, lost, open_worlds
+from .worlds import World, WorldState, free, lost, open_worlds
 
 # ---- the compiled part: every function takes the agent as an argument and is compiled once -----
 
@@ -341,10 +341,9 @@ def rollout_on_host(
             if again.any():
                 host = _next_episodes(agent, host, worlds, again, episode_keys)
             if trial_end.any():
-                for number in host.state.number[trial_end]:
-                    drop(int(number))
+                left = [free(int(number)) for number in host.state.number[trial_end]]
                 rollout_state = _renewed(agent, problem, family, host, trial_end, trial_keys)
-                worlds, rollout_state = open_worlds(family, rollout_state)
+                worlds, rollout_state = open_worlds(family, rollout_state, left)
                 host = jax.tree.map(np.array, rollout_state)
         rows.append(row)
     experience = jax.tree.map(lambda *r: jnp.asarray(np.stack(r)), *rows)

@@ -7,6 +7,7 @@ it has been stepped; the worlds themselves are kept here, for the life of the pr
 import atexit
 import contextlib
 import secrets
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -37,12 +38,27 @@ class World:
         """**Arguments:** a host family, and the parameters of one task (NumPy leaves)."""
         if not isinstance(family, AbstractHostFamily):
             raise TypeError(f"'{family.name}' is stepped on the host but is no AbstractHostFamily")
-        self.family = family
+        self.family: AbstractHostFamily = family
         self.params = params
         self.steps = 0
         self.space = family.observation_space
         self.discrete = isinstance(family.action_space, Discrete)
         self.env: Any = family.attempt("make", params, lambda: family.make(params))
+
+    def change(self, params: Params) -> bool:
+        """Become the world of another task, if the family can; whether it could."""
+        order = type(self.family).__mro__
+        changer, maker = (
+            next(i for i, cls in enumerate(order) if name in vars(cls))
+            for name in ("change", "make")
+        )
+        # What a subclass makes otherwise, its base does not know how to change.
+        if changer > maker or not self._attempt(
+            "change", lambda: self.family.change(self.env, params)
+        ):
+            return False
+        self.params, self.steps = params, 0
+        return True
 
     def reset(self, seed: int) -> np.ndarray:
         """The first observation of a new episode."""
@@ -113,6 +129,11 @@ def drop(number: int) -> None:
         _worlds.pop(number).close()
 
 
+def free(number: int) -> World | None:
+    """Forget a world without closing it, for another task (see `open_worlds`)."""
+    return _worlds.pop(number, None)
+
+
 def _drop_all() -> None:
     for number in list(_worlds):
         drop(number)
@@ -127,16 +148,25 @@ def lost(rollout_state: RolloutState) -> np.ndarray:
 
 
 def open_worlds(
-    family: AbstractFamily, rollout_state: RolloutState
+    family: AbstractFamily, rollout_state: RolloutState, left: Iterable[World | None] = ()
 ) -> tuple[list[World], RolloutState]:
-    """Every lane's world; those yet to be made are made and reset."""
+    """Every lane's world; those yet to be made are made, or made of one that is `left` from a trial that
+    has ended, and reset. What is left over is closed."""
+    pool = [world for world in left if world is not None]
     state = jax.tree.map(np.array, rollout_state.state)
     obs = np.array(rollout_state.obs)
     new = np.flatnonzero(state.number == 0)
     params = jax.device_get(rollout_state.params) if len(new) else None
     for lane in new:
-        world = World(family, jax.tree.map(lambda x, lane=lane: x[lane], params))
+        one = jax.tree.map(lambda x, lane=lane: x[lane], params)
+        world = pool.pop() if pool else None
+        if world is not None and not world.change(one):
+            world.close()
+            world = None
+        world = world or World(family, one)
         obs[lane] = world.reset(int(state.seed[lane]))
         state.number[lane], state.steps[lane] = keep(world), 0
+    for world in pool:
+        world.close()
     worlds = [_worlds[int(number)] for number in state.number]
     return worlds, rollout_state._replace(obs=obs, state=state)

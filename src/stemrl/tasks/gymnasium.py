@@ -140,11 +140,16 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
             env = gymnasium.make(self.environment, disable_env_checker=True)
         except gymnasium.error.UnregisteredEnv as error:
             raise UserError(f"Gymnasium cannot make '{self.environment}': {error}") from None
+        self.change(env, params)
+        return env
+
+    def change(self, env: gymnasium.Env, params: Params) -> bool:
+        """The same environment with another task's attributes."""
         for name, value in params.items():
             if not hasattr(env.unwrapped, name):
                 raise UserError(f"the environment '{self.environment}' has no attribute '{name}'")
             setattr(env.unwrapped, name, float(value))
-        return env
+        return True
 
 
 _envs: dict[AbstractGymnasiumFamily, HostEnv] = {}

@@ -36,7 +36,9 @@ class GoalWorld(gymnasium.Wrapper):
         Raises `UserError` if its observations have not the three entries."""
         super().__init__(env)
         self._name = name
-        self._goal = None if goal is None else np.asarray(goal, float)
+        self._goal: np.ndarray | None = None
+        if goal is not None:
+            self.pursue(goal)
         space = env.observation_space
         found = list(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else []
         if missing := [key for key in KEYS if key not in found]:
@@ -52,6 +54,10 @@ class GoalWorld(gymnasium.Wrapper):
         self.goal_size = int(np.prod(space["desired_goal"].shape or ()))
         size = self.goal_size + int(np.prod(space["observation"].shape or ()))
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def pursue(self, goal: np.ndarray) -> None:
+        """The goal from the next reset on."""
+        self._goal = np.asarray(goal, float)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         obs, info = self.env.reset(seed=seed, options=options)
@@ -116,6 +122,11 @@ class GymnasiumGoals(AbstractGymnasiumFamily, AbstractGoalFamily):  # pyright: i
     def make(self, params: Params) -> GoalWorld:
         """The environment with the task's goal."""
         return self._world(np.asarray(params["goal"]))
+
+    def change(self, env: GoalWorld, params: Params) -> bool:
+        """The same environment with another goal."""
+        env.pursue(np.asarray(params["goal"]))
+        return True
 
     def _world(self, goal: np.ndarray | None = None) -> GoalWorld:
         with contextlib.suppress(ImportError):
