@@ -401,7 +401,7 @@ def test_with_weights_rewards_stay_and_each_row_has_its_own(monkeypatch: pytest.
         return networks, optimizer, {"rows": rows}
 
     monkeypatch.setattr(PPO, "improve", improve)
-    rows = eqx.filter_jit(learner.update)(problem, begin(learner, problem))[1]["rows"]
+    rows: Any = eqx.filter_jit(learner.update)(problem, begin(learner, problem))[1]["rows"]
     counts = np.where(np.argmax(rows.inputs, -1) < 3, np.e, 1.0)
     assert len(set(counts)) == 2
     np.testing.assert_allclose(rows.weight, counts / counts.mean(), rtol=1e-5)

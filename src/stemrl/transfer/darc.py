@@ -224,13 +224,13 @@ class DARC(AbstractLearner):
             correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
             return steps.reward + correct * correction
 
-        def weight(steps: Transition) -> Float[Array, "..."]:
+        def counts(steps: Transition) -> Float[Array, "..."]:
             """exp(Δr) over its mean; padding has none."""
             correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
             return importance_weights(correct * correction, steps.valid)
 
         # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
-        changed = {"reward": reward} if self.apply_to == "reward" else {"weight": weight}
+        changed = {"reward": reward} if self.apply_to == "reward" else {"weight": counts}
         learner, metrics = self.inner.learn(problem, state.learner, experience.source, **changed)
         correction = self.correct(problem, state, *source)
         metrics = {
