@@ -312,11 +312,12 @@ class DANN(AbstractLearner):
         frames = self._frames(problem, state, frames_key, shape)
         flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         obs, context = flat(steps.obs), steps.info["context"]
-        index = jax.random.randint(key, shape, 0, obs.shape[0])
+        index_key, ours_key = (key, key) if state.matched_frames is None else jax.random.split(key)
+        index = jax.random.randint(index_key, shape, 0, obs.shape[0])
         if state.matched_frames is None:
             inputs = self._seen(problem, state, obs[index])
         else:
-            inputs = self._seen(problem, state, state.matched_frames.steps(key, shape))
+            inputs = self._seen(problem, state, state.matched_frames.steps(ours_key, shape))
         context = None if context is None else flat(context)[index]
 
         def gradient(both: tuple[Network, MLP], slow: None, batch: tuple):
