@@ -206,6 +206,10 @@ QUICK_PPO = PPO(
     num_envs=16, rollout_length=32, hidden=(32,), learning_rate=3e-3, epochs=4, minibatches=4,
     entropy_weight=0.02, discount=0.95,
 )  # fmt: skip
+CARD_PPO = PPO(
+    num_envs=16, rollout_length=64, hidden=(64,), learning_rate=1e-3, epochs=4, minibatches=8,
+    entropy_weight=0.03, discount=0.97,
+)  # fmt: skip
 
 
 def recorded(family: GridWall, steps: int) -> Logged:
@@ -233,55 +237,39 @@ def success(agent: Any, family: GridWall, params: Any) -> Any:
     return jnp.any(steps.events["success"] & steps.valid, axis=-1).mean()
 
 
-def test_darc_goes_round_a_small_wall_and_only_with_its_correction():
-    """The ablation is the same program, whose warm-up never ends."""
-    source, target = GridWall(size=3, slip=0.1), GridWall(size=3, slip=0.1, wall=True)
-    problem = Problem(source, target, 10_000)
+@pytest.mark.parametrize(
+    ("size", "ppo", "settings", "budget", "length", "lost"),
+    [
+        ({"size": 3, "slip": 0.1}, QUICK_PPO, {"warm_up_steps": 2_000}, 10_000, 30, 0.3),
+        # The grid of the card `darc-grid`, of which the small one says the same.
+        pytest.param({}, CARD_PPO, {}, 13_312, 130, 0.1, marks=pytest.mark.long),
+    ],
+    ids=["small", "the card's"],
+)
+def test_darc_goes_round_a_wall_and_only_with_its_correction(
+    size, ppo, settings, budget, length, lost
+):
+    """The ablation is the same program, whose warm-up never ends: the source alone."""
+    source, target = GridWall(**size), GridWall(**size, wall=True)
+    problem = Problem(source, target, budget)
     learner = DARC(
-        learner=QUICK_PPO,
-        classifier_noise=0.0,
-        classifier_hidden=(64,),
-        classifier_learning_rate=3e-3,
-        warm_up_steps=2_000,
-    )
-    state = begin(learner, problem)
-    learned, metrics = updates(learner, problem, state, 30)
-    assert metrics["target_steps"] == learner.target_steps(problem, 30) <= problem.budget
-    assert metrics["correction/lowest"] < -2
-    blocked, free = (f.tasks(KEY, "test", 200) for f in (target, source))
-    assert success(learner.agent(problem, learned), target, blocked) >= 0.9
-
-    state = eqx.tree_at(lambda s: s.collected, state, jnp.asarray(-(10**9), jnp.int32))
-    agent = learner.agent(problem, updates(learner, problem, state, 30)[0])
-    assert success(agent, target, blocked) <= 0.3 and success(agent, target, free) >= 0.9
-
-
-@pytest.mark.long  # the grid of the card `darc-grid`, of which the small one says the same
-def test_darc_goes_round_the_wall_that_its_source_has_not():
-    source, target = GridWall(), GridWall(wall=True)
-    problem = Problem(source, target, 13_312)
-    ppo = PPO(
-        num_envs=16, rollout_length=64, hidden=(64,), learning_rate=1e-3, epochs=4, minibatches=8,
-        entropy_weight=0.03, discount=0.97,
-    )  # fmt: skip
-    darc = DARC(
         learner=ppo,
         classifier_noise=0.0,
         classifier_hidden=(64,),
         classifier_learning_rate=3e-3,
+        **settings,
     )
-    state = begin(darc, problem)
-    learned, metrics = updates(darc, problem, state, 130)
-    assert metrics["target_steps"] == darc.target_steps(problem, 130) <= problem.budget
+    state = begin(learner, problem)
+    learned, metrics = updates(learner, problem, state, length)
+    assert metrics["target_steps"] == learner.target_steps(problem, length) <= problem.budget
     assert metrics["correction/lowest"] < -2
     # In the target's grid with or without its wall, from the corner.
     blocked, free = (f.tasks(KEY, "test", 200) for f in (target, source))
-    assert success(darc.agent(problem, learned), target, blocked) >= 0.9
+    assert success(learner.agent(problem, learned), target, blocked) >= 0.9
 
-    # Source-only: the same, but the warm-up never ends.
     state = eqx.tree_at(lambda s: s.collected, state, jnp.asarray(-(10**9), jnp.int32))
-    agent = darc.agent(problem, updates(darc, problem, state, 130)[0])
-    assert success(agent, target, blocked) <= 0.1 and success(agent, target, free) >= 0.9
+    agent = learner.agent(problem, updates(learner, problem, state, length)[0])
+    assert success(agent, target, blocked) <= lost and success(agent, target, free) >= 0.9
 
 
 def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.MonkeyPatch):

@@ -188,6 +188,8 @@ def run_verbs(
     one, other = (theirs["per_task"] for theirs in compared["runs"])
     assert one == other == evaluated["per_task"]
     says("compare", path, str(exported), *FEW)
+    curves = Path(says("plot", path, "--out", str(beside / "curves.csv")).strip())
+    assert len(curves.read_text().splitlines()) == 1 + len(run.metrics())
 
     page = Path(
         says("report", path, str(exported), *FEW, "--out", str(beside / "report.html")).strip()

@@ -137,6 +137,10 @@ CARD = Card(
             "42.5, 42.1; 41.9, 41.4; 40.1, 34.8 (source only 35.7)",
         ),
     ),
+    revised=(
+        "λ was lowered to 0.1 by the remedy's return in the target, which the method must not have, on one"
+        " seed; the claim itself, with a bad driver's frames, had not been tried at it."
+    ),
     differs=(
         "The lecture's form, an encoder of the target's own; a policy of pixels instead of a classifier.",
     ),

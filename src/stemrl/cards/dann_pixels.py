@@ -149,4 +149,9 @@ CARD = Card(
             "3.5, 15.3, 6.9, 6.1: it swings",
         ),
     ),
+    revised=(
+        "the strength of the target's looks was lowered until a policy of the source alone keeps some of its"
+        " return there. λ was chosen by the return in the source and by D's accuracy, with returns in the"
+        " target in sight, which the method must not have; one seed."
+    ),
 )

@@ -116,7 +116,7 @@ CARD = Card(
     note=(
         "Regret of a trial: a hundred pulls of two arms, five with the informative one. Thompson sampling"
         " takes two arms for independent; with the informative arm it draws a target from the exact"
-        " posterior, which is computed, not played."
+        " posterior, which is computed, not played. There RL² ended where who never pays for information ends."
     ),
     differs=(
         "By PPO, where the paper has A2C; a GRU of 48, where it has an LSTM of 48.",

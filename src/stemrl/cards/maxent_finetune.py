@@ -125,6 +125,11 @@ CARD = Card(
     source="After Haarnoja et al. 2017 (1702.08165), §5.2; the lecture's lack of exploration",
     run=run,
     seeds=5,
+    note=(
+        "The claim needs a source policy that keeps several ways going, and at this entropy it does not: a"
+        " Gaussian has one mode, and both kinds of pretraining end on one way. What is missed here is that"
+        " premise, not yet the claim."
+    ),
     differs=(
         "Soft actor-critic in place of soft Q-learning; a Gaussian policy keeps several ways by its width.",
         "A training that never reaches the threshold counts with all its steps.",

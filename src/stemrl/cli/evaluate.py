@@ -23,7 +23,7 @@ REFERENCES = {
 
 
 def run(arguments: list[str]) -> int:
-    """Score a run's agent, or a agent, on tasks of a split, at every point at which it has
+    """Score a run's agent, or a reference agent, on tasks of a split, at every point at which it has
     adapted."""
     names, flags = _split(arguments)
     options = _parser(names).parse([*names, *flags])
@@ -106,10 +106,14 @@ def _parser(names: list[str]) -> Parser:
         "RUN | REFERENCE FAMILY [flags]",
     )
     parser.add_argument(
-        "run", metavar="RUN", help="a run's folder, a trained agent, or a agent's name"
+        "run", metavar="RUN", help="a run's folder, a trained agent, or a reference agent"
     )
     parser.add_argument(
-        "family", nargs="?", default=None, metavar="FAMILY", help="what a agent is to play"
+        "family",
+        nargs="?",
+        default=None,
+        metavar="FAMILY",
+        help="what a reference agent is to play",
     )
     add_evaluation_flags(parser)
     parser.add_argument(

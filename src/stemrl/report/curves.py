@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from ..evaluation import Evaluation, FewShotEvaluation, t_interval
 from ..runs import Run
 from ..runs.config import EXTENSIBLE
 
-Axis = Literal["steps", "updates", "seconds", "episodes", "shots"]
-"""What a curve is drawn over."""
 LABELS = {
     "steps": "environment steps",
     "updates": "updates",
@@ -288,7 +286,3 @@ def _as_csv(figure: dict[str, Any]) -> str:
             )
         )
     return text.getvalue()
-
-
-AXES: tuple[str, ...] = get_args(Axis)
-"""The names of all."""
