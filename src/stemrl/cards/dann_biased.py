@@ -20,7 +20,7 @@ STEPS, ALIGNING = 64_000, 48_000
 LOOKS: dict[str, Any] = {"looks": "target", "strength": 0.5}
 """Half as different as the target can look: a policy of the source still drives there, badly."""
 FRAMES = 4_000
-"""Of the target, recorded while somebody steered at random."""
+"""Of the target, recorded while somebody steered at random and was off the road."""
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
@@ -30,16 +30,18 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ppo = PPO | workshop.pick({}, TINY)
     into: dict[str, Any] = {"target": "pixel-drive", "target_settings": LOOKS}
     source = workshop.train("source-only", "ppo", "pixel-drive", steps=steps, settings=ppo, **into)
-    workshop.kept("frames", lambda: {"observations": _driven_badly(source, frames, 7)["obs"]})
-    # Other frames, of which the card knows how well the car drives.
+    workshop.kept(
+        "off-road", lambda: {"observations": _driven_badly(source, frames, 7, off_road=True)["obs"]}
+    )
+    # Other frames, on the road and beside it, of which the card knows how well the car drives.
     probe = workshop.kept("probe", lambda: _driven_badly(source, frames, 8))
 
     def aligned(behavior: str) -> Trained:
         settings = SEPARATE | {"learner": words("ppo", ppo), "behavior": behavior}
         return workshop.train(
-            f"aligned-{behavior}", "dann", "pixel-drive", steps=aligning, start=source,
+            f"off-road-{behavior}", "dann", "pixel-drive", steps=aligning, start=source,
             settings=settings | workshop.pick({}, {"alignment_steps": 1}),
-            target_data=str((workshop.folder / "frames.npz").resolve()), **into,
+            target_data=str((workshop.folder / "off-road.npz").resolve()), **into,
         )  # fmt: skip
 
     runs = {
@@ -82,18 +84,23 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ]  # fmt: skip
 
 
-def _driven_badly(source: Trained, frames: int, seed: int) -> dict[str, np.ndarray]:
-    """Frames of the target, and how far from the road's middle each is, under random steering."""
+def _driven_badly(
+    source: Trained, frames: int, seed: int, off_road: bool = False
+) -> dict[str, np.ndarray]:
+    """Frames of the target, and how far from the road's middle each is, under random steering; with
+    `off_road` those alone in which the car is not on it."""
     family = PixelDrive(**LOOKS)
     agent = Explorer(policy=source.agents[0], random=jnp.ones(()), actions=family.action_space)
     key = jax.random.key(seed)
-    params = family.tasks(key, "train", -(-frames // family.horizon))
+    episodes = -(-frames // family.horizon) * (2 if off_road else 1)
+    params = family.tasks(key, "train", episodes)
     steps = play(agent, family, params, None, key, 1).transitions
-    seen, offset = np.asarray(steps.next_obs), np.asarray(steps.events["offset"])
-    return {
-        "obs": seen.reshape(-1, *seen.shape[-3:])[:frames],
-        "offset": offset.reshape(-1)[:frames],
-    }
+    seen, offset = np.asarray(steps.next_obs), np.asarray(steps.events["offset"]).reshape(-1)
+    seen = seen.reshape(-1, *seen.shape[-3:])
+    if off_road:
+        away = np.abs(offset) > family.env.HALF
+        seen, offset = seen[away], offset[away]
+    return {"obs": seen[:frames], "offset": offset[:frames]}
 
 
 def _features(agent: Any, pictures: np.ndarray) -> np.ndarray:
@@ -122,11 +129,18 @@ CARD = Card(
     run=run,
     seeds=5,
     note=(
-        "Target frames come from random steering; source frames from a policy that keeps to the road."
-        " Quality is the distance from the road's middle. The remedy compares like with like: the same random"
-        " steering in the source (`behavior random`), which takes no label, no reward and no step of the target."
+        "Target frames come from random steering, and only those that lie off the road; source frames from a"
+        " policy that keeps to it. Quality is the distance from the road's middle. The remedy compares like with"
+        " like: random steering in the source too (`behavior random`), which takes no label, no reward and no step"
+        " of the target."
     ),
     tried=(
+        (
+            "all frames of random steering, five seeds: aligned − source only; the same behavior in both − aligned;"
+            " quality read, aligned − before",
+            "10.3 [4.3, 16.4]; 4.8 [2.1, 7.5]; 0.13 [0.06, 0.20]: biased data cost something, and the harm that"
+            " the lecture predicts does not show",
+        ),
         (
             "the encoder's steps as large as D's (λ = 1, 3e-4), one seed, after 10, 20, 30, 40 updates: return"
             " aligned; the same behavior in both",
@@ -138,6 +152,9 @@ CARD = Card(
         ),
     ),
     revised=(
+        "All frames of random steering had been the target's first, and two fifths of them lie on the road:"
+        " alignment then helped (see what was tried). Now only those off the road are, the lecture's driver who"
+        " is wrong at every step."
         "λ was lowered to 0.1 by the remedy's return in the target, which the method must not have, on one"
         " seed; the claim itself, with a bad driver's frames, had not been tried at it."
     ),
