@@ -192,8 +192,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """MkDocs' event: the results' page finds them there."""
-    return markdown.replace(f"](../{PICTURES}/", "](images/cards/")
+    """MkDocs' event: pages find them there."""
+    return re.sub(rf"\]\((\.\./)((?:\.\./)*){PICTURES}/", r"](\2images/cards/", markdown)
 
 
 def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:

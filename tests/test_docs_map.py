@@ -195,7 +195,12 @@ def test_a_translation_links_to_the_same(translation: str, original: str):
     assert original in links(translation) and translation in links(original)
     chinese = {there: here for here, there in TRANSLATED.items()}
     pages = [(link.partition("#")[0], link) for link in theirs]
-    assert ours == {chinese.get(page, link) for page, link in pages}
+    # Chinese headings have other anchors; cards on the page of results have the same.
+    assert {link for link in ours if not link.startswith("docs/zh/results.md#")} == {
+        chinese.get(page, link) for page, link in pages if not link.startswith("docs/results.md#")
+    }
+    cards = [{link.partition("results.md")[2] for link in some} for some in (ours, theirs)]
+    assert cards[0] == cards[1]
 
 
 def test_every_page_offers_itself_in_both_languages():

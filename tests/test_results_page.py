@@ -1,7 +1,10 @@
-"""`docs/results.md` is what `docs/make_results.py` makes of the measured files, and hides nothing."""
+"""The pages of results and their figures are what `docs/make_results.py` makes of the measured files, and
+hide nothing."""
 
 import importlib.util
 import json
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 
 from stemrl import registry
 from stemrl.cards import Card, Measure
+from stemrl.cards.figure import figure
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,14 +54,34 @@ def write(folder: Path, kind: str, name: str, content: dict[str, Any]) -> None:
     (folder / kind / f"{name}.json").write_text(json.dumps(content))
 
 
-def test_the_page_is_what_the_files_say():
+@pytest.fixture(scope="module")
+def made() -> dict[Path, str]:
     every = {name: entry.load() for name, entry in registry.CARDS.items()}
-    made = script.page(ROOT / "results", every)
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == made, (
-        "results changed: run python docs/make_results.py"
-    )
-    for language, file in script.CHAPTER.items():
-        assert file.read_text(encoding="utf-8") == script.chapter(ROOT / "results", language)
+    return script.pages(ROOT / "results", every)
+
+
+def test_pages_and_figures_are_what_the_files_say(made):
+    for file, text in made.items():
+        assert file.exists() and file.read_text(encoding="utf-8") == text, (
+            f"results changed ({file.name}): run python docs/make_results.py"
+        )
+    assert set((ROOT / "docs" / script.GALLERY).iterdir()) <= made.keys()
+
+
+def test_no_paragraph_is_long(made):
+    """At most five lines on the site, of about ninety letters."""
+    text = made[ROOT / "docs" / "results.md"]
+    plain = re.sub(r"\]\([^)]*\)", "]", text)
+    prose = [
+        part
+        for part in plain.split("\n\n")
+        if not part.lstrip().startswith(("|", "- ", "<", "!", "[!"))
+    ]
+    assert [part for part in prose if len(part) > 460] == []
+
+
+def test_every_card_has_a_chinese_title():
+    assert json.loads(script.TITLES.read_text(encoding="utf-8")).keys() == registry.CARDS.keys()
 
 
 def test_reached_and_missed_stand_side_by_side(tmp_path):
@@ -87,7 +111,9 @@ def test_reached_and_missed_stand_side_by_side(tmp_path):
     assert "| return \\|after\\| |  | 1 | [1, 1] | ≥ 1.5 | **missed** |" in text
     assert "| interval excludes 0 | **missed** |" in text
     assert "| the optimum | 4 | 4 |  |  |  |" in text
-    assert "| [`toy`](#toy) | Toys learn | **missed** |" in text
+    chinese = script.page(tmp_path, {"toy": toy("")}, "zh")
+    assert "| return | −2.5 | 2 | [−0.4841, 4.484] | ≥ 1.5 | 恰在标准上 |" in chinese
+    assert "[![Toys learn](images/gallery/toy.svg)<br>Toys learn](#toy) **missed**" in text
     assert "| hoped for |  | 1 | [1, 1] | aim: ≥ 2 | missed |" in text
     assert "| share |  | 0.9 | [0.9, 0.9] | ≥ 0.5, aim 0.95 | reached, aim missed |" in text
     assert "*Revised after its bar was seen:* longer steps." in text
@@ -118,6 +144,28 @@ def test_a_benchmark_that_misses_says_so(tmp_path):
     assert "| c | 1 | 1 | 0.849996 | ≥ 0.85 | **missed** |" in text
     assert "Theirs: on the same table. Toys 3, kinds few. `python benchmarks/start_up.py`" in text
     assert "There is no card yet." in text
+
+
+def test_a_figure_marks_claims_published_numbers_and_optima():
+    measures = [
+        Measure("ours, easy", [1.0, 2.0, 3.0], published=2.5, bar=1.5),
+        Measure("ours, hard", [1.0, 1.0, 1.0], bar=1.5),
+        Measure("Bayes-optimal, easy (exact)", [3.0]),
+        Measure("ours − theirs (paired)", [0.19, 0.2, 0.21], low_bar=0.0),
+    ]
+    text = figure(result(measures))
+    ET.fromstring(text)
+    assert [text.count(f'"{kind}"') for kind in ("mean at", "mean missed", "published")] == [
+        1,
+        1,
+        2,
+    ]
+    # One on the strip of its condition, one in the legend; it has no strip of its own.
+    assert text.count('"optimum"') == 2 and "Bayes" not in text
+    # Differences have an axis of their own.
+    assert text.count('class="zero"') == 1
+    with pytest.raises(LookupError, match="nothing"):
+        figure(result(measures), ["nothing"])
 
 
 def test_quick_numbers_are_refused(tmp_path):

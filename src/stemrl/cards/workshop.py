@@ -94,7 +94,7 @@ class Workshop:
 
     def picture(self, name: str) -> Path:
         """Where to draw a picture (PNG) that will stand below the card's table."""
-        file = f"{self.name}-{name}.png"
+        file = f"{self.name}-{name}.png".replace(" ", "-")
         if file not in self.drawn:
             self.drawn.append(file)
         with writing(self.pictures):
