@@ -177,6 +177,14 @@ def test_a_translation_says_the_same(translation: str, original: str):
     assert mentioned[0] == mentioned[1]
 
 
+def test_the_lecture_s_letters_have_names_that_there_are():
+    text = (DOCS / "the-one-idea.md").read_text(encoding="utf-8")
+    table = text.partition("## The lecture's letters")[2].partition("## ")[0]
+    named = {word for code in CODE.findall(table) for word in re.findall(r"[A-Za-z_]{2,}", code)}
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py"))
+    assert len(named) > 30 and named <= set(re.findall(r"\w+", source))
+
+
 def links(page: str) -> set[str]:
     """Where a page's links lead, seen from the repository's root."""
     text = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
@@ -194,6 +202,8 @@ def test_a_translation_links_to_the_same(translation: str, original: str):
     ours, theirs = links(translation) - {original}, links(original) - {translation}
     assert original in links(translation) and translation in links(original)
     chinese = {there: here for here, there in TRANSLATED.items()}
+    for picture in (DOCS / "images").glob("*.zh.svg"):
+        chinese[f"docs/images/{picture.name.replace('.zh.', '.')}"] = f"docs/images/{picture.name}"
     pages = [(link.partition("#")[0], link) for link in theirs]
     # Chinese headings have other anchors; cards on the page of results have the same.
     assert {link for link in ours if not link.startswith("docs/zh/results.md#")} == {
