@@ -1,5 +1,5 @@
 """Write `results.md`, in both languages, and its gallery from what cards and benchmarks measured, and the
-tables of `transfer.md`: python docs/make_results.py
+table of `transfer.md`, and what methods' pages show: python docs/make_results.py
 
 Nothing on those pages, and in those tables, is written by hand; a test compares them with the files that
 they are made from.
@@ -54,6 +54,49 @@ HEADS = {
     "en": ("", "without", "with", "card"),
     "zh": ("", "不用", "使用", "卡片"),
 }  # fmt: skip
+
+MEASURED = {
+    "finetune": "finetune-supervised maxent-finetune; finetune-reversal",
+    "dann": "dann-pixels; dann-biased",
+    "dann-supervised": "dann-moons; dann-digits",
+    "epopt": "epopt-adapt epopt-hopper; free-lunch epopt-cartpole",
+    "darc": "darc-grid darc-half-cheetah-broken ant-disk; darc-reverse",
+    "multi-task": "contextual-generalisation multi-task-speed-up",
+    "her": "her-reacher her-bit-flip; goals-cannot-say",
+    "dg-learning": "dg-grid",
+    "uvfa": "uvfa-rooms",
+    "goal-dreaming": "dream-goals",
+    "maml": "maml-point-2d surrogates; maesn-point",
+    "maesn": "maesn-point",
+    "rl2": "rl2-gridnavi two-step; meta-support",
+    "variational-rnn": "latent-deadlock",
+    "varibad": "varibad-gridnavi",
+    "pearl": "pearl-point-sparse",
+    "rdpg": "recurrent-control",
+    "rsvg": "recurrent-control",
+    "dpt": "dpt-bandit",
+    "maml-supervised": "maml-sinusoid glyphs-all",
+    "few-shot": "sinusoid-all glyphs-all",
+    "rnn-supervised": "sinusoid-all",
+    "snail-supervised": "glyphs-all",
+    "cnp": "sinusoid-all",
+    "learned-optimizer": "sinusoid-all",
+    "pretrained-supervised": "finetune-supervised; maml-sinusoid",
+    "scratch-supervised": "sinusoid-all",
+    "ppo": "context-or-not; epopt-cartpole",
+    "trpo": "maml-point-2d",
+    "sac": "maxent-finetune",
+    "td3": "her-reacher",
+    "dqn": "her-bit-flip",
+}
+"""Cards that the page of a method shows, and after a semicolon those of its failure. A method without a
+card of its own shows one that it has part in."""
+PICTURE = {
+    "maxent-finetune": "paths", "maesn-point": "solved", "pearl-point-sparse": "paths",
+    "surrogates": "bias", "uvfa-rooms": "values", "dream-goals": "frontier",
+    "epopt-adapt": "cart-pole", "meta-support": "left-out",
+}  # fmt: skip
+"""Which of a card's pictures its method's page shows, where it is not the first."""
 
 LANGUAGES = {"en": ROOT / "docs", "zh": ROOT / "docs" / "zh"}
 """Where each language has its pages, by the same names."""
@@ -179,11 +222,15 @@ on two cores. The ratio says how many times better ours is.
         "seconds": "{} s",
         "minutes": "{} minutes",
         "machine": "on {}, {} cores",
+        "cores": "on {} cores",
         "ran": "{}, {}, {}.",
         "revised": "*Revised after its bar was seen:* {}",
         "differs": "Where it differs from the paper:",
         "tried": "What was tried",
         "theirs": "Theirs: {}.",
+        "took": "{}: {}{} in {}, {}.",
+        "fails": "**Where it fails:**",
+        "not yet": "Not run at full scale yet: {}.",
         "by": "{}, {}.",
     },
     "zh": {
@@ -234,12 +281,16 @@ on two cores. The ratio says how many times better ours is.
         "seconds": "{} 秒",
         "minutes": "{} 分钟",
         "machine": "{}，{} 核",
+        "cores": "{} 核",
         "ran": "{}，{}，{}。",
         "revised": "*Revised after its bar was seen:* {}",
         "differs": "Where it differs from the paper:",
         "tried": "What was tried",
         "notes": "说明，以及与论文的不同（英文）",
         "theirs": "对方：{}。",
+        "took": "{}：{}{}，{}，{}。",
+        "fails": "**它失败的地方：**",
+        "not yet": "尚未以完整规模运行：{}。",
         "by": "{}，{}。",
     },
 }
@@ -253,7 +304,14 @@ def pages(results: Path, known: Mapping[str, Card]) -> dict[Path, str]:
         for language, folder in LANGUAGES.items()
     }
     made |= {file: chapter(results, language) for language, file in CHAPTER.items()}
-    for name, card in _cards(results, known).items():
+    cards = _cards(results, known)
+    made |= {
+        file: measured(file, results, cards, language)
+        for language, folder in LANGUAGES.items()
+        for name in MEASURED
+        if (file := folder / "methods" / f"{name}.md").exists()
+    }
+    for name, card in cards.items():
         made[ROOT / "docs" / GALLERY / f"{name}.svg"] = figure(card, MAIN_ROWS.get(name, ()))
     return made
 
@@ -330,6 +388,43 @@ def chapter(results: Path, language: str) -> str:
     text = CHAPTER[language].read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{_table(HEADS[language], rows)}\n{END}{rest.split(END)[1]}"
+
+
+def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], language: str) -> str:
+    """The page of a method with the figures of its cards that have run, and of its failure, and what
+    they took."""
+    words, up = WORDS[language], _up(language)
+    titles = json.loads(TITLES.read_text("utf-8")) if language == "zh" else {}
+    shown, _, failures = MEASURED[file.stem].partition("; ")
+    parts = []
+    for head, names in (("", shown.split()), (words["fails"], failures.split())):
+        if names and head:
+            parts.append(head)
+        ran = [name for name in names if name in cards]
+        for name in ran:
+            card = cards[name]
+            title = titles.get(name, card["title"])
+            told = _verdict(worst(card["rows"]), words)
+            link = f"{title} ([`{name}`](../results.md#{name}))"
+            seeds = words["seed" if card["seeds"] == 1 else "seeds"].format(card["seeds"])
+            took = words["took"].format(
+                link, told + words["and"] if told else "", seeds,
+                _seconds(card["seconds"], words), _where(card, words),
+            )  # fmt: skip
+            parts += [f"![{title}](../{up}{_picture(name, card, results)})", took]
+        if missing := [f"`stemrl reproduce {name}`" for name in names if name not in ran]:
+            parts.append(words["not yet"].format(words["list"].join(missing)))
+    before, rest = file.read_text(encoding="utf-8").split(BEGIN)
+    body = "\n\n".join(parts)
+    return f"{before}{BEGIN}\n{body}\n\n{END}{rest.split(END)[1]}"
+
+
+def _picture(name: str, card: dict[str, Any], results: Path) -> str:
+    """The picture of a card for another page, seen from `docs/`: one of its own, or its figure."""
+    own = [one for one in card.get("pictures") or [f"{name}.png"]
+           if (results / "cards" / one).exists()]  # fmt: skip
+    chosen = [one for one in own if one == f"{name}-{PICTURE.get(name, '')}.png"] or own
+    return f"../results/cards/{chosen[0]}" if chosen else f"{GALLERY}/{name}.svg"
 
 
 def _gallery(cards: Mapping[str, dict[str, Any]], language: str) -> str:
@@ -564,6 +659,13 @@ def _machine(content: dict[str, Any], words: Mapping[str, str]) -> str:
         f"{', '.join([where, *devices])}; stemrl {versions['stemrl']}, JAX {versions['jax']},"
         f" MuJoCo {versions['mujoco']}"
     )
+
+
+def _where(content: dict[str, Any], words: Mapping[str, str]) -> str:
+    """How many cores, and which accelerator."""
+    machine = content["machine"]
+    devices = [d for d in machine.get("devices", []) if not d.startswith("cpu")]
+    return ", ".join([words["cores"].format(machine["cores"]), *devices])
 
 
 def _sentence(text: str) -> str:

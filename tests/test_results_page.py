@@ -80,6 +80,12 @@ def test_no_paragraph_is_long(made):
     assert [part for part in prose if len(part) > 460] == []
 
 
+def test_every_method_s_page_shows_what_was_measured():
+    assert {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} == set(script.MEASURED)
+    named = {name for names in script.MEASURED.values() for name in names.replace(";", "").split()}
+    assert named <= registry.CARDS.keys()
+
+
 def test_every_card_has_a_chinese_title():
     assert json.loads(script.TITLES.read_text(encoding="utf-8")).keys() == registry.CARDS.keys()
 
