@@ -98,6 +98,9 @@ PICTURE = {
 }  # fmt: skip
 """Which of a card's pictures its method's page shows, where it is not the first."""
 
+NUMBERED = ("which-one.md", "methods/few-shot.md")
+"""Pages in whose text single numbers of cards stand; see `numbered`."""
+NUMBER = re.compile(r"<!--=(.+?)::(.*?)::(.*?)-->.*?<!--/-->")
 LANGUAGES = {"en": ROOT / "docs", "zh": ROOT / "docs" / "zh"}
 """Where each language has its pages, by the same names."""
 TITLES = ROOT / "docs" / "zh" / "titles.json"
@@ -313,7 +316,32 @@ def pages(results: Path, known: Mapping[str, Card]) -> dict[Path, str]:
     }
     for name, card in cards.items():
         made[ROOT / "docs" / GALLERY / f"{name}.svg"] = figure(card, MAIN_ROWS.get(name, ()))
+    for file in (folder / name for folder in LANGUAGES.values() for name in NUMBERED):
+        made[file] = numbered(made.get(file) or file.read_text(encoding="utf-8"), results)
     return made
+
+
+def numbered(text: str, results: Path) -> str:
+    """A page with its numbers read anew from the cards: `<!--=CARD::ROW::FORMAT-->…<!--/-->` stands
+    around each. A format is Python's for the row's mean, followed by `[]` with its interval; `minutes`
+    is what the whole card took."""
+
+    def read(found: re.Match[str]) -> str:
+        name, row, how = found.groups()
+        card = json.loads((results / "cards" / f"{name}.json").read_text(encoding="utf-8"))
+        if how == "minutes":
+            value = f"{max(card['seconds'] / 60, 1):.0f}"
+        else:
+            one = next((r for r in card["rows"] if r["name"] == row), None)
+            if one is None:
+                raise SystemExit(f"results/cards/{name}.json has no row '{row}'")
+            how, interval, _ = how.partition("[]")
+            value = f"{one['mean']:{how}}"
+            if interval:
+                value += f" [{one['low']:{how}}, {one['high']:{how}}]"
+        return f"<!--={name}::{row}::{found[3]}-->{value.replace('-', '−')}<!--/-->"
+
+    return NUMBER.sub(read, text)
 
 
 def page(results: Path, known: Mapping[str, Card], language: str = "en") -> str:

@@ -178,3 +178,12 @@ def test_quick_numbers_are_refused(tmp_path):
     write(tmp_path, "cards", "toy", result([Measure("return", [1.0])], scale="quick"))
     with pytest.raises(SystemExit, match="quick"):
         script.page(tmp_path, {})
+
+
+def test_a_number_in_a_text_is_read_from_its_card(tmp_path):
+    write(tmp_path, "cards", "toy", result([Measure("a − b", [-0.5, -1.5])]))
+    text = "It has <!--=toy::a − b::.1f[]-->7<!--/--> in <!--=toy::::minutes-->?<!--/--> minutes."
+    told = re.sub("<!--.*?-->", "", script.numbered(text, tmp_path))
+    assert told == "It has −1.0 [−7.4, 5.4] in 13 minutes."
+    with pytest.raises(SystemExit, match="no row 'b'"):
+        script.numbered("<!--=toy::b::.1f--><!--/-->", tmp_path)
