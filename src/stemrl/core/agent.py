@@ -15,41 +15,52 @@ Carry = PyTree[Array]
 
 
 class AbstractAgent(eqx.Module):
-    """A learner of one task, seen one episode at a time; the rollout owns all batching.
+    """A learner of one task. It meets the task one episode at a time, and no method sees a batch
+    dimension: the rollout batches it.
 
-    *Memory* is what lasts between adaptations (MAML: the fast weights; PEARL: the posterior; RL²:
-    the hidden state); *carry* is what changes inside an episode. Both are pytrees of arrays, and
-    neither holds a random key. The unit between two adaptations is a *round* of `episodes_per_round` episodes,
-    in parallel where the world allows; a robot plays them one after another.
+    *Memory* lasts from one adaptation to the next (MAML: the adapted weights; PEARL: the posterior;
+    RL²: the hidden state). *Carry* changes inside an episode. Both are pytrees of arrays, and
+    neither holds a random key. Between two adaptations lies a *round* of `episodes_per_round`
+    episodes. They are played in parallel where the world allows it; a robot plays them one after
+    another.
     """
 
     episodes_per_round: eqx.AbstractVar[int]
-    """Static: episodes between two adaptations."""
+    """How many episodes lie between two adaptations (static)."""
     greedy: eqx.AbstractVar[bool]
-    """Static: the most likely action instead of a sampled one
-    (`dataclasses.replace(agent, greedy=True)`)."""
+    """Whether it takes the most likely action instead of a sampled one (static); set it by
+    `dataclasses.replace(agent, greedy=True)`."""
 
     @abc.abstractmethod
     def start(self, context: Context, key: PRNGKeyArray) -> Memory:
-        """A new, unknown task. `context` is `None` where nothing is revealed."""
+        """Return the memory with which a new, unknown task begins. `context` is what is revealed of
+        the task, or `None`."""
 
     @abc.abstractmethod
     def begin(self, memory: Memory, key: PRNGKeyArray) -> Carry:
-        """A new episode. RL²: the memory itself; PEARL: draw z; a plain policy: `()`."""
+        """Return the carry with which an episode begins: of RL² the memory itself, of PEARL a z
+        that is drawn from it, of a plain policy `()`."""
 
     @abc.abstractmethod
     def act(
         self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, Carry, Info]:
-        """The action for one observation; continuous actions are in [−1, 1] per dimension."""
+        """Choose an action for one observation. Return it with the next carry and with whatever the
+        learner wants stored beside the step (`Transition.info`). Each dimension of a continuous
+        action is in [−1, 1]; discrete actions count from 0."""
 
     def observe(self, memory: Memory, carry: Carry, transition: Transition) -> Carry:
-        """What followed the action, `transition` without leading dimensions."""
+        """Take note of what followed the action, and return the next carry. `transition` is one
+        step, without leading dimensions. By default the carry stays as it is."""
         return carry
 
     def adapt(
         self, memory: Memory, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
     ) -> Memory:
-        """Learn from a round: last carries `[episodes, …]`, episodes `[episodes, time, …]` (padded; see
-        `valid`). On `rollout`, which keeps no whole episodes, `episodes` is `None`."""
+        """Learn from a round of episodes, and return the next memory. By default it stays as it is.
+
+        - `carries`: the last carry of each episode, `[episodes, …]`.
+        - `episodes`: their steps, `[episodes, time, …]`, padded past each end (see
+          `Transition.valid`). `rollout` keeps no whole episodes and gives `None`.
+        """
         return memory

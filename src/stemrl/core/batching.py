@@ -7,10 +7,12 @@ from jaxtyping import Array, Bool
 
 @jax.custom_batching.custom_vmap
 def any_anywhere(flags: Bool[Array, "..."]) -> Bool[Array, ""]:
-    """Whether any is True; under `vmap` (tasks, lanes, several seeds) any of all of them.
+    """Return whether any of the flags is True; under `vmap` (over tasks, lanes or several seeds),
+    any of all of them.
 
-    One answer for all keeps a `cond` a choice: on several it would compute both sides at every step.
-    It is for conditions whose branches leave alone what their own flag does not concern.
+    With one answer for all, a `cond` remains a choice. With several answers JAX would compute both
+    sides at every step. Use it for conditions whose branches do not touch what their own flag does
+    not concern.
     """
     return jnp.any(flags)
 

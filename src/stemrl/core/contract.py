@@ -21,8 +21,9 @@ from .spaces import AnySpace, Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 
 
 def check_family(family: AbstractFamily) -> None:
-    """Raise `UserError` where a family of one's own does not do what `AbstractFamily` asks:
-    "family 'boat': step returns an observation of shape (3,), its space says (2,)"."""
+    """Raise `UserError` if a family of one's own does not do what `AbstractFamily` asks for, such
+    as "family 'boat': step returns an observation of shape (3,), its space says (2,)". Nothing is
+    compiled or run: shapes are evaluated abstractly."""
     if _ours(family):
         return
     try:
@@ -35,13 +36,15 @@ def check_family(family: AbstractFamily) -> None:
 
 
 def check_learner(learner: AbstractLearner, problem: Problem) -> None:
-    """The same of a method of one's own, and of the agent that it makes."""
+    """Raise `UserError` if a learner of one's own, or the agent that it makes, does not do what
+    `AbstractLearner` and `AbstractAgent` ask for."""
     if not _ours(learner):
         _check_learner(learner, problem)
 
 
 def check_agent(agent: AbstractAgent, problem: Problem) -> None:
-    """The same of an agent of one's own, once for all agents of one shape."""
+    """Raise `UserError` if an agent of one's own does not do what `AbstractAgent` asks for. It is
+    checked once for all agents of the same shape."""
     if _ours(agent):
         return
     leaves, structure = jax.tree.flatten((agent, problem))

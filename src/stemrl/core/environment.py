@@ -9,13 +9,14 @@ from .spaces import AnySpace, Space, as_seen, see
 
 # Pytrees whose every leaf is an array, and never a random key.
 Obs = PyTree[Array]
-"""An observation, as `observation_space` describes it."""
+"""An observation, as the environment's `observation_space` describes it."""
 EnvState = PyTree[Array]
-"""What an environment knows in the middle of an episode."""
+"""What an environment remembers between two steps of an episode."""
 Params = PyTree[Array]
 """A task: the parameters of an environment."""
 Action = Array
-"""An action: continuous ones by an agent in [−1, 1], by an environment in its own units."""
+"""An action. An agent's continuous actions are in [−1, 1]; an environment takes them in its own
+units."""
 Info = dict[str, Any]
 """Named arrays, the same names at every step."""
 
@@ -23,31 +24,33 @@ Info = dict[str, Any]
 class Environment(Protocol):
     """A Markov decision process whose parameters are the task: pure functions of one episode.
 
-    The names are gymnax's (≥ 1.0), with one difference that everything rests on: `step` NEVER
-    resets by itself. Batching is the rollout's: no method sees a batch dimension.
+    The names are gymnax's (≥ 1.0), with one difference on which everything rests: `step` NEVER
+    resets by itself. No method sees a batch dimension: the rollout batches them.
     """
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
-        """The first observation and state of an episode of the task `params`."""
+        """Return the first observation and the first state of an episode of the task `params`."""
         ...
 
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Action, params: Params
     ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
-        """`(next_obs, next_state, reward, terminated, truncated, events)`.
+        """Take one step and return `(next_obs, next_state, reward, terminated, truncated, events)`.
 
-        `action` is in the units of `action_space`, inside its bounds. `truncated` is the
-        environment's own time limit, if it has one; the family's horizon is the rollout's matter.
-        `events` says what else happened (`success`, `diverged`, …), the same keys at every step.
+        - `action` is in the units of `action_space`, inside its bounds.
+        - `terminated` is the end of the task itself. `truncated` is a time limit of the
+          environment's own, if it has one; the family's `horizon` is applied by the rollout.
+        - `events` are named scalars that say what else happened (`success`, `diverged`, …), with
+          the same names at every step.
         """
         ...
 
     def observation_space(self, params: Params | None = None) -> AnySpace:
-        """The space of `obs`; the same for every task."""
+        """Return the space of observations, which is the same for every task."""
         ...
 
     def action_space(self, params: Params | None = None) -> Space:
-        """The space of `action`; the same for every task."""
+        """Return the space of actions, which is the same for every task."""
         ...
 
 
@@ -78,7 +81,8 @@ class FlatEnv(eqx.Module):
 
 
 class Transition(NamedTuple):
-    """One step, or with leading dimensions many. Raw: nothing in it is normalized."""
+    """One step of an episode; with leading dimensions, many steps. All values are raw: nothing in
+    it is normalized."""
 
     obs: Obs
     """What the agent saw."""
@@ -88,19 +92,20 @@ class Transition(NamedTuple):
     reward: Float[Array, "..."]
     """0 where not valid."""
     terminated: Bool[Array, "..."]
-    """The task's own end: what follows is worth nothing."""
+    """Whether the task itself ended here: what follows is worth nothing."""
     truncated: Bool[Array, "..."]
-    """Cut by a time limit: what follows is worth what it would have been. Never both."""
+    """Whether a time limit cut the episode here: what follows would have been worth something. It
+    is never true together with `terminated`."""
     next_obs: Obs
-    """The true next observation, never one of a reset."""
+    """The observation that truly followed, never the first one of another episode."""
     valid: Bool[Array, "..."]
-    """False on padding past the episode's end."""
+    """Whether this is a step; it is false on the padding past an episode's end."""
     info: Info
-    """What `act` returned besides: log-probability, value, network input."""
+    """What `act` returned beside the action, such as the log-probability and the value."""
     events: Info
-    """What `step` returned besides: `success`, `diverged`."""
+    """What `step` returned beside the reward, such as `success` and `diverged`."""
 
     @property
     def ended(self) -> Bool[Array, "..."]:
-        """Whether the episode ended with this step, either way."""
+        """Whether the episode ended with this step, by termination or by truncation."""
         return self.terminated | self.truncated

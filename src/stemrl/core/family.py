@@ -17,9 +17,10 @@ from .environment import Environment, FlatEnv, Obs, Params
 from .spaces import Space, as_seen
 
 Split = Literal["train", "test", "ood"]
-"""`train` to learn from, `test` to be judged by, `ood`: outside the range of training."""
+"""Where a task is drawn from: `train` to learn from, `test` to be judged by, `ood` from outside of
+the range of training."""
 SPLITS: tuple[str, ...] = get_args(Split)
-"""Their names."""
+"""The names of the splits."""
 Stepping = Literal["jax", "callback", "host"]
 """How a step is taken; see `AbstractFamily.stepping`."""
 Context = PyTree[Array]
@@ -30,57 +31,61 @@ Answer = TypeVar("Answer")
 
 
 class AbstractTasks(eqx.Module):
-    """From where the parameters of tasks are drawn, whatever a task is.
+    """Tasks, whatever they are, and where their parameters are drawn from.
 
-    A frozen dataclass: its fields are its settings (a range of speeds, say), Python scalars,
-    strings and tuples, all static, and all of them are part of its `identity`.
+    It is a frozen dataclass. Its fields are its settings (such as a range of speeds): Python
+    scalars, strings and tuples, all static. All of them are part of its `identity`.
     """
 
     name: ClassVar[str]
-    """As on the command line: `half-cheetah-vel`."""
+    """The name on the command line, such as `half-cheetah-vel`."""
     version: ClassVar[int] = 1
-    """To be raised whenever dynamics, reward or distribution change, so that an old result can
-    never pass for a new one."""
+    """The version of the tasks. Raise it whenever dynamics, reward or distribution change, so that
+    an old result can never pass for a new one."""
     finite: ClassVar[bool] = False
-    """A finite family's test tasks ARE its training tasks; results repeat that."""
+    """Whether there are finitely many tasks, so that the test tasks ARE the training tasks. Every
+    result then says so."""
     paths: ClassVar[tuple[str, ...]] = ()
-    """Settings that name a file or folder. A run stores where that is, so that it is found from any
-    other working folder; the identity has its last name alone, for files may be moved."""
+    """The names of the settings that are a file or folder. A run stores its whole path, so that it
+    is found from any other working folder. The identity holds its last name alone, since files may
+    be moved."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The parameters of one task, with at least one leaf. Raises `UserError` for a split the
-        family does not have."""
+        """Return the parameters of one task, with at least one leaf. Raise `UserError` for a split
+        that the family does not have."""
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """`n` tasks, every leaf `[n, …]`. A finite family overrides this to enumerate."""
+        """Return `n` tasks, every leaf `[n, …]`. A finite family overrides this, to enumerate its
+        tasks."""
         return jax.vmap(lambda k: self.sample(k, split))(jax.random.split(key, n))
 
     @property
     def identity(self) -> str:
-        """Name, version and settings, `half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)`: stored
-        with every result and compared before two results are."""
+        """Name, version and settings in one string, such as
+        `half-cheetah-vel@1(high=3.0,horizon=200,low=0.0)`. It is stored with every result, and
+        compared before two results are."""
         named = {name: Path(value).name for name, value in self._named_paths().items()}
         settings = ",".join(f"{k}={v!r}" for k, v in sorted((self.settings() | named).items()))
         return f"{self.name}@{self.version}({settings})"
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name."""
+        """Return the fields by their names."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def parameter_names(self) -> dict[str, tuple[str, ...]]:
-        """Names of the entries of parameters that are vectors, by the parameter: `{"values":
-        ("body_mass:torso", "gravity")}`; none, unless a family says so."""
+        """Return names for the entries of those parameters that are vectors, such as `{"values":
+        ("body_mass:torso", "gravity")}`. By default there are none."""
         return {}
 
     def files(self) -> list[Path]:
-        """The files and folders that it is made of, but for code."""
+        """Return the files and folders that the tasks are made of, without code."""
         return [self.place(value) for value in self._named_paths().values()]
 
     @classmethod
     def place(cls, path: str) -> Path:
-        """The whole path of a file or folder that a setting names: from the working folder, by
-        default."""
+        """Return the whole path of a file or folder that a setting names. By default it is relative
+        to the working folder."""
         return Path(at_home(path)).resolve()
 
     def _named_paths(self) -> dict[str, str]:
@@ -89,58 +94,62 @@ class AbstractTasks(eqx.Module):
 
 
 class AbstractFamily(AbstractTasks):
-    """An environment, and from where the parameters that make its tasks are drawn."""
+    """An environment, and where the parameters that make its tasks are drawn from."""
 
     stepping: ClassVar[Stepping] = "jax"
-    """How a step is taken: `jax`, compiled whole; `callback`, by a simulator called from compiled
-    code; `host`, by Python objects, outside compiled code."""
+    """How a step is taken: `jax`, all of it compiled; `callback`, by a simulator that compiled code
+    calls; `host`, by Python objects outside of compiled code."""
 
     horizon: eqx.AbstractVar[int]
-    """Steps after which the rollout truncates an episode."""
+    """Number of steps after which the rollout truncates an episode."""
 
     @property
     @abc.abstractmethod
     def env(self) -> Environment:
-        """The environment; pure and cheap to build."""
+        """The environment. It must be pure and cheap to build, since it is built at every access."""
 
     def context(self, params: Params) -> Context:
-        """ω: what a contextual policy is told of the task, one float vector."""
+        """Return ω, what a contextual policy is told of the task: one float vector. Raise
+        `UserError` if the family has none, as is the default."""
         raise UserError(
             f"the family '{self.name}' has no context to reveal; train with reveal 'nothing'"
         )
 
     @property
     def worlds(self) -> int:
-        """How many tasks there are where `context` is one-hot over them, so that a network can have a
-        head for each; else 0."""
+        """How many tasks there are, if `context` is one-hot over them, so that a network can have a
+        head for each; 0 otherwise."""
         return 0
 
     @property
     def trial_episodes(self) -> int:
-        """Episodes of one trial, for learners whose unit is the trial and that are not told."""
+        """How many episodes one trial has, for learners whose unit is the trial and that were not
+        told otherwise."""
         return 2
 
     @property
     def seen_env(self) -> Environment:
-        """The environment with observations as agents see them: one array, whole numbers from 0."""
+        """The environment with its observations as agents see them (see `as_seen`): one array, in
+        which whole numbers count from 0."""
         env = self.env
         space = env.observation_space()
         return env if as_seen(space) == space else FlatEnv(env)
 
     @property
     def observation_space(self) -> Space:
-        """The environment's as agents see it (`as_seen`), the same for every task."""
+        """The space of observations as agents see them (see `as_seen`); it is the same for every
+        task."""
         return as_seen(self.env.observation_space())
 
     @property
     def action_space(self) -> Space:
-        """The environment's, the same for every task."""
+        """The environment's space of actions; it is the same for every task."""
         return self.env.action_space()
 
 
 class AbstractGoalFamily(AbstractFamily):
-    """A family whose parameters hold a goal: what relabelling needs, as pure functions of stored
-    values."""
+    """A family whose parameters hold a goal. It says what relabelling needs, as pure functions of
+    stored values."""
 
     @property
     @abc.abstractmethod
@@ -149,38 +158,43 @@ class AbstractGoalFamily(AbstractFamily):
 
     @abc.abstractmethod
     def achieved(self, obs: Obs) -> Goal:
-        """The goal that `obs` has reached."""
+        """Return the goal that the observation `obs` has reached."""
 
     @abc.abstractmethod
     def with_goal(self, params: Params, goal: Goal) -> Params:
-        """The same task with another goal."""
+        """Return the parameters of the same task with another goal."""
 
     @abc.abstractmethod
     def reward(self, obs: Obs, action: Array, next_obs: Obs, params: Params) -> tuple[Array, Array]:
-        """`(reward, terminated)` of a stored step under the goal in `params`: what `env.step` says
-        of it. `action` is in the environment's units, as `step` is given it."""
+        """Return `(reward, terminated)` of a stored step under the goal in `params`: the same as
+        `env.step` says of it. `action` is in the environment's units, as `step` takes it."""
 
 
 class AbstractHostFamily(AbstractFamily):
-    """A family whose worlds are Python objects, stepped on the host."""
+    """A family whose worlds are Python objects, such as Gymnasium's environments. They are stepped
+    on the host, outside of compiled code."""
 
     stepping: ClassVar[Stepping] = "host"
     success_key: ClassVar[str] = ""
-    """Entry of `info` that says whether the task is solved; none if empty."""
+    """Name of the entry of a step's `info` that says whether the task is solved; empty if there is
+    none."""
 
     @abc.abstractmethod
     def make(self, params: Params) -> Any:
-        """A `gymnasium.Env` for the task `params` (NumPy leaves, no batch dimension)."""
+        """Return a `gymnasium.Env` for the task `params`, whose leaves are NumPy arrays without a
+        batch dimension."""
 
     def change(self, env: Any, params: Params) -> bool:
-        """Make `env`, which `make` made for another task and which is reset before it is stepped again,
-        the world of the task `params`; whether that was done. By default it is not, and a new world is
-        made for every trial: worth writing where making one is slow."""
+        """Turn `env`, which `make` made for another task, into the world of the task `params`, and
+        return whether that was done. `env` is reset before it is stepped again. By default nothing
+        is done and False returned, so that a new world is made for every trial. Overriding it pays
+        where making a world is slow."""
         return False
 
     def attempt(self, what: str, params: Params, call: Callable[[], Answer]) -> Answer:
-        """What `call` returns. Whatever it raises, a world that went down with its process
-        included, is a `SimulatorError` with the cause, so that a run stops at once and says why."""
+        """Return what `call` returns. Whatever it raises, also because the world's process has
+        died, becomes a `SimulatorError` with the cause; so a run stops at once and says why. `what`
+        names the call in the message."""
         try:
             return call()
         except UserError:
@@ -194,7 +208,8 @@ class AbstractHostFamily(AbstractFamily):
 
 
 def count(params: Params) -> int:
-    """How many tasks are stacked in `params`, the size of every leaf's first dimension."""
+    """Return how many tasks are stacked in `params`: the size of every leaf's first dimension.
+    Raise `UserError` if there is no leaf."""
     leaves = jax.tree.leaves(params)
     if not leaves:
         raise UserError("task parameters hold no array; give the family at least one parameter")

@@ -19,24 +19,31 @@ Reveal = Literal["nothing", "context"]
 BudgetUnit = Literal["steps", "observations", "labels"]
 """What a target's budget counts: steps taken there, observations without a reward, or labels."""
 Unit = Literal["steps", "updates", "examples"]
-"""What the length of a training is given in."""
+"""What the length of a training is counted in."""
 
 
 class Problem(eqx.Module):
-    """Where to learn, where it will count, and who may see the task's parameters."""
+    """Where to learn, where it will count, and who may see the task's parameters.
+
+    Raises `UserError` if the spaces of source and target differ, or if a value is not one of those
+    that are allowed.
+    """
 
     source: AbstractFamily
-    """Training tasks are drawn from its `train` split."""
+    """The family whose `train` split the training tasks are drawn from."""
     target: AbstractFamily
-    """Where the agent is evaluated, and where a learner may take at most `budget` steps."""
+    """The family in which the agent is evaluated, and from which training may take at most
+    `budget`."""
     budget: int = eqx.field(static=True, default=0)
-    """What training may take from the target, in `budget_unit`; counted, and never exceeded."""
+    """How much training may take from the target, in `budget_unit`. It is counted, and never
+    exceeded."""
     reveal: Reveal = eqx.field(static=True, default="nothing")
-    """The one place where parameters leak: `context` hands ω(parameters) to the agent."""
+    """Whether agents are told the task's context (`context`) or not (`nothing`). An agent sees
+    parameters nowhere else."""
     budget_unit: BudgetUnit = eqx.field(static=True, default="steps")
     """What the budget counts: environment steps, unlabelled observations, or labels."""
     logged: Logged | None = None
-    """What was recorded in the target, for learners that shall not go there, or cannot."""
+    """Steps that were recorded in the target, for learners that shall not or cannot go there."""
 
     def __check_init__(self):
         for what in ("observation_space", "action_space"):
@@ -59,84 +66,92 @@ class Problem(eqx.Module):
 
     @classmethod
     def of(cls, family: AbstractFamily, reveal: Reveal = "nothing") -> "Problem":
-        """The problem of one family: its train split to learn on, the others to be judged by."""
+        """Return the problem of one family: to learn on its `train` split, and to be judged by the
+        others."""
         return cls(family, family, 0, reveal)
 
     def context(self, family: AbstractFamily, params: Params) -> Context:
-        """What the agent is told of the task `params` (no batch dimension), or `None`."""
+        """Return what the agent is told of the task `params` (without a batch dimension), or
+        `None`."""
         return family.context(params) if self.reveal == "context" else None
 
 
 class AbstractLearner(eqx.Module):
-    """A method: its hyper-parameters, frozen. Ints, bools, strings and tuples are static fields;
-    floats may be arrays, and so batched over values as seeds are.
+    """A method, made of its hyper-parameters, which are frozen. Ints, bools, strings and tuples are
+    static fields. Floats may be arrays, and so can be batched over values as seeds are.
 
-    An update is two steps, so that only the first knows how worlds are stepped, and so that each
-    can be compiled on its own: a program that calls an accelerator's host is never written to the
-    compilation cache, one that only learns is.
+    An update is two steps, `collect` and `learn`. So only the first depends on how worlds are
+    stepped, and each can be compiled by itself: a program that calls the host of an accelerator is
+    never written to the compilation cache, a program that only learns is.
     """
 
     name: ClassVar[str]
-    """As on the command line: `maml`."""
+    """The name on the command line, such as `maml`."""
     unit: ClassVar[Unit] = "steps"
-    """What a run of it counts: environment steps, or, for a learner that takes none, updates."""
+    """What a run of it counts: environment steps, or updates for a learner that takes no steps."""
     budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps",)
-    """What budgets of a target it can count in."""
+    """The units in which it can count a target's budget."""
     updates_per_row: ClassVar[int] = 1
-    """Updates of which the mean is one row of the metrics."""
+    """How many updates one row of the metrics is the mean of."""
 
     @abc.abstractmethod
     def init(self, problem: Problem, key: PRNGKeyArray) -> State:
-        """The whole state of learning: networks, optimizers, normalizers, replay, live worlds,
-        random key, every leaf an array. What a checkpoint holds is exactly this."""
+        """Return the whole first state of learning: networks, optimizers, normalizers, replay,
+        worlds being played, random key. Every leaf is an array. A checkpoint holds exactly this."""
 
     @abc.abstractmethod
     def collect(self, problem: Problem, state: State) -> tuple[State, Any]:
-        """Experience for one update, gathered by `play` or `rollout` on the learner's own agent.
-        Compiled unless the family is stepped on the host."""
+        """Gather experience for one update, by `play` or `rollout` with the learner's own agent.
+        Return the next state and the experience. It is compiled unless the family is stepped on the
+        host."""
 
     @abc.abstractmethod
     def learn(
         self, problem: Problem, state: State, experience: Any
     ) -> tuple[State, dict[str, Array]]:
-        """Learn from it. Always compiled; touches no environment. The metrics are float scalars;
-        `return` (the mean over this update's episodes) is always among them."""
+        """Learn from the experience, and return the next state and the metrics. It is always
+        compiled, and touches no environment. The metrics are float scalars by name; `return`, the
+        mean over this update's episodes, is always among them."""
 
     @abc.abstractmethod
     def agent(self, problem: Problem, state: State) -> AbstractAgent:
-        """What has been learned, ready for a new task. It shares arrays with `state`: copy it if
-        it must outlive the next, donating, update."""
+        """Return what has been learned as an agent, ready for a new task. It shares arrays with
+        `state`, which the next update donates: copy the agent if it must live longer."""
 
     @abc.abstractmethod
     def steps_per_update(self, problem: Problem) -> int:
-        """Environment steps that one update takes in the source (static). A learner that takes none
-        (`unit` is `updates`) returns 0."""
+        """Return how many environment steps one update takes in the source (static). A learner that
+        takes none (`unit` is `updates`) returns 0."""
 
     @property
     def learns_until(self) -> int | None:
-        """After how many updates all step sizes have fallen to zero, so that no further update
-        teaches anything; `None`: never."""
+        """The number of updates after which all step sizes have fallen to zero, so that further
+        updates teach nothing; `None` if they never do."""
         return getattr(self, "anneal_updates", None)
 
     def explorer(self, problem: Problem, state: State) -> AbstractAgent:
-        """The agent that gathers experience: `agent`, where a method explores no other way than it
-        acts. With an `episodes_per_round` of 1, others can send it anywhere: into the target
-        (`rl.visits`), or out to record."""
+        """Return the agent that gathers experience. By default it is `agent`; a method that
+        explores in another way than it acts overrides it. If its `episodes_per_round` is 1, other
+        parts can send it anywhere: into the target (`rl.visits`), or out to record."""
         return self.agent(problem, state)
 
     def inherit(
         self, problem: Problem, state: State, donor: "AbstractLearner", found: State
     ) -> tuple[State, list[str]]:
-        """The first state of a training that begins from another one's: `state`, as `init` made it,
-        with what fits of `found`, a state of the learner `donor`; and the names of what did not
-        fit. See `rl.inheriting`. Raises `UserError` where nothing can be taken over."""
+        """Return the first state of a training that begins from another one, and the names of what
+        could not be taken over. See `rl.inheriting`. Raise `UserError` if nothing can be taken
+        over, as is the default.
+
+        - `state`: the state that `init` made.
+        - `donor`, `found`: the other learner, and its state.
+        """
         raise UserError(f"'{self.name}' cannot begin from another run")
 
     def target_steps(self, problem: Problem, updates: int = 1) -> int:
-        """How much of the problem's budget so many updates take at most (static)."""
+        """Return how much of the problem's budget so many updates take at most (static)."""
         return 0
 
     def update(self, problem: Problem, state: State) -> tuple[State, dict[str, Array]]:
-        """`learn` from what `collect` gathered."""
+        """Collect experience and learn from it. Return the next state and the metrics."""
         state, experience = self.collect(problem, state)
         return self.learn(problem, state, experience)

@@ -24,17 +24,17 @@ from .spaces import Box, Discrete, MultiDiscrete, Space, scale_action, unscale_a
 COLUMNS = (
     "observations", "actions", "rewards", "terminations", "truncations", "next_observations",
 )  # fmt: skip
-"""The names of a file's columns; all but the first may be missing."""
+"""The names of a file's columns. Only the first must be there."""
 _ALSO = {"terminals": "terminations", "timeouts": "truncations"}
 """Older names for the same, as D4RL has them."""
 
 
 class Logged(eqx.Module):
-    """Steps that somebody recorded, every column `[rows, …]`; `None` for what was not recorded."""
+    """Steps that somebody recorded. Every column is `[rows, …]`, or `None` if it was not recorded."""
 
     observations: Array
     actions: Array | None = None
-    """In an agent's units, [−1, 1] per dimension."""
+    """Actions in an agent's units: each dimension in [−1, 1]."""
     rewards: Float[Array, " rows"] | None = None
     terminations: Bool[Array, " rows"] | None = None
     truncations: Bool[Array, " rows"] | None = None
@@ -42,23 +42,24 @@ class Logged(eqx.Module):
     digest: str = eqx.field(static=True, default="")
     """A hash of all rows: the identity of the data."""
     where: str = eqx.field(static=True, default="the target data")
-    """The file, for messages."""
+    """The name of the file, for messages."""
     absent: bool = eqx.field(static=True, default=False)
-    """Whether the file is not there (any more). Then one row of zeros stands for it: enough to open
-    a run that was trained on it, not to train."""
+    """Whether the file is not there, or no longer. One row of zeros then stands for it. That is
+    enough to open a run that was trained on it, but not to train."""
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return self.observations.shape[0]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of those that were recorded."""
+        """The names of the columns that were recorded."""
         return tuple(name for name in COLUMNS if getattr(self, name) is not None)
 
     def require(self, *columns: str, by: str) -> None:
-        """Raise `UserError` unless all of these columns, which the method `by` needs, are there."""
+        """Raise `UserError` unless all of these columns are there. `by` is the name of the method
+        that needs them."""
         for name in () if self.absent else columns:
             if name not in self.columns:
                 raise UserError(
@@ -67,19 +68,20 @@ class Logged(eqx.Module):
                 )
 
     def first(self, rows: int) -> "Logged":
-        """The first `rows` of them, for a budget that allows for no more."""
+        """Return the first `rows` rows alone, for a budget that allows for no more."""
         if rows >= self.rows:
             return self
         cut = {name: getattr(self, name)[:rows] for name in self.columns}
         return Logged(**cut, digest=f"{self.digest}[:{rows}]", where=self.where)
 
     def draw(self, key: PRNGKeyArray, shape: tuple[int, ...], *columns: str) -> tuple[Array, ...]:
-        """Columns of rows drawn uniformly with replacement, each `[*shape, …]`."""
+        """Draw rows uniformly with replacement, and return the named columns of them, each
+        `[*shape, …]`."""
         index = jax.random.randint(key, shape, 0, self.rows)
         return tuple(getattr(self, name)[index] for name in columns)
 
     def save(self, path: str | Path, action_space: Space) -> None:
-        """Write a `.npz` that `read` reads, actions in the units of the space."""
+        """Write a `.npz` that `read` reads. In the file actions are in the units of `action_space`."""
         columns: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in self.columns}
         if self.actions is not None:
             columns["actions"] = np.asarray(unscale_action(action_space, self.actions))
@@ -93,8 +95,8 @@ class Logged(eqx.Module):
         action_space: Space,
         where: str = "the target data",
     ) -> "Logged":
-        """From columns by name, actions in the units of the space. Raises `UserError` for what does
-        not fit the spaces."""
+        """Make recorded steps of columns by name, with actions in the units of `action_space`.
+        Raise `UserError` if they do not fit the spaces. `where` names their origin in messages."""
         columns = {_ALSO.get(name, name): np.asarray(x) for name, x in columns.items()}
         found = {name: columns[name] for name in COLUMNS if name in columns}
         if "observations" not in found:
@@ -126,8 +128,9 @@ class Logged(eqx.Module):
 
     @classmethod
     def read(cls, path: str | Path, observation_space: Space, action_space: Space) -> "Logged":
-        """From a `.npz` with named columns, or a Minari data set's folder. Raises `UserError` for what
-        is damaged or does not fit; a file that is not there gives an `absent` one."""
+        """Read a `.npz` with named columns, or the folder of a Minari data set. Raise `UserError`
+        if it is damaged or does not fit the spaces. If it does not exist, the result is `absent`.
+        """
         path = Path(at_home(str(path)))
         if not path.exists():
             zeros = jnp.zeros((1, *observation_space.shape), observation_space.dtype)

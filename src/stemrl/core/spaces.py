@@ -21,11 +21,11 @@ from jaxtyping import Array, PRNGKeyArray
 
 @dataclass(frozen=True)
 class Box:
-    """Arrays of one shape, each entry between two bounds.
+    """Arrays of one shape in which each entry lies between two bounds.
 
     `low` and `high` are floats, or tuples of `prod(shape)` floats, entry by entry in row-major
-    order; infinite where there is no bound. Images are `Box((height, width, channels), 0, 255,
-    "uint8")`.
+    order. They are infinite where there is no bound. Images are `Box((height, width, channels), 0,
+    255, "uint8")`.
     """
 
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Box:
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """The number of entries."""
         return math.prod(self.shape)
 
     @property
@@ -49,12 +49,12 @@ class Box:
         return any(map(math.isfinite, (*_entries(self.low), *_entries(self.high))))
 
     def bounds(self) -> tuple[Array, Array]:
-        """`low` and `high` as float32 arrays of the space's shape."""
+        """Return `low` and `high` as float32 arrays of the space's shape."""
         return _full(self.low, self.shape), _full(self.high, self.shape)
 
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest float32 numbers inside the declared bounds, which may lie between
-        two float32 numbers."""
+        """The lowest and the highest float32 number inside the declared bounds, each of the space's
+        shape. A declared bound may lie between two float32 numbers."""
         low, high = _exact(self.low, self.shape), _exact(self.high, self.shape)
         inside_low, inside_high = low.astype(np.float32), high.astype(np.float32)
         up, down = np.float32(math.inf), np.float32(-math.inf)
@@ -63,7 +63,8 @@ class Box:
         return inside_low, np.maximum(inside_low, inside_high)
 
     def sample(self, key: PRNGKeyArray) -> Array:
-        """A uniform draw; standard normal where the space is not bounded."""
+        """Draw an array uniformly, or from a standard normal distribution if the space is not
+        bounded."""
         if not self.bounded:
             return jax.random.normal(key, self.shape, self.dtype)
         low, high = self.bounds()
@@ -72,7 +73,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Discrete:
-    """The integers start, …, start + n − 1, as int32 scalars. Agents count from 0."""
+    """The integers start, …, start + n − 1, as int32 scalars. Agents count them from 0."""
 
     n: int
     start: int = 0
@@ -88,21 +89,22 @@ class Discrete:
         return "int32"
 
     def sample(self, key: PRNGKeyArray) -> Array:
-        """A uniform draw."""
+        """Draw one of them, each as likely as the others."""
         return jax.random.randint(key, (), self.start, self.start + self.n)
 
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """Several whole numbers at once, an int32 vector: the i-th is one of `sizes[i]`, counted from
-    `starts[i]` (from 0, if there are none). `MultiDiscrete((2,) * n)` are n bits."""
+    """Several whole numbers at once, as an int32 vector. The i-th is one of `sizes[i]` numbers,
+    which count from `starts[i]`, or from 0 if `starts` is empty. `MultiDiscrete((2,) * n)` are n
+    bits."""
 
     sizes: tuple[int, ...]
     starts: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(len(sizes),)`."""
+        """The shape of the vector, `(len(sizes),)`."""
         return (len(self.sizes),)
 
     @property
@@ -112,61 +114,64 @@ class MultiDiscrete:
 
     @property
     def size(self) -> int:
-        """Entries of what `flatten` gives: all numbers one-hot."""
+        """The number of entries that `flatten` gives, in which each number is one-hot."""
         return sum(self.sizes)
 
     @property
     def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the choices of each number stand among all `size` of them, `[numbers, most choices]`,
-        and which of these there are."""
+        """Where the choices of each number stand among all `size` of them, and which of these
+        places are real choices and not padding: two arrays `[numbers, most choices]`."""
         firsts = np.cumsum((0, *self.sizes[:-1]))
         count = np.arange(max(self.sizes))
         there = count < np.asarray(self.sizes)[:, None]
         return np.where(there, firsts[:, None] + count, 0), there
 
     def sample(self, key: PRNGKeyArray) -> Array:
-        """A uniform draw of each."""
+        """Draw each number uniformly."""
         drawn = jax.random.randint(key, self.shape, 0, jnp.asarray(self.sizes))
         return drawn + jnp.asarray(self.starts or 0, jnp.int32)
 
 
 @dataclass(frozen=True)
 class Dict:
-    """Several spaces by name: observations are dictionaries. Agents see one vector (`as_seen`)."""
+    """Several spaces by name; observations are dictionaries. Agents see them as one vector
+    (`as_seen`)."""
 
     spaces: Any
-    """A dictionary of spaces; kept as pairs, sorted by name."""
+    """A dictionary of spaces; it is kept as pairs that are sorted by name."""
 
     def __post_init__(self) -> None:
         pairs = self.spaces.items() if isinstance(self.spaces, Mapping) else self.spaces
         object.__setattr__(self, "spaces", tuple(sorted(pairs)))
 
     def parts(self, obs: Any = None) -> list[tuple[Any, Any]]:
-        """Each space with its part of the observation, in the order in which they are flattened."""
+        """Return each space with its part of the observation `obs`, in the order in which they are
+        flattened."""
         return [(space, None if obs is None else obs[name]) for name, space in self.spaces]
 
 
 @dataclass(frozen=True)
 class Tuple:
-    """Several spaces in a row: observations are tuples. Agents see one vector (`as_seen`)."""
+    """Several spaces in a row; observations are tuples. Agents see them as one vector (`as_seen`)."""
 
     spaces: tuple[Any, ...]
 
     def parts(self, obs: Any = None) -> list[tuple[Any, Any]]:
-        """Each space with its part of the observation."""
+        """Return each space with its part of the observation `obs`."""
         return list(
             zip(self.spaces, [None] * len(self.spaces) if obs is None else obs, strict=True)
         )
 
 
 Space = Box | Discrete | MultiDiscrete
-"""What agents see and do."""
+"""The spaces of what agents see and do."""
 AnySpace = Space | Dict | Tuple
-"""What an environment may be observed in."""
+"""The spaces of what environments may show."""
 
 
 def as_seen(space: AnySpace) -> Space:
-    """The space as agents see it: whole numbers count from 0, a `Dict` or `Tuple` is one vector."""
+    """Return the space as agents see it: whole numbers count from 0, and a `Dict` or `Tuple`
+    becomes one vector."""
     if isinstance(space, Discrete):
         return Discrete(space.n)
     if isinstance(space, MultiDiscrete):
@@ -187,7 +192,7 @@ def as_seen(space: AnySpace) -> Space:
 
 
 def see(space: AnySpace, obs: Any) -> Array:
-    """An observation of the space as one of `as_seen(space)`."""
+    """Turn an observation of `space` into one of `as_seen(space)`."""
     if isinstance(space, Box):
         return obs
     if isinstance(space, Discrete | MultiDiscrete):
@@ -203,7 +208,7 @@ def see(space: AnySpace, obs: Any) -> Array:
 
 
 def clip_action(space: Space, action: Array) -> Array:
-    """An agent's action inside its bounds: −1 and 1, where the space has a bound."""
+    """Clip an agent's action to its bounds: to −1 and 1, where the space has a bound."""
     if not isinstance(space, Box) or not space.limited:
         return action
     if space.bounded:
@@ -217,13 +222,13 @@ def clip_action(space: Space, action: Array) -> Array:
 
 
 def unscale_action(space: Space, action: Array) -> Array:
-    """An agent's action in the units of the world.
+    """Turn an agent's action into the units of the world. Shapes: from `[…, *space.shape]` to the
+    same.
 
-    Entry by entry: where there are two bounds, an agent's −1 and 1 are those bounds, and it is clipped
-    to them; where there is one, −1 is the lower or 1 the upper one, and a unit is a unit; where there
-    is none, the action is as it is. Discrete actions count from 0 and get the space's start. What is
-    returned is never outside the declared bounds, not by a rounding error either. Shapes:
-    `[…, *space.shape]` to the same.
+    It is done entry by entry. With two bounds, an agent's −1 and 1 are those bounds, and the entry
+    is clipped to them. With one bound, −1 is the lower or 1 the upper one, and a unit is a unit.
+    With none, the entry stays as it is. Discrete actions count from 0 and get the space's start
+    added. The result is never outside of the declared bounds, not even by a rounding error.
     """
     if not isinstance(space, Box):
         return _shifted(space, action, 1)
@@ -243,7 +248,8 @@ def unscale_action(space: Space, action: Array) -> Array:
 
 
 def scale_action(space: Space, action: Array) -> Array:
-    """The inverse of `unscale_action` inside the bounds: an action of the world in an agent's units."""
+    """Turn an action of the world, inside the bounds, into an agent's units: the inverse of
+    `unscale_action`."""
     if not isinstance(space, Box):
         return _shifted(space, action, -1)
     if not space.limited:
@@ -264,18 +270,19 @@ def _shifted(space: Discrete | MultiDiscrete, action: Array, sign: int) -> Array
 
 
 def is_image(space: Space) -> bool:
-    """Whether observations are `[height, width, channels]`."""
+    """Return whether observations are images, `[height, width, channels]`."""
     return isinstance(space, Box) and len(space.shape) == 3
 
 
 def observation_size(space: Space) -> int:
-    """Entries of what `flatten` gives."""
+    """Return the number of entries that `flatten` gives."""
     return space.n if isinstance(space, Discrete) else space.size
 
 
 def flatten(space: Space, obs: Array) -> Array:
-    """What an agent sees, or does, as a float vector `[…, size]`: whole numbers one-hot. Images stay in
-    their shape; what is not bytes is scaled from the bounds of the space to theirs, 0 to 255."""
+    """Turn what an agent sees or does into a float vector `[…, size]`, with whole numbers one-hot.
+    Images keep their shape; unless they are bytes, they are scaled from the bounds of the space to
+    those of bytes, 0 to 255."""
     if isinstance(space, Discrete):
         return jax.nn.one_hot(obs, space.n)
     if isinstance(space, MultiDiscrete):

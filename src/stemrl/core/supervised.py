@@ -26,76 +26,79 @@ from .family import AbstractTasks, Split, Stepping
 from .learner import BudgetUnit, Reveal, State
 
 Predictor = Callable[[Float[Array, "n inputs"]], Float[Array, "n outputs"]]
-"""What a learner makes of a training set: a tree of arrays that can be called."""
+"""What a learner makes of a training set: a pytree of arrays that can be called with many x at
+once."""
 
 Learned = PyTree[Any]
-"""φ: what of a learner's state is needed to meet a new task."""
+"""φ: the part of a learner's state that is needed to meet a new task."""
 
 
 class Examples(NamedTuple):
-    """A set of examples of one task."""
+    """Examples of one task; with leading dimensions, of many."""
 
     x: Float[Array, "... n inputs"]
     y: Float[Array, "... n outputs"]
 
 
 class AbstractSupervisedFamily(AbstractTasks):
-    """Functions to be learned from a few examples, and from where they are drawn."""
+    """Functions that are to be learned from a few examples, and where they are drawn from."""
 
     stepping: ClassVar[Stepping] = "jax"
-    """Nothing is stepped: everything is compiled."""
+    """Nothing is stepped; everything is compiled."""
     inputs: eqx.AbstractVar[int]
-    """Numbers in an x."""
+    """How many numbers an x has."""
     outputs: eqx.AbstractVar[int]
-    """Numbers in a y, and in a prediction."""
+    """How many numbers a y and a prediction have."""
     score_name: ClassVar[str] = "loss"
-    """What `score` measures, in words: `mean squared error`."""
+    """What `score` measures, in words, such as `mean squared error`."""
     lower_is_better: ClassVar[bool] = True
-    """Whether a lower `score` is the better one."""
+    """Whether a lower `score` is better."""
 
     @property
     def examples_per_shot(self) -> int:
-        """Examples that make one "shot": 1, or one of each class."""
+        """How many examples one "shot" is: 1, or one of each class."""
         return 1
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
-        """Height and width of an x that is an image, to be drawn as such."""
+        """Height and width of an x that is an image and shall be drawn as one; otherwise `None`."""
         return None
 
     @abc.abstractmethod
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """`n` examples of the task `params`, independent, or balanced in every `examples_per_shot`
-        that follow one another."""
+        """Draw `n` examples of the task `params`. They are independent; of classes, every
+        `examples_per_shot` that follow one another hold each class once."""
 
     @abc.abstractmethod
     def loss(
         self, prediction: Float[Array, "n outputs"], y: Float[Array, "n outputs"]
     ) -> Float[Array, ""]:
-        """What predictions cost, on average over the examples; differentiable."""
+        """Return what the predictions cost, on average over the examples. It must be
+        differentiable."""
 
     def score(
         self, prediction: Float[Array, "n outputs"], y: Float[Array, "n outputs"]
     ) -> Float[Array, ""]:
-        """What predictions are judged by; the loss, if the family has nothing better."""
+        """Return the number that predictions are judged by. By default it is the loss."""
         return self.loss(prediction, y)
 
 
 class SupervisedProblem(eqx.Module):
-    """Where to learn, and where it will count."""
+    """Where to learn, and where it will count. Raises `UserError` if source and target differ in
+    `inputs` or `outputs`."""
 
     source: AbstractSupervisedFamily
-    """Training tasks are drawn from its `train` split."""
+    """The family whose `train` split the training tasks are drawn from."""
     target: AbstractSupervisedFamily
-    """Whose tasks are met in the end."""
+    """The family whose tasks are met in the end."""
     budget: ClassVar[int] = 0
-    """Nothing of the target is learned from."""
+    """Training takes nothing from the target."""
     budget_unit: ClassVar[BudgetUnit] = "labels"
-    """What that would be counted in."""
+    """The unit in which a budget would be counted."""
     logged: ClassVar[None] = None
     """Nothing was recorded there."""
     reveal: ClassVar[Reveal] = "nothing"
-    """Of a task's parameters."""
+    """A task's parameters are never revealed."""
 
     def __check_init__(self):
         for what in ("inputs", "outputs"):
@@ -108,45 +111,47 @@ class SupervisedProblem(eqx.Module):
 
     @classmethod
     def of(cls, family: AbstractSupervisedFamily) -> "SupervisedProblem":
-        """The problem of one family: its train split to learn on, the others to be judged by."""
+        """Return the problem of one family: to learn on its `train` split, and to be judged by the
+        others."""
         return cls(family, family)
 
 
 class AbstractSupervisedLearner(eqx.Module):
-    """A method: its hyper-parameters, frozen. Ints, bools, strings and tuples are static fields;
-    floats may be arrays, and so batched over values as seeds are."""
+    """A method, made of its hyper-parameters, which are frozen. Ints, bools, strings and tuples are
+    static fields. Floats may be arrays, and so can be batched over values as seeds are."""
 
     name: ClassVar[str]
-    """As on the command line: `maml-supervised`."""
+    """The name on the command line, such as `maml-supervised`."""
     unit: ClassVar[Literal["examples"]] = "examples"
     """What a run of it counts."""
     updates_per_row: ClassVar[int] = 50
-    """Updates of which the mean is one row of the metrics: they are short and many."""
+    """How many updates one row of the metrics is the mean of; updates are short and many."""
     learns_until: ClassVar[int | None] = None
     """Its step sizes never fall to zero."""
     budget_units: ClassVar[tuple[BudgetUnit, ...]] = ()
-    """What budgets of a target it can count in."""
+    """The units in which it can count a target's budget."""
 
     shots: eqx.AbstractVar[int]
-    """Shots in a training set, in training; as many as it is given at test, unless one asks for
-    others. A shot is one example, or one of each class."""
+    """Shots in a training set, in training; and at test, unless others are asked for. A shot is one
+    example, or one of each class."""
 
     @abc.abstractmethod
     def init(self, problem: SupervisedProblem, key: PRNGKeyArray) -> State:
-        """The whole state of learning, random key included, every leaf an array."""
+        """Return the whole first state of learning, random key included. Every leaf is an array."""
 
     @abc.abstractmethod
     def update(self, problem: SupervisedProblem, state: State) -> tuple[State, dict[str, Array]]:
-        """Learn from training tasks that it draws (`draw_sets`). The metrics are float scalars; `loss`
-        (on the test sets of this update's tasks, after adaptation) is always among them."""
+        """Draw training tasks (`draw_sets`) and learn from them. Return the next state and the
+        metrics, which are float scalars. `loss`, on the test sets of this update's tasks, is always
+        among them."""
 
     @abc.abstractmethod
     def steps_per_update(self, problem: SupervisedProblem) -> int:
-        """Examples that one update draws (static)."""
+        """Return how many examples one update draws (static)."""
 
     @abc.abstractmethod
     def learned(self, state: State) -> Learned:
-        """The part of `state` that `fit` needs."""
+        """Return the part of `state` that `fit` needs."""
 
     @abc.abstractmethod
     def fit(
@@ -156,12 +161,16 @@ class AbstractSupervisedLearner(eqx.Module):
         train: Examples,
         steps: int | None = None,
     ) -> Predictor:
-        """g_φ: what is learned from the training set of one new task. An empty set, `[0, inputs]`, is
-        one too: then the predictor knows no more than what all tasks have in common. `steps` are
-        gradient steps, by default as many as in training; a learner that takes none ignores it."""
+        """g_φ: make a predictor of the training set of one new task.
+
+        - `train`: its examples. An empty set, `[0, inputs]`, is allowed; the predictor then knows
+          no more than what all tasks have in common.
+        - `steps`: how many gradient steps to take, by default as many as in training. A learner
+          that takes none ignores it.
+        """
 
     def agent(self, problem: SupervisedProblem, state: State) -> "FewShotAgent":
-        """What has been learned, ready for a new task."""
+        """Return what has been learned, ready for a new task."""
         return FewShotAgent(self, problem, self.learned(state))
 
     def inherit(
@@ -171,23 +180,23 @@ class AbstractSupervisedLearner(eqx.Module):
         donor: "AbstractSupervisedLearner",
         found: State,
     ) -> tuple[State, list[str]]:
-        """As of an `AbstractLearner`: refused, unless a method knows better."""
+        """Do the same as an `AbstractLearner`'s `inherit`. By default it raises `UserError`."""
         raise UserError(f"'{self.name}' cannot begin from another run")
 
     def target_steps(self, problem: SupervisedProblem, updates: int = 1) -> int:
-        """How much of the problem's budget so many updates take: nothing."""
+        """Return how much of the problem's budget so many updates take. By default it is nothing."""
         return 0
 
 
 class FewShotAgent(eqx.Module):
-    """What has been learned: it meets one new task at a time."""
+    """What has been learned. It meets one new task at a time."""
 
     learner: AbstractSupervisedLearner
     problem: SupervisedProblem
     learned: Learned
 
     def fit(self, train: Examples, steps: int | None = None) -> Predictor:
-        """A predictor for the task of these examples; see `AbstractSupervisedLearner.fit`."""
+        """Return a predictor for the task of these examples; see `AbstractSupervisedLearner.fit`."""
         return self.learner.fit(self.problem, self.learned, train, steps)
 
 
@@ -199,8 +208,8 @@ def draw_sets(
     queries: int,
     split: Split = "train",
 ) -> tuple[Examples, Examples]:
-    """Training sets of `shots` and test sets of `queries` examples of so many new tasks:
-    `[tasks, shots * examples_per_shot, …]` and `[tasks, queries, …]`."""
+    """Draw `tasks` new tasks, and return their training sets of `shots` and their test sets of
+    `queries` examples: `[tasks, shots * examples_per_shot, …]` and `[tasks, queries, …]`."""
     task_key, data_key = jax.random.split(key)
     params = family.tasks(task_key, split, tasks)
     keys = jax.random.split(data_key, tasks)
