@@ -7,9 +7,26 @@ they are made from.
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# Beside this file, wherever it is called from.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from words import (
+    BROUGHT,
+    CHAPTERS,
+    FRONT,
+    HEADS,
+    MAIN_ROWS,
+    MEASURED,
+    PAPERS,
+    PICTURE,
+    SPEED,
+    WORDS,
+)
 
 from stemrl import registry
 from stemrl.cards.card import Card, aim_verdict, verdict, worst
@@ -20,84 +37,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = {"en": ROOT / "docs" / "transfer.md", "zh": ROOT / "docs" / "zh" / "transfer.md"}
 """Pages with a table of what transfer has brought, between two comments."""
 BEGIN, END = "<!-- measured: made by docs/make_results.py -->\n", "<!-- measured: end -->"
-BROUGHT = [
-    ("finetune-supervised", "the same, from scratch", "accuracy in the target, fine-tuned on 10 labels",
-     "fine-tuning on 10 labels: accuracy", "用 10 个标签微调：准确率"),
-    ("finetune-reversal", "return backward in the end, from scratch",
-     "return backward in the end, fine-tuned, pretrained without a bonus",
-     "fine-tuning to run the other way: return", "微调成反方向奔跑：回报"),
-    ("maxent-finetune", "steps to a return of -25, near-deterministic",
-     "steps to a return of -25, maximum entropy",
-     "the best way is shut: steps (fewer is better)", "最好的路被堵住：步数（越少越好）"),
-    ("dann-moons", "median accuracy in the target, source only",
-     "median accuracy in the target, shared form",
-     "DANN on rotated moons: accuracy", "DANN，旋转的月牙：准确率"),
-    ("dann-digits", "accuracy in the target, source only", "accuracy in the target, shared form",
-     "DANN on digits on textures: accuracy", "DANN，带纹理的数字：准确率"),
-    ("dann-pixels", "return in the target (of 50), source only", "return in the target (of 50), shared",
-     "DANN on a road of other colors: return", "DANN，换了颜色的路：回报"),
-    ("dann-biased", "return in the target (of 50), source only",
-     "return in the target (of 50), aligned",
-     "DANN with a bad driver's frames: return (it harms)", "DANN，糟糕司机的画面：回报（有害）"),
-    ("darc-grid", "success in the target, source only", "success in the target, DARC",
-     "DARC on a grid with a wall: success", "DARC，有墙的网格：成功率"),
-    ("darc-half-cheetah-broken", "return in the target, source only", "return in the target, DARC",
-     "DARC on a half-cheetah with a dead motor: return", "DARC，电机失灵的半猎豹：回报"),
-    ("ant-disk", "episodes that stay on the disk, source only", "episodes that stay on the disk, DARC",
-     "DARC on an ant on a disk: episodes that stay", "DARC，圆盘上的蚂蚁：留在盘上的回合"),
-    ("epopt-adapt", "cart-pole: the same before",
-     "cart-pole: distance of the mean from the hidden mass, in first deviations",
-     "EPOpt finds a hidden mass: distance (less is better)", "EPOpt 找到隐藏的质量：距离（越小越好）"),
-]  # fmt: skip
-"""Card, its row without the method and with it, and what they are, in both languages."""
-HEADS = {
-    "en": ("", "without", "with", "card"),
-    "zh": ("", "不用", "使用", "卡片"),
-}  # fmt: skip
-
-MEASURED = {
-    "finetune": "finetune-supervised maxent-finetune; finetune-reversal",
-    "dann": "dann-pixels; dann-biased",
-    "dann-supervised": "dann-moons; dann-digits",
-    "epopt": "epopt-adapt epopt-hopper; free-lunch epopt-cartpole",
-    "darc": "darc-grid darc-half-cheetah-broken ant-disk; darc-reverse",
-    "multi-task": "contextual-generalisation multi-task-speed-up",
-    "her": "her-reacher her-bit-flip; goals-cannot-say",
-    "dg-learning": "dg-grid",
-    "uvfa": "uvfa-rooms",
-    "goal-dreaming": "dream-goals",
-    "maml": "maml-point-2d surrogates; maesn-point",
-    "maesn": "maesn-point",
-    "rl2": "rl2-gridnavi two-step; meta-support",
-    "variational-rnn": "latent-deadlock",
-    "varibad": "varibad-gridnavi",
-    "pearl": "pearl-point-sparse",
-    "rdpg": "recurrent-control",
-    "rsvg": "recurrent-control",
-    "dpt": "dpt-bandit",
-    "maml-supervised": "maml-sinusoid glyphs-all",
-    "few-shot": "sinusoid-all glyphs-all",
-    "rnn-supervised": "sinusoid-all",
-    "snail-supervised": "glyphs-all",
-    "cnp": "sinusoid-all",
-    "learned-optimizer": "sinusoid-all",
-    "pretrained-supervised": "finetune-supervised; maml-sinusoid",
-    "scratch-supervised": "sinusoid-all",
-    "ppo": "context-or-not; epopt-cartpole",
-    "trpo": "maml-point-2d",
-    "sac": "maxent-finetune",
-    "td3": "her-reacher",
-    "dqn": "her-bit-flip",
+FRONTS = {
+    "README.md": ("en", "docs/", "docs/", "results/cards/"),
+    "README.zh.md": ("zh", "docs/zh/", "docs/", "results/cards/"),
+    "docs/index.md": ("en", "", "", "../results/cards/"),
+    "docs/zh/index.md": ("zh", "", "../", "../../results/cards/"),
 }
-"""Cards that the page of a method shows, and after a semicolon those of its failure. A method without a
-card of its own shows one that it has part in."""
-PICTURE = {
-    "maxent-finetune": "paths", "maesn-point": "solved", "pearl-point-sparse": "paths",
-    "surrogates": "bias", "uvfa-rooms": "values", "dream-goals": "frontier",
-    "epopt-adapt": "cart-pole", "meta-support": "left-out",
-}  # fmt: skip
-"""Which of a card's pictures its method's page shows, where it is not the first."""
-
+"""The front pages: their language and the ways from them to pages, images and cards' pictures."""
 NUMBERED = ("which-one.md", "methods/few-shot.md")
 """Pages in whose text single numbers of cards stand; see `numbered`."""
 NUMBER = re.compile(r"<!--=(.+?)::(.*?)::(.*?)-->.*?<!--/-->")
@@ -109,195 +55,6 @@ GALLERY = "images/gallery"
 """Below `docs/`: a figure for each card that has run."""
 PARAGRAPH = 400
 """Letters of a paragraph that still is at most five lines on the site."""
-
-CHAPTERS = {
-    "forward transfer": (
-        "finetune-supervised finetune-reversal maxent-finetune dann-moons dann-digits dann-pixels"
-        " dann-biased darc-grid darc-reverse darc-half-cheetah-broken darc-families ant-disk"
-        " epopt-cartpole epopt-hopper epopt-adapt free-lunch context-or-not"
-    ),
-    "multi-task": (
-        "contextual-generalisation multi-task-speed-up breadth goals-cannot-say world-choice"
-        " her-bit-flip her-reacher her-fetch-reach dg-grid uvfa-rooms dream-goals"
-    ),
-    "meta-learning": "",
-}
-"""Cards by chapter, in the order of the page; those of no other are the last one's."""
-
-MAIN_ROWS = {
-    "glyphs-all": (
-        "SNAIL, 1 shot", "CNP, 1 shot", "MAML, 1 shot", "nearest neighbour in pixels, 1 shot",
-        "MAML, 5 shots", "nearest neighbour in pixels, 5 shots",
-    ),
-    "multi-task-speed-up": tuple(
-        f"{family}, {how}: steps alone over steps together"
-        for family in ("point-conflict", "hopper-tasks", "half-cheetah-vel")
-        for how in ("one network", "heads and PCGrad")
-    ),
-    "rl2-bandit": (
-        "RL², n = 10, k = 5", "Thompson sampling, n = 10, k = 5", "greedy, n = 10, k = 5",
-        "RL², n = 100, k = 10", "Thompson sampling, n = 100, k = 10", "greedy, n = 100, k = 10",
-    ),
-    "maml-point-2d": tuple(
-        f"{who} after {steps} gradient step{'' if steps == 1 else 's'}"
-        for who in ("MAML", "pretrained on all goals,") for steps in (1, 2, 3)
-    ),
-    "stem-cell": (
-        "MAML: cosine of way and heading, after", "MAML: cosine of way and heading, before",
-        "never trained: cosine of way and heading, after", "MAML: displacement before over after",
-    ),
-    "darc-grid": (
-        "largest error of Δr (nats)", "success in the target, DARC",
-        "success in the target, source only", "success in the target, one classifier on (s, a)",
-        "success in the target, trained there on DARC's target steps alone",
-    ),
-    "context-or-not": (
-        "return, told the parameters", "return, not told, randomised per episode",
-        "return, nominal hopper only", "told − not told (paired)",
-        "randomised − nominal (paired)",
-    ),
-    "uvfa-rooms": (
-        "policy quality, rank 7, two stages", "of the best table of rank 3, exact",
-        "of the best table of rank 7, exact", "policy quality, goals never trained on",
-        "goals in the room that was never trained on", "how many times fewer two stages need",
-    ),
-}  # fmt: skip
-"""Rows of a card's figure, where those that it would choose by itself do not say the most."""
-
-WORDS: dict[str, dict[str, str]] = {
-    "en": {
-        "opening": """# Results
-
-[中文](zh/results.md)
-
-Every number on this page was measured by a command that is named beside it, and is read from the
-files in `results/` by `docs/make_results.py`; none is typed in. What was missed is here as well as
-what was reached.
-
-## Gallery
-
-A figure for each card, which leads to its table. The disc is ours and the bar around it the 95% interval
-over training seeds; a diamond is the published number, a triangle the exact optimum. A line with a shaded
-side is what is claimed: green where it is reached, yellow at the bar, orange where it is missed. Rows of one
-size share an axis.
-""",
-        "cards": """## Published results
-
-A *card* is a published result and the setting that is to give ours. `stemrl reproduce CARD` trains,
-evaluates, prints the paper's numbers beside ours and writes the file that stands here.
-
-- *Ours* is a mean over training seeds, beside it the 95% t interval over seeds; a row without an interval
-  is of one seed, or of what has none.
-- A row with a *bar* is a claim. It is *reached* if the mean meets the bar and the interval lies wholly on
-  its side, *at the bar* if the mean meets it and the interval does not exclude a miss, and **missed**
-  otherwise. A claim that one beats another is reached only if the interval excludes 0.
-- An *aim* is what one hopes for: missed, it is printed as such. A row with neither stands there for
-  comparison.
-- The bar is what this library asks of itself, and need not be the paper's number.
-""",
-        "speed": """## Speed
-
-`make bench`. Where a row says *in turns*, and where the other side is a limit or another part of this
-library, both were measured in one run, alternating; a *fixed figure* of another library was once measured
-on two cores. The ratio says how many times better ours is.
-""",
-        "forward transfer": "Forward transfer",
-        "multi-task": "Multi-task",
-        "meta-learning": "Meta-learning",
-        "not run": "Not run at full scale yet: {}.",
-        "no card": "There is no card yet.",
-        "no benchmark": "Nothing was measured yet.",
-        "published": "Published: {}. Run: {}.",
-        "methods": " Methods: {}.",
-        "heads": "|published|ours|95% interval|bar|verdict",
-        "benchmark heads": "|ours|theirs|ratio|bar|verdict",
-        "tried heads": "tried|gave",
-        "reached": "reached",
-        "at the bar": "at the bar",
-        "missed": "missed",
-        "excludes": "interval excludes {}",
-        "aim": "aim {}",
-        "aim:": "aim: ",
-        "and": ", ",
-        "list": ", ",
-        "seed": "{} seed",
-        "seeds": "{} seeds",
-        "seconds": "{} s",
-        "minutes": "{} minutes",
-        "machine": "on {}, {} cores",
-        "cores": "on {} cores",
-        "ran": "{}, {}, {}.",
-        "revised": "*Revised after its bar was seen:* {}",
-        "differs": "Where it differs from the paper:",
-        "tried": "What was tried",
-        "theirs": "Theirs: {}.",
-        "took": "{}: {}{} in {}, {}.",
-        "fails": "**Where it fails:**",
-        "not yet": "Not run at full scale yet: {}.",
-        "by": "{}, {}.",
-    },
-    "zh": {
-        "opening": """# 结果
-
-[English](../results.md)
-
-本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片与行的名称以及说明保留英文。
-
-## 图览
-
-每张卡片一幅图，点击即到它的表格。圆点是我们的数值，圆点两侧的横条是对训练种子的 95% 区间；菱形是论文发表的数值，三角形是精确的最优值。带阴影一侧的竖线是所要求的标准：达到为绿色，恰在标准上为黄色，未达到为橙色。大小相近的行共用一根轴。
-""",
-        "cards": """## 已发表的结果
-
-*卡片*是一个已发表的结果，连同应当给出我们的结果的设置。`stemrl reproduce CARD` 训练、评估，把论文的数值与我们的并列打印，并写出这里所用的文件。
-
-- *我们的*是对训练种子的均值，旁边是种子之间的 95% t 区间；没有区间的行只有一个种子，或者本来就没有种子。
-- 有*标准*的行是一项主张。均值合乎标准、区间也全在标准的一侧，为*达到*；均值合乎标准而区间不能排除未达到，为*恰在标准上*；否则为**未达到**。主张一个胜过另一个的，只有区间不含 0 才算达到。
-- *期望*是所希望的：未达到时也照样写明。两者都没有的行，只供比较。
-- 标准是这个库对自己的要求，不一定是论文的数值。
-""",
-        "speed": """## 速度
-
-`make bench`。写着 *in turns* 的行，以及对方是一个界限或本库另一部分的行，双方在同一次运行中交替测得；写着 *fixed figure* 的，是另一个库某次在两个核上测得的数值。比值说明我们的好多少倍。
-""",
-        "forward transfer": "正向迁移",
-        "multi-task": "多任务",
-        "meta-learning": "元学习",
-        "not run": "尚未以完整规模运行：{}。",
-        "no card": "还没有卡片。",
-        "no benchmark": "还没有测量。",
-        "published": "出处：{}。运行：{}。",
-        "methods": "方法：{}。",
-        "heads": "|论文|我们的|95% 区间|标准|结论",
-        "benchmark heads": "|我们的|对方的|比值|标准|结论",
-        "tried heads": "尝试（英文）|结果",
-        "reached": "达到",
-        "at the bar": "恰在标准上",
-        "missed": "未达到",
-        "excludes": "区间不含 {}",
-        "aim": "期望 {}",
-        "aim:": "期望：",
-        "and": "，",
-        "list": "、",
-        "seed": "{} 个种子",
-        "seeds": "{} 个种子",
-        "seconds": "{} 秒",
-        "minutes": "{} 分钟",
-        "machine": "{}，{} 核",
-        "cores": "{} 核",
-        "ran": "{}，{}，{}。",
-        "revised": "*Revised after its bar was seen:* {}",
-        "differs": "Where it differs from the paper:",
-        "tried": "What was tried",
-        "notes": "说明，以及与论文的不同（英文）",
-        "theirs": "对方：{}。",
-        "took": "{}：{}{}，{}，{}。",
-        "fails": "**它失败的地方：**",
-        "not yet": "尚未以完整规模运行：{}。",
-        "by": "{}，{}。",
-    },
-}
-"""What pages say beside numbers and the cards' own words."""
 
 
 def pages(results: Path, known: Mapping[str, Card]) -> dict[Path, str]:
@@ -314,6 +71,7 @@ def pages(results: Path, known: Mapping[str, Card]) -> dict[Path, str]:
         for name in MEASURED
         if (file := folder / "methods" / f"{name}.md").exists()
     }
+    made |= {ROOT / name: front(name, results, cards) for name in FRONTS}
     for name, card in cards.items():
         made[ROOT / "docs" / GALLERY / f"{name}.svg"] = figure(card, MAIN_ROWS.get(name, ()))
     for file in (folder / name for folder in LANGUAGES.values() for name in NUMBERED):
@@ -413,9 +171,91 @@ def chapter(results: Path, language: str) -> str:
         ]
         label = words[0 if language == "en" else 1]
         rows.append((label, *numbers, f"[`{name}`](results.md#{name})"))
-    text = CHAPTER[language].read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{_table(HEADS[language], rows)}\n{END}{rest.split(END)[1]}"
+    return _filled(CHAPTER[language], [_table(HEADS[language], rows)])
+
+
+def _filled(file: Path, blocks: Sequence[str]) -> str:
+    """A page's text with what is made in place of what stood between its comments, in order."""
+    first, *others = file.read_text(encoding="utf-8").split(BEGIN)
+    if len(others) != len(blocks):
+        raise SystemExit(f"{file} has {len(others)} places for {len(blocks)} tables")
+    made = (
+        f"{BEGIN}\n{block.strip()}\n\n{END}{rest.split(END)[1]}"
+        for block, rest in zip(blocks, others, strict=True)
+    )
+    return "".join([first, *made])
+
+
+def front(name: str, results: Path, cards: Mapping[str, dict[str, Any]]) -> str:
+    """A front page: a picture a chapter, the methods with their papers and cards, and how fast some
+    are beside others."""
+    language, to_pages, to_images, to_cards = FRONTS[name]
+    words = FRONT[language]
+    rows = {
+        card: {row["name"]: row["mean"] for row in cards[card]["rows"]}
+        for card in ("darc-grid", "uvfa-rooms") if card in cards
+    }  # fmt: skip
+    numbers = {
+        "breaks": _percent(rows["darc-grid"]["success in the target, source only"]),
+        "cured": _percent(rows["darc-grid"]["success in the target, DARC"]),
+        "seen": _percent(rows["uvfa-rooms"]["policy quality, rank 7, two stages"]),
+        "unseen": _percent(rows["uvfa-rooms"]["policy quality, goals never trained on"]),
+    }
+    ways = {"pages": to_pages, "images": to_images, "results": to_cards}
+    pictures = "\n\n".join(words[chapter].format(**numbers, **ways) for chapter in CHAPTERS)
+    return _filled(
+        ROOT / name,
+        [pictures, _method_table(language, to_pages, cards), _speed(results, language, to_pages)],
+    )
+
+
+def _method_table(language: str, to_pages: str, cards: Mapping[str, dict[str, Any]]) -> str:
+    """Every method by chapter: what it is, its paper, and the card that shows it."""
+    words = FRONT[language]
+    said = {name: entry.summary for name, entry in registry.METHODS.items()}
+    if language == "zh":
+        # The Chinese words are the README's, where a person writes them.
+        text = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+        said |= dict(re.findall(r"^\| \[`([\w-]+)`\]\(\S+\) \| ([^|]*?) \|", text, re.MULTILINE))
+    rows: list[tuple[str, ...]] = []
+    for chapter, names in registry.by_chapter("methods").items():
+        title = WORDS[language].get(chapter) or words[chapter]
+        rows.append((f"**{title if language == 'zh' else chapter}**", "", "", ""))
+        for name in names:
+            author, paper = PAPERS[name]
+            address = paper if ":" in paper else f"https://arxiv.org/abs/{paper}"
+            shown = MEASURED[name].replace(";", "").split()
+            card = next((one for one in shown if one in cards), shown[0])
+            link = f"[`{card}`]({to_pages}results.md#{card})" if card in cards else f"`{card}`"
+            rows.append(
+                (
+                    f"[`{name}`]({to_pages}methods/{name}.md)",
+                    said[name],
+                    f"[{author}]({address})" if paper else author,
+                    link,
+                )
+            )
+    # Of a class for the site's style sheet (`extra.css`).
+    return f'<div class="methods" markdown>\n\n{_table(words["heads"].split("|"), rows)}\n</div>'
+
+
+def _speed(results: Path, language: str, to_pages: str) -> str:
+    """Some of what was measured beside other libraries."""
+    words, rows, machine = FRONT[language], [], ""
+    benchmarks = _read(results / "benchmarks")
+    for benchmark, name, *told, beside in SPEED:
+        content = benchmarks[benchmark]
+        row = next(row for row in content["rows"] if row["name"] == name)
+        machine, unit = content["machine"]["processor"], row["unit"]
+        label = told[0 if language == "en" else 1]
+        ours, theirs = (f"{_number(row[side])} {unit}" for side in ("ours", "theirs"))
+        rows.append((label, beside, ours, theirs, f"{row['ratio']:.3g}"))
+    table = _table(words["speed heads"].removeprefix("|").split("|"), rows)
+    return f"{table}\n{words['speed'].format(machine, to_pages)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}".removesuffix(".0") + "%"
 
 
 def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], language: str) -> str:
@@ -442,9 +282,7 @@ def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], lan
             parts += [f"![{title}](../{up}{_picture(name, card, results)})", took]
         if missing := [f"`stemrl reproduce {name}`" for name in names if name not in ran]:
             parts.append(words["not yet"].format(words["list"].join(missing)))
-    before, rest = file.read_text(encoding="utf-8").split(BEGIN)
-    body = "\n\n".join(parts)
-    return f"{before}{BEGIN}\n{body}\n\n{END}{rest.split(END)[1]}"
+    return _filled(file, ["\n\n".join(parts)])
 
 
 def _picture(name: str, card: dict[str, Any], results: Path) -> str:
@@ -567,13 +405,6 @@ def _linked(source: str) -> str:
     return re.sub(r"\b(\d{4}\.\d{5})\b", r"[\1](https://arxiv.org/abs/\1)", source)
 
 
-PAGE_OF = {"rsvg": "rdpg", **dict.fromkeys(
-    ("rnn-supervised", "snail-supervised", "cnp", "learned-optimizer", "pretrained-supervised",
-     "scratch-supervised"), "few-shot"
-)}  # fmt: skip
-"""Pages of methods that have none of their own."""
-
-
 def _methods(card: dict[str, Any]) -> list[str]:
     """Links to the pages of the methods that a card trained, by what its settings say."""
     found: dict[str, None] = {}
@@ -592,8 +423,7 @@ def _methods(card: dict[str, Any]) -> list[str]:
     own = {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")}
     links = []
     for method in found:
-        page = method if method in own else PAGE_OF.get(method, method)
-        links.append(f"[`{method}`](methods/{page}.md)" if page in own else f"`{method}`")
+        links.append(f"[`{method}`](methods/{method}.md)" if method in own else f"`{method}`")
     return links
 
 

@@ -303,12 +303,12 @@ def test_a_still_and_a_gif_show_the_same_scenes(told, tmp_path):
 
 def test_the_readme_lists_what_the_registry_knows():
     text = (Path(__file__).parent.parent / "README.md").read_text()
-    rows = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE))
+    rows = dict(re.findall(r"^\| \[?`([\w-]+)`[^|]*\| ([^|]*) \|", text, re.MULTILINE))
     assert rows == {name: entry.summary for name, entry in (METHODS | FAMILIES).items()}
     heading = ""
     for line in text.splitlines():  # each under the heading of its chapter
-        heading = (re.match(r"\| \*\*(.*)\*\* \|", line) or ["", heading])[1]
-        name = (re.match(r"\| `([\w-]+)` \|", line) or ["", ""])[1]
+        heading = (re.match(r"\| \*\*(.*?)\*\* \|", line) or ["", heading])[1]
+        name = (re.match(r"\| \[?`([\w-]+)`", line) or ["", ""])[1]
         for kind, known in (("methods", METHODS), ("families", FAMILIES)):
             if name in known:
                 assert heading == chapter_of(kind, name) or not chapter_of(kind, name), name
