@@ -27,8 +27,8 @@ class BanditEnv(eqx.Module):
     arms: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The observation, 0 (int32 scalar), and that nothing has been pulled; no randomness in
-        it."""
+        """Return the observation, 0 (int32 scalar), and a state in which no arm has been pulled.
+        Nothing is random."""
         zero = jnp.zeros((), jnp.int32)
         return zero, BanditState(zero)
 
@@ -41,11 +41,11 @@ class BanditEnv(eqx.Module):
         return jnp.zeros((), jnp.int32), BanditState(state.pulled + 1), reward, no, no, {}
 
     def observation_space(self, params: Params | None = None) -> Discrete:
-        """The one value 0."""
+        """Return the space of the one value 0."""
         return Discrete(1)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The arms, 0 to `arms` − 1."""
+        """Return the space of the arms, 0 to `arms` − 1."""
         return Discrete(self.arms)
 
 
@@ -70,7 +70,7 @@ class Bandit(AbstractFamily):
 
     @property
     def trial_episodes(self) -> int:
-        """`pulls`."""
+        """The number of pulls, `pulls`."""
         return self.pulls
 
     @property
@@ -78,10 +78,10 @@ class Bandit(AbstractFamily):
         return BanditEnv(self.arms)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Probabilities uniform in [0, 1]; `ood`: poor arms, uniform in [0, ½]."""
+        """Draw probabilities uniformly from [0, 1]; `ood`: of poor arms, uniformly from [0, ½]."""
         highest = 0.5 if split == "ood" else 1.0
         return {"probability": jax.random.uniform(key, (self.arms,), maxval=highest)}
 
     def context(self, params: Params) -> Array:
-        """The arms' probabilities, `[arms]`."""
+        """Return the arms' probabilities, `[arms]`."""
         return params["probability"]

@@ -28,7 +28,8 @@ class BitFlipEnv(eqx.Module):
     bits: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Bits, each 0 or 1 as likely (float32 `[bits]`), as observation and as state."""
+        """Draw the bits, each 0 or 1 with equal probability (float32 `[bits]`). They are both the
+        observation and the state."""
         state = jax.random.bernoulli(key, 0.5, (self.bits,)).astype(jnp.float32)
         return state, state
 
@@ -41,11 +42,11 @@ class BitFlipEnv(eqx.Module):
         return state, state, reward, solved, jnp.asarray(False), {"success": solved}
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The bits, `[bits]`, entries 0 or 1."""
+        """Return the space of the bits, `[bits]`, entries 0 or 1."""
         return Box((self.bits,), 0.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """Which bit to flip, 0 to `bits` − 1."""
+        """Return the space of actions: which bit to flip, 0 to `bits` − 1."""
         return Discrete(self.bits)
 
 
@@ -72,13 +73,13 @@ class BitFlip(AbstractGoalFamily):
         return BitFlipEnv(self.bits)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal, each as likely; the same in training and test."""
+        """Draw a goal; each is as likely as the others, in training and test alike."""
         if split == "ood":
             raise UserError("the family 'bit-flip' has no split 'ood': it trains on all goals")
         return {"goal": jax.random.bernoulli(key, 0.5, (self.bits,)).astype(jnp.float32)}
 
     def context(self, params: Params) -> Float[Array, " bits"]:
-        """The goal, `[bits]`."""
+        """Return the goal, `[bits]`."""
         return params["goal"]
 
     @property
@@ -87,21 +88,21 @@ class BitFlip(AbstractGoalFamily):
         return self.env.observation_space()
 
     def achieved(self, obs: Float[Array, " bits"]) -> Float[Array, " bits"]:
-        """The bits as they stand: every state is a goal."""
+        """Return the bits as they stand: every state is a goal."""
         return obs
 
     def with_goal(self, params: Params, goal: Float[Array, " bits"]) -> Params:
-        """A task with this goal; the parameters are the goal and nothing else."""
+        """Return a task with this goal; the parameters are the goal and nothing else."""
         return {"goal": goal}
 
     def reward(
         self, obs: Array, action: Array, next_obs: Float[Array, " bits"], params: Params
     ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-        """0 and the end where the bits became the goal, else −1."""
+        """Return a reward of 0, and the end, if the bits became the goal; −1 otherwise."""
         return _verdict(next_obs, params["goal"])
 
     def draw(self, params: Params, states: Any) -> Scene:
-        """An abacus: a bead for each bit, up where it is 1, and where the goal has it."""
+        """Draw an abacus: a bead for each bit, up where it is 1, and where the goal has it."""
         bits, goal = np.asarray(states, float), np.asarray(params["goal"], float)
         columns = np.arange(self.bits, dtype=float)
         shapes = [

@@ -62,7 +62,7 @@ class CartPoleEnv(eqx.Module):
     """Whether the action is the push itself, as a share of the greatest one, in place of its side."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """All four numbers of the state uniform in ±0.05."""
+        """Draw all four numbers of the state uniformly from ±0.05."""
         physics = jax.random.uniform(key, (4,), minval=-0.05, maxval=0.05)
         return self._see(physics), CartPoleState(physics, jnp.zeros((), jnp.int32))
 
@@ -90,17 +90,17 @@ class CartPoleEnv(eqx.Module):
         return self._see(physics), CartPoleState(physics, steps), jnp.ones(()), fallen, no, events
 
     def state_of(self, obs: Float[Array, "4"], params: Params) -> CartPoleState:
-        """The state that is seen as `obs`. Raises `UserError` where velocities are hidden."""
+        """Return the state that is seen as `obs`. Raises `UserError` where velocities are hidden."""
         if self.hide_velocities:
             raise UserError("'cart-pole' with hidden velocities does not show its whole state")
         return CartPoleState(obs, jnp.zeros((), jnp.int32))
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The physics `[4]`, or without velocities `[2]`, without bounds."""
+        """Return the space of the physics `[4]`, or without velocities `[2]`, without bounds."""
         return Box((2 if self.hide_velocities else 4,))
 
     def action_space(self, params: Params | None = None) -> Discrete | Box:
-        """Left and right, or the share of the force, `[1]`, within ±1."""
+        """Return the space of left and right, or of the share of the force, `[1]`, within ±1."""
         return Box((1,), -1.0, 1.0) if self.continuous else Discrete(2)
 
     def _see(self, physics: Float[Array, "4"]) -> Array:
@@ -117,7 +117,7 @@ class CartPole(AbstractFamily):
     """What train and test tasks are drawn from: random (Packer et al.'s range R) or nominal
     (CartPole-v1 itself). The ood split is always their range E, outside R."""
     ranges: str = eqx.field(static=True, default="", converter=as_text)
-    """In place of that for the parameters that it names: `mass=0.1:0.3`, or `mass=0.2:0.05:0.1:0.3` for
+    """Ranges that replace those of `spread` for the parameters that they name: `mass=0.1:0.3`, or `mass=0.2:0.05:0.1:0.3` for
     a normal distribution (mean, deviation) cut off at 0.1 and 0.3, or `mass=0.2`; of the ood split too."""
     hide_velocities: bool = eqx.field(static=True, default=False)
     """Whether the observation leaves out both velocities."""
@@ -143,8 +143,8 @@ class CartPole(AbstractFamily):
         return CartPoleEnv(self.hide_velocities, self.continuous)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Push, length and mass, each uniform in its range; `ood`: each outside of it, below or
-        above."""
+        """Draw push, length and mass, each uniformly from its range; `ood`: each from outside of
+        it, below or above."""
         own = own_ranges(self.ranges, NOMINAL, self.name)
         key, own_key = jax.random.split(key) if own else (key, key)
         drawn = {name: jnp.asarray(value) for name, value in NOMINAL.items()}
@@ -153,20 +153,20 @@ class CartPole(AbstractFamily):
         return drawn | draw_in(own_key, split, own)
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name; without ranges of one's own where there are none, so that identities
-        that were written before there were any stay what they were."""
+        """Return the fields by name. `ranges` is left out where it is empty, so that identities
+        that were written before it existed stay as they were."""
         settings = super().settings()
         if not self.ranges:
             del settings["ranges"]
         return settings
 
     def context(self, params: Params) -> Float[Array, "3"]:
-        """Push, length and mass, each as its place in the range R: −1 at the low end, 1 at the high
-        one."""
+        """Return push, length and mass, each as its place in the range R: −1 at the low end, 1 at
+        the high one. Shape `[3]`."""
         return jnp.stack([place_in(params[name], *RANDOM[name][0]) for name in NOMINAL])
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """Cart and pole over time."""
+        """Draw cart and pole over time."""
         x, _, angle, _ = np.asarray(states.physics, float).T
         cart = np.stack([x, np.zeros_like(x)], 1)
         whole = 2 * float(params["length"])

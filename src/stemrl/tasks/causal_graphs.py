@@ -67,7 +67,7 @@ class CausalEnv(eqx.Module):
         return self.nodes - 1
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Nothing shown yet; the node that the quiz will set is drawn."""
+        """Begin with nothing shown, and draw the node that the quiz will set."""
         asked = jax.random.randint(key, (), 0, self.visible)
         zero = jnp.zeros((), jnp.int32)
         state = CausalState(zero, asked, jnp.zeros(self.nodes))
@@ -104,13 +104,13 @@ class CausalEnv(eqx.Module):
         return obs, after, reward, quiz, jnp.asarray(False), events
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The visible nodes' values in the last sample, which of them was set in it (one-hot; none
-        in the observational condition), and which one the quiz sets (one-hot, once the quiz is
-        next): `[3 · visible]`."""
+        """Return the space of the visible nodes' values in the last sample, which of them was set
+        in it (one-hot; none in the observational condition), and which one the quiz sets (one-hot,
+        once the quiz is next): `[3 · visible]`."""
         return Box((3 * self.visible,))
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The visible nodes."""
+        """Return the space of the visible nodes."""
         return Discrete(self.visible)
 
     def _see(self, state: CausalState, values: Array, chosen: Array) -> Array:
@@ -156,8 +156,8 @@ class CausalGraphs(AbstractFamily):
         return CausalEnv(self.nodes, self.condition)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A network of the split, each as likely: `test` has those of some kinds, `train` the others
-        (see `held_out`). Raises `UserError` for `ood`."""
+        """Draw a network of the split, each as likely: `test` has those of some kinds, `train` the
+        others (see `held_out`). Raises `UserError` for `ood`."""
         if split == "ood":
             raise UserError("causal-graphs has no ood split; the test split's graphs are held out")
         which_key, order_key = jax.random.split(key)
@@ -173,14 +173,14 @@ class CausalGraphs(AbstractFamily):
         return {"weights": weights, "associative": jnp.asarray(associative)}
 
     def context(self, params: Params) -> Array:
-        """The weights, row by row, `[nodes · nodes]`."""
+        """Return the weights, row by row, `[nodes · nodes]`."""
         return params["weights"].ravel()
 
 
 def propagate(
     weights: Float[Array, "nodes nodes"], noise: Float[Array, " nodes"]
 ) -> Float[Array, " nodes"]:
-    """The nodes' values, x = W x + ε."""
+    """Return the nodes' values, x = W x + ε."""
     values = noise
     for _ in range(len(noise) - 1):  # no path is longer
         values = noise + weights @ values
@@ -193,7 +193,7 @@ def intervened(
     node: Int[Array, ""],
     value: float,
 ) -> Float[Array, " nodes"]:
-    """The nodes' values where `node` is set to `value`: what points to it is cut."""
+    """Return the nodes' values where `node` is set to `value`: what points to it is cut."""
     return propagate(weights.at[node].set(0.0), noise.at[node].set(value))
 
 
@@ -203,8 +203,8 @@ def conditioned(
     node: Int[Array, ""],
     value: float,
 ) -> Float[Array, " nodes"]:
-    """A sample of the nodes' values given that `node` happens to be `value`, made of the free one
-    with this `noise`: x + Σ·ⱼ / Σⱼⱼ (value − xⱼ), with Σ = A Aᵀ and x = A ε."""
+    """Return a sample of the nodes' values given that `node` happens to be `value`, made of the
+    free one with this `noise`: x + Σ·ⱼ / Σⱼⱼ (value − xⱼ), with Σ = A Aᵀ and x = A ε."""
     effects = jax.vmap(functools.partial(propagate, weights))(jnp.eye(len(noise))).T
     covariance = effects @ effects[node]
     free = propagate(weights, noise)
@@ -212,8 +212,8 @@ def conditioned(
 
 
 def decode(code: Int[Array, ""], nodes: int) -> Float[Array, "nodes nodes"]:
-    """The weights of network number `code`, 0 to 3^(n(n−1)/2) − 1: digits of base 3 below the
-    diagonal, so that causes come first."""
+    """Return the weights of network number `code`, 0 to 3^(n(n−1)/2) − 1: digits of base 3 below
+    the diagonal, so that causes come first."""
     rows, columns = np.tril_indices(nodes, -1)
     digits = code // jnp.asarray(3 ** np.arange(len(rows)), jnp.int32) % 3
     return jnp.zeros((nodes, nodes)).at[rows, columns].set(digits - 1.0)
@@ -221,8 +221,8 @@ def decode(code: Int[Array, ""], nodes: int) -> Float[Array, "nodes nodes"]:
 
 @functools.cache
 def held_out(nodes: int) -> Bool[np.ndarray, " networks"]:
-    """Which networks are the test split's: all of some kinds, drawn once, where two are of a kind if
-    they differ in nothing but the nodes' names."""
+    """Return which networks are the test split's: all of some kinds, drawn once, where two are of a
+    kind if they differ in nothing but the nodes' names."""
     rows, columns = np.tril_indices(nodes, -1)
     count = 3 ** len(rows)
     weights = np.zeros((count, nodes, nodes))

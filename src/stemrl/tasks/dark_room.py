@@ -62,7 +62,8 @@ class DarkRoom(AbstractFamily):
         return GridEnv(self.size, self.first_cell, elsewhere=0.0)
 
     def goals(self, split: Split) -> Int[Array, "goals 2"]:
-        """Every goal of a split. Raises `UserError` for `ood`: there is no goal outside the room."""
+        """Return every goal of a split. Raises `UserError` for `ood`: there is no goal outside the
+        room."""
         if split == "ood":
             raise UserError("dark-room has no ood split; --held-out keeps goals for the test split")
         cells = [(x, y) for x in range(self.size) for y in range(self.size)]
@@ -75,15 +76,15 @@ class DarkRoom(AbstractFamily):
         return goals[:kept] if split == "train" else goals[kept:]
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal of the split, each as likely."""
+        """Draw a goal of the split, each as likely."""
         goals = self.goals(split)
         return {"goal": goals[jax.random.randint(key, (), 0, len(goals))]}
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The goals in random order, over and over until there are `n`."""
+        """Return the goals in random order, over and over until there are `n`."""
         goals = self.goals(split)
         return {"goal": jax.random.permutation(key, goals)[jnp.arange(n) % len(goals)]}
 
     def context(self, params: Params) -> Array:
-        """The goal's cell (x, y), `[2]`."""
+        """Return the goal's cell (x, y), `[2]`."""
         return params["goal"].astype(jnp.float32)

@@ -33,8 +33,8 @@ class InformativeEnv(eqx.Module):
     always 0."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The observation, 0 (int32 scalar), and that nothing has been pulled; no randomness in
-        it."""
+        """Return the observation, 0 (int32 scalar), and a state in which no arm has been pulled.
+        Nothing is random."""
         zero = jnp.zeros((), jnp.int32)
         return zero, BanditState(zero)
 
@@ -48,11 +48,11 @@ class InformativeEnv(eqx.Module):
         return jnp.zeros((), jnp.int32), BanditState(state.pulled + 1), reward, no, no, {}
 
     def observation_space(self, params: Params | None = None) -> Discrete:
-        """The one value 0."""
+        """Return the space of the one value 0."""
         return Discrete(1)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The eleven arms."""
+        """Return the space of the eleven arms."""
         return Discrete(TARGETS + 1)
 
 
@@ -96,7 +96,7 @@ class DependentBandit(AbstractFamily):
         return InformativeEnv() if self.condition == "informative" else BanditEnv(2)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """As the condition says; `ood`: two independent arms (both poor, U(0, ½), where those of
+        """Draw arms as the condition says; `ood`: two independent arms (both poor, U(0, ½), where those of
         training are independent). Raises `UserError` for `ood` with the informative arm."""
         which_key, p_key = jax.random.split(key)
         if self.condition == "informative":
@@ -115,7 +115,7 @@ class DependentBandit(AbstractFamily):
         return {"probability": jnp.stack([p, 1.0 - p])}
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """`n` tasks; of the ten with the informative arm, and of two, each equally often."""
+        """Return `n` tasks; of the ten with the informative arm, and of two, each equally often."""
         if not self.finite or split == "ood":
             return super().tasks(key, split, n)
         if self.condition == "informative":
@@ -125,7 +125,7 @@ class DependentBandit(AbstractFamily):
         return {"probability": jax.random.permutation(key, pairs)[jnp.arange(n) % 2]}
 
     def context(self, params: Params) -> Array:
-        """The arms' probabilities, `[2]`, or which arm is the target, one-hot, `[10]`."""
+        """Return the arms' probabilities, `[2]`, or which arm is the target, one-hot, `[10]`."""
         if self.condition == "informative":
             return jax.nn.one_hot(params["target"], TARGETS)
         return params["probability"]

@@ -59,23 +59,23 @@ class AbstractDigits(AbstractSupervisedFamily):
 
     @abc.abstractmethod
     def drawings(self, split: Split) -> UInt8[np.ndarray, "10 images pixels"]:
-        """All images of a split by their digit, as many of each."""
+        """Return all images of a split by their digit, as many of each."""
 
     def background(
         self, key: PRNGKeyArray, x: Float[Array, "n pixels"]
     ) -> Float[Array, "n pixels"]:
-        """What is made of plain images; nothing, unless a family does."""
+        """Return the images as the family shows them; by default they stay as they are."""
         return x
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """`{"split": []}`: 0 for the train split, 1 for the test split."""
+        """Draw `{"split": []}`: 0 for the train split, 1 for the test split."""
         if split == "ood":
             raise UserError(f"{self.name} has no tasks out of distribution; take train or test")
         return {"split": jnp.asarray(split != "train", jnp.int32)}
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """`n` images, every ten of them one of each digit, in random order, none twice as long as there
-        are enough."""
+        """Draw `n` images, every ten of them one of each digit, in random order, none twice as long
+        as there are enough."""
         class_key, order_key, ground_key = jax.random.split(key, 3)
         classes = balanced_classes(class_key, n, CLASSES)
         number = jnp.arange(n) // CLASSES
@@ -91,11 +91,11 @@ class AbstractDigits(AbstractSupervisedFamily):
         return Examples(self.background(ground_key, x), jax.nn.one_hot(classes, CLASSES))
 
     def loss(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The mean cross-entropy of logits."""
+        """Return the mean cross-entropy of logits."""
         return classification_loss(prediction, y)
 
     def score(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The accuracy."""
+        """Return the accuracy."""
         return accuracy(prediction, y)
 
 
@@ -125,12 +125,12 @@ class Digits(AbstractDigits):
         return 8, 8
 
     def drawings(self, split: Split) -> UInt8[np.ndarray, "10 images pixels"]:
-        """Of scikit-learn's digits every fourth is a test image. Raises `UserError` where it is not
-        installed."""
+        """Return scikit-learn's digits, every fourth of which is a test image. Raise `UserError` if
+        scikit-learn is not installed."""
         return _small_digits(split != "train")
 
     def background(self, key: PRNGKeyArray, x: Float[Array, "n 64"]) -> Float[Array, "n 64"]:
-        """A texture behind each."""
+        """Return the images with a texture behind each."""
         if self.ground == "plain":
             return x
         wave_key, phase_key = jax.random.split(key)
@@ -181,7 +181,7 @@ class DigitFolder(AbstractDigits):
         return None if self.color else (self.size, self.size)
 
     def drawings(self, split: Split) -> UInt8[np.ndarray, "10 images pixels"]:
-        """The images of the folder. Raises `UserError` where it does not hold them."""
+        """Return the images of the folder. Raises `UserError` where it does not hold them."""
         folder = self.place(self.folder)
         return _read(self.kind, folder, split != "train", self.size, self.color, self.most)
 
@@ -203,7 +203,7 @@ def _small_digits(test: bool) -> UInt8[np.ndarray, "10 images 64"]:
 def by_digit(
     images: UInt8[np.ndarray, "n pixels"], labels: np.ndarray, most: int
 ) -> UInt8[np.ndarray, "10 images pixels"]:
-    """Images by their digit, the first ones, as many of each as there are of all and at most `most`.
+    """Return images by their digit, the first ones, as many of each as there are of all and at most `most`.
     Raises `UserError` where a digit has none."""
     counts = np.bincount(labels, minlength=CLASSES)[:CLASSES]
     if counts.min() == 0:

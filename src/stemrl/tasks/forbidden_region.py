@@ -50,7 +50,7 @@ class RegionEnv(eqx.Module):
     reward_type: Reward = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Within 0.05 of the origin in each coordinate."""
+        """Begin within 0.05 of the origin in each coordinate."""
         position = jax.random.uniform(key, (2,), minval=-0.05, maxval=0.05)
         state = RegionState(position, jnp.asarray(False))
         return _observe(state), state
@@ -71,7 +71,8 @@ class RegionEnv(eqx.Module):
     def judge(
         self, obs: Float[Array, "3"], goal: Array
     ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-        """The reward of a step after which this was observed, and whether it ended the episode."""
+        """Return the reward of a step after which this was observed, and whether it ended the
+        episode."""
         distance = jnp.sqrt(jnp.sum((obs[:2] - goal) ** 2))
         if self.objective == "goal-and-region":
             distance = jnp.where(obs[2] > 0.5, LOST, distance)
@@ -81,11 +82,11 @@ class RegionEnv(eqx.Module):
         return jnp.where(found, 0.0, -1.0), found
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The position, without bounds, and 0 or 1: `[3]`."""
+        """Return the space of the position, without bounds, and 0 or 1: `[3]`."""
         return Box((3,))
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The move, `[2]`, entries within ±0.1."""
+        """Return the space of the move, `[2]`, entries within ±0.1."""
         return Box((2,), -STEP, STEP)
 
 
@@ -114,9 +115,9 @@ class ForbiddenRegion(AbstractGoalFamily):
         return RegionEnv(self.objective, self.reward_type)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal 0.7 to 1 from the origin, in any direction, and a disc of radius 0.15 to 0.22 whose
-        middle is about half way, at most 0.1 beside the straight way; `ood`: goals 1 to 1.3 away,
-        and radii from 0.22 to 0.3."""
+        """Draw a goal 0.7 to 1 from the origin, in any direction, and a disc of radius 0.15 to 0.22
+        whose middle is about half way, at most 0.1 beside the straight way; `ood`: goals 1 to 1.3
+        away, and radii from 0.22 to 0.3."""
         angle_key, far_key, half_key, side_key, size_key = jax.random.split(key, 5)
         nearest, furthest = (1.0, 1.3) if split == "ood" else (0.7, 1.0)
         smallest, largest = (0.22, 0.3) if split == "ood" else (0.15, 0.22)
@@ -131,7 +132,7 @@ class ForbiddenRegion(AbstractGoalFamily):
         return {"goal": far * ahead, "region": jnp.append(middle, radius)}
 
     def context(self, params: Params) -> Float[Array, " size"]:
-        """The goal, `[2]`, and where it counts the region: its middle and its radius, `[5]`."""
+        """Return the goal, `[2]`, and where it counts the region: its middle and its radius, `[5]`."""
         if self.objective == "goal":
             return params["goal"]
         return jnp.concatenate([params["goal"], params["region"]])
@@ -142,19 +143,20 @@ class ForbiddenRegion(AbstractGoalFamily):
         return Box((2,), -1.3, 1.3)
 
     def achieved(self, obs: Float[Array, "3"]) -> Float[Array, "2"]:
-        """The position: every place is a goal."""
+        """Return the position: every place is a goal."""
         return obs[:2]
 
     def with_goal(self, params: Params, goal: Float[Array, "2"]) -> Params:
-        """The same region with another goal."""
+        """Return the same region with another goal."""
         return {**params, "goal": goal}
 
     def reward(self, obs: Array, action: Array, next_obs: Array, params: Params):
-        """By what was observed after the step, which says whether the region was ever entered."""
+        """Return the reward and the end by what was observed after the step, which says whether the
+        region was ever entered."""
         return self.env.judge(next_obs, params["goal"])
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """The region, the goal, and the point's path."""
+        """Draw the region, the goal, and the point's path."""
         position = np.asarray(states.position, float)
         region, goal = np.asarray(params["region"], float), np.asarray(params["goal"], float)
         shapes = [

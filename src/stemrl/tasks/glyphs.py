@@ -25,26 +25,26 @@ INK = 0.035
 
 
 def classification_loss(prediction: Array, y: Array) -> Float[Array, ""]:
-    """The mean cross-entropy of logits `[n, ways]` with one-hot labels."""
+    """Return the mean cross-entropy of logits `[n, ways]` with one-hot labels."""
     return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(prediction), axis=-1))
 
 
 def accuracy(prediction: Array, y: Array) -> Float[Array, ""]:
-    """The share of examples whose largest logit is that of their class."""
+    """Return the share of examples whose largest logit is that of their class."""
     return jnp.mean((jnp.argmax(prediction, -1) == jnp.argmax(y, -1)).astype(jnp.float32))
 
 
 def balanced_classes(key: PRNGKeyArray, n: int, ways: int) -> Int[Array, " n"]:
-    """The class of each of `n` examples: every `ways` that follow one another hold each class once,
-    in random order."""
+    """Return the class of each of `n` examples: every `ways` that follow one another hold each
+    class once, in random order."""
     rounds = -(-n // ways)
     orders = jax.vmap(lambda k: jax.random.permutation(k, ways))(jax.random.split(key, rounds))
     return orders.reshape(-1)[:n]
 
 
 def different_numbers(key: PRNGKeyArray, n: int, k: int) -> Int[Array, " k"]:
-    """`k` different numbers below `n`, any of these sets in any order as likely as another, without
-    shuffling all `n` (Floyd's algorithm)."""
+    """Return `k` different numbers below `n`, any of these sets in any order as likely as another,
+    without shuffling all `n` (Floyd's algorithm)."""
     draw_key, order_key = jax.random.split(key)
     drawn = jax.random.randint(draw_key, (k,), 0, jnp.arange(n - k + 1, n + 1))
     chosen = jnp.full(k, -1, drawn.dtype)
@@ -107,14 +107,14 @@ class Glyphs(AbstractSupervisedFamily):
         return self.size, self.size
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """`{"characters": [ways], "shake": []}`, the numbers of different characters."""
+        """Draw `{"characters": [ways], "shake": []}`, the numbers of different characters."""
         first = 0 if split == "train" else self.characters
         chosen = different_numbers(key, self.characters, self.ways)
         hand = 2.0 if split == "ood" else 1.0
         return {"characters": first + chosen, "shake": jnp.asarray(hand * self.shake)}
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """`n` drawings, every `ways` of them one of each character, in random order."""
+        """Draw `n` drawings, every `ways` of them one of each character, in random order."""
         order_key, hand_key = jax.random.split(key)
         classes = balanced_classes(order_key, n, self.ways)
         draw = jax.vmap(lambda k, c: self.drawing(k, params["characters"][c], params["shake"]))
@@ -122,14 +122,14 @@ class Glyphs(AbstractSupervisedFamily):
         return Examples(x, jax.nn.one_hot(classes, self.ways))
 
     def character(self, number: Int[Array, ""]) -> Float[Array, "strokes 3 2"]:
-        """The control points of a character, in a square of width 1 around 0."""
+        """Return the control points of a character, in a square of width 1 around 0."""
         key = jax.random.fold_in(jax.random.key(ALPHABET), number)
         return jax.random.uniform(key, (self.strokes, 3, 2), minval=-0.4, maxval=0.4)
 
     def drawing(
         self, key: PRNGKeyArray, number: Int[Array, ""], shake: Float[Array, ""]
     ) -> Float[Array, " pixels"]:
-        """One drawing of a character."""
+        """Return one drawing of a character."""
         shake_key, tilt_key, scale_key, shift_key = jax.random.split(key, 4)
         points = self.character(number)
         points = points + shake * jax.random.normal(shake_key, points.shape)
@@ -150,13 +150,13 @@ class Glyphs(AbstractSupervisedFamily):
         return jnp.exp(-nearest / (2 * INK**2)).reshape(-1)
 
     def loss(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The mean cross-entropy of logits."""
+        """Return the mean cross-entropy of logits."""
         return classification_loss(prediction, y)
 
     def score(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The accuracy."""
+        """Return the accuracy."""
         return accuracy(prediction, y)
 
     def guessing_loss(self) -> float:
-        """What equal logits cost: log ways."""
+        """Return what equal logits cost: log ways."""
         return math.log(self.ways)

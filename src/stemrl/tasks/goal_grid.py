@@ -42,7 +42,7 @@ class GoalGridEnv(eqx.Module):
     family: "GoalGrid"
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """A free cell, each as likely; the state is its number (int32 scalar)."""
+        """Return a free cell, each as likely; the state is its number (int32 scalar)."""
         free = jnp.asarray(self.family.free)
         state = free[jax.random.randint(key, (), 0, free.shape[0])]
         return self.family.observation_of(state), state
@@ -60,13 +60,13 @@ class GoalGridEnv(eqx.Module):
         return self.family.observation_of(state), state, reward, found, no, {"success": found}
 
     def observation_space(self, params: Params | None = None) -> Discrete | Box:
-        """The cell's number, or its coordinates, each in [−1, 1]."""
+        """Return the space of the cell's number, or its coordinates, each in [−1, 1]."""
         if self.family.observed == "number":
             return Discrete(self.family.states)
         return Box((2,), -1.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The four moves."""
+        """Return the space of the four moves."""
         return Discrete(ACTIONS)
 
 
@@ -152,15 +152,15 @@ class GoalGrid(AbstractGoalFamily):
         return free[~out], free[out]
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal, each as likely: one of those assigned in training for `train` and `test`, one of
-        those withheld for `ood`."""
+        """Draw a goal, each as likely: one of those assigned in training for `train` and `test`,
+        one of those withheld for `ood`."""
         goals = self.assigned[split == "ood"]
         if not len(goals):
             raise UserError("goal-grid with withheld 'none' has no split 'ood': it trains on all")
         return {"goal": jnp.asarray(goals)[jax.random.randint(key, (), 0, len(goals))]}
 
     def context(self, params: Params) -> Float[Array, " size"]:
-        """The goal as it would be observed: one-hot `[cells]`, or its position `[2]`."""
+        """Return the goal as it would be observed: one-hot `[cells]`, or its position `[2]`."""
         if self.observed == "number":
             return jax.nn.one_hot(params["goal"], self.states)
         return self.observation_of(params["goal"])
@@ -171,38 +171,38 @@ class GoalGrid(AbstractGoalFamily):
         return Discrete(self.states)
 
     def observation_of(self, cell: Int[Array, "..."]) -> Array:
-        """What is observed in a cell: its number, or its position `[…, 2]`."""
+        """Return what is observed in a cell: its number, or its position `[…, 2]`."""
         if self.observed == "number":
             return jnp.asarray(cell, jnp.int32)
         position = jnp.stack([cell % self.size, cell // self.size], -1)
         return 2.0 * position / (self.size - 1) - 1.0
 
     def achieved(self, obs: Array) -> Int[Array, ""]:
-        """The number of the cell that was observed: every free cell is a goal."""
+        """Return the number of the cell that was observed: every free cell is a goal."""
         if self.observed == "number":
             return obs
         x, y = jnp.round((obs + 1.0) / 2.0 * (self.size - 1)).astype(jnp.int32)
         return y * self.size + x
 
     def with_goal(self, params: Params, goal: Int[Array, ""]) -> Params:
-        """A task with this goal; the parameters are the goal and nothing else."""
+        """Return a task with this goal; the parameters are the goal and nothing else."""
         return {"goal": goal}
 
     def reward(
         self, obs: Array, action: Array, next_obs: Array, params: Params
     ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-        """0 and the end where the goal was entered, else −1."""
+        """Return 0 and the end where the goal was entered, else −1."""
         found = self.achieved(next_obs) == params["goal"]
         return jnp.where(found, 0.0, -1.0), found
 
     def transition_probabilities(self) -> Float[Array, "cells actions cells"]:
-        """p(s′ | s, a), exactly, as if no goal ended the episode."""
+        """Return p(s′ | s, a), exactly, as if no goal ended the episode."""
         reached = jax.nn.one_hot(jnp.asarray(self.after), self.states)
         chance = jnp.mean(reached, axis=1, keepdims=True)
         return (1.0 - self.slip) * reached + self.slip * chance
 
     def draw(self, params: Params, states: Any) -> Scene:
-        """The grid, its walls, the goal and the way that was taken."""
+        """Draw the grid, its walls, the goal and the way that was taken."""
         size, cells = self.size, np.asarray(states)
         position = np.stack([cells % size, cells // size], 1).astype(float)
         goal = int(params["goal"])

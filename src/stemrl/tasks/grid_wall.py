@@ -50,8 +50,8 @@ class GridWallEnv(eqx.Module):
     slip: float = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The first cell, observed by its number (int32 scalar): any but the goal, each as likely,
-        or the corner, as the params say."""
+        """Return the first cell, observed by its number (int32 scalar): any but the goal, each as
+        likely, or the corner, as the params say."""
         # Any number but the goal's, which is size − 1.
         drawn = _one_of(self.size**2 - 1, jax.random.uniform(key))
         drawn = jnp.where(drawn >= self.size - 1, drawn + 1, drawn)
@@ -75,22 +75,22 @@ class GridWallEnv(eqx.Module):
     def moved(
         self, cell: Int[Array, "2"], move: Int[Array, ""], wall: Bool[Array, ""]
     ) -> Int[Array, "2"]:
-        """The cell after one of `MOVES`."""
+        """Return the cell after one of `MOVES`."""
         after = jnp.clip(cell + jnp.asarray(MOVES, jnp.int32)[move], 0, self.size - 1)
         middle = self.size // 2
         across = (cell[0] < middle) != (after[0] < middle)
         return jnp.where(wall & across & (cell[1] < self.size - 1), cell, after)
 
     def number(self, cell: Int[Array, "2"]) -> Int[Array, ""]:
-        """The cell's number."""
+        """Return the cell's number."""
         return cell[1] * self.size + cell[0]
 
     def observation_space(self, params: Params | None = None) -> Discrete:
-        """The cell's number, 0 to `size`² − 1."""
+        """Return the space of the cell's number, 0 to `size`² − 1."""
         return Discrete(self.size**2)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The four moves."""
+        """Return the space of the four moves."""
         return Discrete(ACTIONS)
 
 
@@ -127,18 +127,18 @@ class GridWall(AbstractFamily):
         return GridWallEnv(self.size, self.slip)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The one task of each split."""
+        """Draw the one task of each split."""
         if split == "ood":
             raise UserError("the family 'grid-wall' has no split 'ood': it is one grid")
         return {"wall": jnp.asarray(self.wall), "anywhere": jnp.asarray(split == "train")}
 
     def context(self, params: Params) -> Float[Array, "1"]:
-        """Whether the wall stands, 0 or 1, `[1]`."""
+        """Return whether the wall stands, 0 or 1, `[1]`."""
         return params["wall"].astype(jnp.float32)[None]
 
     def transition_probabilities(self) -> Float[Array, "cells actions cells"]:
-        """p(s′ | s, a), exactly. (What follows the goal, which ends the episode, is as if it went
-        on.)"""
+        """Return p(s′ | s, a), exactly. (What follows the goal, which ends the episode, is as if it
+        went on.)"""
         env, size = self.env, self.size
         cells = jnp.stack([jnp.arange(size**2) % size, jnp.arange(size**2) // size], 1)
         moves, wall = jnp.arange(len(MOVES)), jnp.asarray(self.wall)
@@ -152,7 +152,7 @@ class GridWall(AbstractFamily):
         return (1.0 - self.slip) * reached[:, :ACTIONS] + self.slip * chance
 
     def draw(self, params: Params, states: Any) -> Scene:
-        """The grid, the wall where there is one, and the walker."""
+        """Draw the grid, the wall where there is one, and the walker."""
         size, position = self.size, np.asarray(states.position, float)
         goal = np.asarray([[[size - 1.0, 0.0]]])
         shapes = [
@@ -180,6 +180,6 @@ def _one_of(n: int, uniform: Float[Array, ""]) -> Int[Array, ""]:
 
 
 def log_ratio(source: GridWall, target: GridWall) -> Float[Array, "cells actions cells"]:
-    """log p_target(s′|s, a) − log p_source(s′|s, a): what DARC's Δr estimates. −∞ where only the
-    source can go, ∞ where only the target can, NaN where neither can."""
+    """Return log p_target(s′|s, a) − log p_source(s′|s, a): what DARC's Δr estimates. −∞ where only
+    the source can go, ∞ where only the target can, NaN where neither can."""
     return jnp.log(target.transition_probabilities()) - jnp.log(source.transition_probabilities())

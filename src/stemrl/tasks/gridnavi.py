@@ -36,7 +36,7 @@ class GridEnv(eqx.Module):
     """The reward where the goal is not."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The first cell, observed as float32 `[2]`; no randomness in it."""
+        """Return the first cell, observed as float32 `[2]`; nothing is random."""
         position = jnp.asarray(self.start, jnp.int32)
         return position.astype(jnp.float32), GridState(position)
 
@@ -52,11 +52,11 @@ class GridEnv(eqx.Module):
         return position.astype(jnp.float32), GridState(position), reward, no, no, events
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The cell (x, y), `[2]`, entries 0 to `size` − 1."""
+        """Return the space of the cell (x, y), `[2]`, entries 0 to `size` − 1."""
         return Box((2,), 0.0, float(self.size - 1))
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The five moves."""
+        """Return the space of the five moves."""
         return Discrete(len(MOVES))
 
 
@@ -86,22 +86,22 @@ class GridNavi(AbstractFamily):
         return GridEnv(self.size)
 
     def goals(self, split: Split) -> Int[Array, "goals 2"]:
-        """Every goal of a split, row by row; `ood`: the three cells beside the start."""
+        """Return every goal of a split, row by row; `ood`: the three cells beside the start."""
         cells = [(x, y) for x in range(self.size) for y in range(self.size) if (x, y) != (0, 0)]
         near = split == "ood"
         return jnp.asarray([cell for cell in cells if (max(cell) < 2) == near], jnp.int32)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal of the split, each as likely."""
+        """Draw a goal of the split, each as likely."""
         goals = self.goals(split)
         return {"goal": goals[jax.random.randint(key, (), 0, len(goals))]}
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The goals in random order, over and over until there are `n`: fewer than all are a random
-        subset, and no goal comes more than once oftener than another."""
+        """Return the goals in random order, over and over until there are `n`: fewer than all are a
+        random subset, and no goal comes more than once oftener than another."""
         goals = self.goals(split)
         return {"goal": jax.random.permutation(key, goals)[jnp.arange(n) % len(goals)]}
 
     def context(self, params: Params) -> Array:
-        """The goal's cell (x, y), `[2]`."""
+        """Return the goal's cell (x, y), `[2]`."""
         return params["goal"].astype(jnp.float32)

@@ -90,8 +90,8 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
     outside them.
 
     An attribute is set on the unwrapped environment after it is made; it is for the environment to
-    use it (classic control does; MuJoCo's are better served by stemrl's own families). What
-    follows from an attribute once, in `__init__`, does not follow here.
+    use it (classic control does; for MuJoCo take stemrl's own families). What the environment
+    computes from an attribute only once, in `__init__`, is not computed again.
     """
 
     name: ClassVar[str] = "gymnasium"
@@ -120,12 +120,12 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
             may_import(self.environment)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Each attribute as its range says; `ood`: at least one of them outside."""
+        """Draw each attribute as its range says; `ood`: at least one of them outside."""
         return boxes.draw_in(key, split, boxes.parse(self.ranges), self.beyond)
 
     def context(self, params: Params) -> Float[Array, " varied"]:
-        """The varied attributes, each as its place in its range: −1 at the low end, 1 at the high
-        one."""
+        """Return the varied attributes, each as its place in its range: −1 at the low end, 1 at the
+        high one."""
         varied = boxes.parse(self.ranges)
         return jnp.stack(
             [
@@ -135,7 +135,7 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
         )
 
     def make(self, params: Params) -> gymnasium.Env:
-        """The environment with the task's attributes."""
+        """Return the environment with the task's attributes."""
         try:
             env = gymnasium.make(self.environment, disable_env_checker=True)
         except gymnasium.error.UnregisteredEnv as error:
@@ -144,7 +144,7 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
         return env
 
     def change(self, env: gymnasium.Env, params: Params) -> bool:
-        """The same environment with another task's attributes."""
+        """Return the same environment with another task's attributes."""
         for name, value in params.items():
             if not hasattr(env.unwrapped, name):
                 raise UserError(f"the environment '{self.environment}' has no attribute '{name}'")
@@ -187,8 +187,8 @@ def _space(name: str, which: str, space: Any) -> Any:
 
 
 def seen_by_agents(name: str, space: Any, obs: Any) -> np.ndarray:
-    """What a Gymnasium environment is observed in, as one array: see `stemrl.core.spaces.see`, here
-    without JAX, since it is done at every step."""
+    """Return what a Gymnasium environment is observed in, as one array: see
+    `stemrl.core.spaces.see`, here without JAX, since it is done at every step."""
     known = gymnasium.spaces
     if isinstance(space, known.Dict | known.Tuple):
         keyed = isinstance(space, known.Dict)

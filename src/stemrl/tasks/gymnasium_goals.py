@@ -77,7 +77,7 @@ class GoalWorld(gymnasium.Wrapper):
         return self._flat(obs), reward, terminated, truncated, info
 
     def drawn(self, seed: int) -> np.ndarray:
-        """The goal that the environment itself draws with this seed."""
+        """Return the goal that the environment itself draws with this seed."""
         return np.asarray(self.env.reset(seed=seed)[0]["desired_goal"], np.float32)
 
     def _flat(self, obs: dict[str, Any]) -> np.ndarray:
@@ -120,11 +120,11 @@ class GymnasiumGoals(AbstractGymnasiumFamily, AbstractGoalFamily):  # pyright: i
             may_import(self.environment)
 
     def make(self, params: Params) -> GoalWorld:
-        """The environment with the task's goal."""
+        """Return the environment with the task's goal."""
         return self._world(np.asarray(params["goal"]))
 
     def change(self, env: GoalWorld, params: Params) -> bool:
-        """The same environment with another goal."""
+        """Return the same environment with another goal."""
         env.pursue(np.asarray(params["goal"]))
         return True
 
@@ -155,8 +155,8 @@ class GymnasiumGoals(AbstractGymnasiumFamily, AbstractGoalFamily):  # pyright: i
         return _known[self]
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """One of the goals that the environment drew, of the first three quarters in training and of the
-        last in test."""
+        """Draw one of the goals that the environment drew, of the first three quarters in training
+        and of the last in test."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': its goals are its own")
         goals, first = self.known.goals, self.table * 3 // 4
@@ -164,7 +164,7 @@ class GymnasiumGoals(AbstractGymnasiumFamily, AbstractGoalFamily):  # pyright: i
         return {"goal": mine[jax.random.randint(key, (), 0, len(mine))]}
 
     def context(self, params: Params) -> Float[Array, " size"]:
-        """The goal."""
+        """Return the goal."""
         return params["goal"]
 
     @property
@@ -174,15 +174,16 @@ class GymnasiumGoals(AbstractGymnasiumFamily, AbstractGoalFamily):  # pyright: i
         return Box((len(low),), tuple(low), tuple(high))
 
     def achieved(self, obs: Float[Array, "... n"]) -> Float[Array, "... size"]:
-        """`achieved_goal`."""
+        """Return `achieved_goal`."""
         return obs[..., -self.known.goals.shape[1] :]
 
     def with_goal(self, params: Params, goal: Float[Array, " size"]) -> Params:
-        """A task with this goal; the parameters are the goal and nothing else."""
+        """Return a task with this goal; the parameters are the goal and nothing else."""
         return {"goal": goal}
 
     def reward(self, obs: Array, action: Array, next_obs: Array, params: Params):
-        """By the distance of `achieved_goal` to the goal; no goal ends an episode."""
+        """Return the reward by the distance of `achieved_goal` to the goal; no goal ends an
+        episode."""
         distance = jnp.sqrt(jnp.sum((self.achieved(next_obs) - params["goal"]) ** 2, axis=-1))
         threshold = self.known.threshold
         reward = -distance if threshold is None else -(distance > threshold).astype(jnp.float32)

@@ -58,7 +58,7 @@ class GymnaxEnv(eqx.Module):
     """gymnax's name for it."""
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
-        """gymnax's `reset_env` with the task's parameters."""
+        """Call gymnax's `reset_env` with the task's parameters."""
         env, _ = _make(self.environment)
         obs, state = env.reset_env(key, self.full(params))
         return jax.tree.map(_strong, (obs, state))
@@ -66,8 +66,8 @@ class GymnaxEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Array, params: Params
     ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
-        """gymnax's `step_env`, which never resets, with the task's parameters; `truncated` is the
-        environment's own time limit, and there are no events."""
+        """Call gymnax's `step_env`, which never resets, with the task's parameters. `truncated` is
+        the environment's own time limit. There are no events."""
         env, _ = _make(self.environment)
         full = self.full(params)
         obs, after, reward, terminated, _ = env.step_env(key, state, action, full)
@@ -76,7 +76,8 @@ class GymnaxEnv(eqx.Module):
         return obs, after, jnp.asarray(reward), jnp.asarray(terminated), truncated, {}
 
     def full(self, params: Params) -> Any:
-        """gymnax's own parameters: the defaults, the varied ones, and what follows from them."""
+        """Return gymnax's own parameters: the defaults, the varied ones, and what follows from
+        them."""
         _, defaults = _make(self.environment)
         full = defaults.replace(**{k: v for k, v in params.items() if k != NONE})
         for name, derive in DERIVED.get(self.environment, {}).items():
@@ -85,12 +86,13 @@ class GymnaxEnv(eqx.Module):
         return full
 
     def observation_space(self, params: Params | None = None) -> AnySpace:
-        """gymnax's own, for the default parameters. Raises `UserError` for what is none of the
-        project's."""
+        """Return gymnax's own space, for the default parameters. Raise `UserError` if it has no
+        counterpart in `stemrl.core`."""
         return _spaces(self.environment)[0]
 
     def action_space(self, params: Params | None = None) -> Space:
-        """gymnax's own, for the default parameters. Raises `UserError` likewise."""
+        """Return gymnax's own space, for the default parameters. Raise `UserError` if it has no
+        counterpart in `stemrl.core`."""
         return _spaces(self.environment)[1]
 
 
@@ -162,8 +164,8 @@ class GymnaxFamily(AbstractFamily):
         return GymnaxEnv(self.environment)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Each parameter as its range says; `ood`: at least one of them outside. With nothing varied
-        `{"none": [0]}`, and no `ood` split."""
+        """Draw each parameter as its range says; `ood`: at least one of them outside. With nothing
+        varied `{"none": [0]}`, and no `ood` split."""
         if not self.varied:
             if split == "ood":
                 raise UserError(
@@ -173,8 +175,8 @@ class GymnaxFamily(AbstractFamily):
         return boxes.draw_in(key, split, self.varied, self.beyond)
 
     def context(self, params: Params) -> Float[Array, " varied"]:
-        """The varied parameters, each as its place in its range: −1 at the low end, 1 at the high
-        one."""
+        """Return the varied parameters, each as its place in its range: −1 at the low end, 1 at the
+        high one."""
         if not self.varied:
             raise UserError(
                 f"{self.environment} with no parameter varied is one task: it has no context"

@@ -53,7 +53,8 @@ class ImperfectEnv(eqx.Module):
     """The longest delay (steps)."""
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, ImperfectState]:
-        """The family's own, and no action under way: what is pending is zero."""
+        """Return what the family's own reset returns. No action is under way yet: those pending are
+        zero."""
         space = self.family.action_space
         pending = jnp.zeros((self.longest, *space.shape), space.dtype)
         if not self.noisy:
@@ -66,7 +67,8 @@ class ImperfectEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: ImperfectState, action: Array, params: Params
     ) -> tuple[Obs, ImperfectState, Array, Array, Array, Info]:
-        """The family's own step with the action of `delay` steps ago, times the actuators' factors."""
+        """Take the family's own step with the action of `delay` steps ago, times the actuators'
+        factors."""
         recent = jnp.concatenate([jnp.asarray(action)[None], state.pending])
         arriving = recent[params["delay"]] if self.longest else action
         if self.weak:
@@ -86,12 +88,12 @@ class ImperfectEnv(eqx.Module):
         return obs + params["noise"] * jax.random.normal(key, obs.shape, obs.dtype)
 
     def observation_space(self, params: Params | None = None) -> Space:
-        """The family's own, without bounds where there is noise."""
+        """Return the family's own space, without bounds where there is noise."""
         space = self.family.observation_space
         return Box(space.shape) if self.noisy else space
 
     def action_space(self, params: Params | None = None) -> Space:
-        """The family's own."""
+        """Return the family's own space."""
         return self.family.action_space
 
 
@@ -102,8 +104,8 @@ class Imperfect(AbstractTransform):
     name: ClassVar[str] = "imperfect"
 
     family: str | AbstractFamily = eqx.field(static=True, default="hopper-params")
-    """What is imperfect: a family's name, with settings after it (`hopper-params width=1`), or, in
-    Python, a family. Not one stepped on the host."""
+    """The family that is made imperfect: its name, with settings after it (`hopper-params width=1`), or,
+    in Python, the family. It must not be stepped on the host."""
     actuator_width: float = eqx.field(static=True, default=0.2)
     """The factor on each actuator is uniform in 1 ± this."""
     sensor_noise: float = eqx.field(static=True, default=0.02)
@@ -149,9 +151,9 @@ class Imperfect(AbstractTransform):
         return ImperfectEnv(self.inner, self.sensor_noise > 0, self.actuator_width > 0, longest)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A task of the family and its imperfections, all independent; `ood`: actuators in the shell
-        around the training range, up to half as wide again, noise up to half as strong again, and
-        one step more of delay, on a task of the family's own ood split if it has one."""
+        """Draw a task of the family and its imperfections, all independent; `ood`: actuators in the
+        shell around the training range, up to half as wide again, noise up to half as strong again,
+        and one step more of delay, on a task of the family's own ood split if it has one."""
         inner_key, actuator_key, noise_key, delay_key = jax.random.split(key, 4)
         changes = self.actuator_width or self.sensor_noise or self.delay
         lacks = split == "ood" and changes and not has_split(self.inner, "ood")
@@ -170,12 +172,13 @@ class Imperfect(AbstractTransform):
         return params
 
     def context(self, params: Params) -> Array:
-        """The family's own context, then what there is of actuators (factor − 1), noise and delay."""
+        """Return the family's own context, followed by those of actuators (factor − 1), noise and
+        delay that there are."""
         own = [params[name] for name in ("actuators", "noise", "delay") if name in params]
         own[:1] = [own[0] - 1.0] if "actuators" in params else own[:1]
         parts = [self.inner.context(params["inner"]), *own]
         return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in parts])
 
     def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
-        """As the family's own episode."""
+        """Return the episode as one of the inner family, by which reports draw it."""
         return self.inner, params["inner"], states.inner

@@ -42,7 +42,7 @@ class MazeEnv(eqx.Module):
     step_cost: float = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """At the start; no randomness in it."""
+        """Begin at the start; nothing is random."""
         state = MazeState(params["start"], jnp.full((), len(MOVES), jnp.int32))
         return _view(state, params), state
 
@@ -69,12 +69,12 @@ class MazeEnv(eqx.Module):
         return _view(after, params), after, reward, found, jnp.asarray(False), events
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """8 walls (1) or ways (0) around the agent, row by row, then the last action one-hot with
-        none as the fifth: `[13]`."""
+        """Return the space of 8 walls (1) or ways (0) around the agent, row by row, then the last
+        action one-hot with none as the fifth: `[13]`."""
         return Box((8 + len(MOVES) + 1,), 0.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The four moves."""
+        """Return the space of the four moves."""
         return Discrete(len(MOVES))
 
 
@@ -105,7 +105,8 @@ class Maze(AbstractFamily):
         return MazeEnv(self.cells, self.step_cost)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A random spanning tree of the cells; `ood`: with loops, as some walls are broken through."""
+        """Draw a random spanning tree of the cells; `ood`: with loops, as some walls are broken
+        through."""
         tree_key, loop_key, start_key, goal_key = jax.random.split(key, 4)
         walls = random_walls(tree_key, loop_key, self.cells, LOOPS if split == "ood" else 0.0)
         start = 1 + 2 * jax.random.randint(start_key, (2,), 0, self.cells)
@@ -122,13 +123,13 @@ class Maze(AbstractFamily):
         }
 
     def context(self, params: Params) -> Array:
-        """The whole maze (1 where there is a wall), row by row, then start and goal."""
+        """Return the whole maze (1 where there is a wall), row by row, then start and goal."""
         walls = params["walls"].astype(jnp.float32).ravel()
         places = jnp.concatenate([params["start"], params["goal"]]).astype(jnp.float32)
         return jnp.concatenate([walls, places])
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """The maze and the agent's way through it."""
+        """Draw the maze and the agent's way through it."""
         position = np.asarray(states.position, float)
         blocks = np.argwhere(np.asarray(params["walls"])).astype(float)
         start, goal = (np.asarray(params[name], float)[None, None] for name in ("start", "goal"))
@@ -147,7 +148,7 @@ class Maze(AbstractFamily):
 def random_walls(
     tree_key: PRNGKeyArray, loop_key: PRNGKeyArray, cells: int, loops: float
 ) -> Bool[Array, "side side"]:
-    """Walls of a maze of `cells` × `cells` cells with a border, `side` = 2 · `cells` + 1: a minimum
+    """Return the walls of a maze of `cells` × `cells` cells with a border, `side` = 2 · `cells` + 1: a minimum
     spanning tree under random weights (Prim's algorithm), and each wall between two cells that is
     left broken through with probability `loops`."""
     number = np.arange(cells * cells).reshape(cells, cells)
@@ -179,7 +180,8 @@ def random_walls(
 
 
 def distances(walls: Bool[Array, "side side"], place: Int[Array, "2"]) -> Int[Array, "side side"]:
-    """Steps from every block to `place`; where there is no way, more than there are blocks."""
+    """Return the number of steps from every block to `place`. A block without a way to it gets more
+    than there are blocks."""
     never = walls.size + 1
     first = jnp.full(walls.shape, never).at[tuple(place)].set(0)
 

@@ -42,12 +42,12 @@ class Moons(AbstractSupervisedFamily):
         return 2
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """`{"angle": []}`, in degrees, the same in all splits."""
+        """Draw `{"angle": []}`, in degrees, the same in all splits."""
         return {"angle": jnp.asarray(self.angle, jnp.float32)}
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """`n` points, every two of them one of each moon: x `[n, 2]`, centered and twice as large as
-        they are drawn, as the authors scale them."""
+        """Draw `n` points, every two of them one of each moon: x `[n, 2]`, centered and twice as
+        large as they are drawn, as the authors scale them."""
         place_key, noise_key = jax.random.split(key)
         which = jnp.arange(n) % 2
         place = math.pi * jax.random.uniform(place_key, (n,))
@@ -60,9 +60,9 @@ class Moons(AbstractSupervisedFamily):
         return Examples(2 * x @ rotation, jax.nn.one_hot(which, 2))
 
     def loss(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The cross-entropy, in nats, of predicted logits."""
+        """Return the cross-entropy, in nats, of predicted logits."""
         return jnp.mean(optax.softmax_cross_entropy(prediction, y))
 
     def score(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The share of points whose moon is named."""
+        """Return the share of points whose moon is named."""
         return jnp.mean(jnp.argmax(prediction, -1) == jnp.argmax(y, -1))

@@ -70,7 +70,7 @@ class Omniglot(AbstractSupervisedFamily):
         return f"{super().identity}#{content.hexdigest()[:8]}"
 
     def drawings(self, split: Split) -> UInt8[np.ndarray, "characters drawings pixels"]:
-        """All drawings of a split, ink 255. Raises `UserError` where the folder holds none."""
+        """Return all drawings of a split, ink 255. Raises `UserError` where the folder holds none."""
         if split == "ood":
             raise UserError("omniglot has no tasks out of distribution; take train or test")
         found = read_drawings(self.place(self.folder) / FOLDERS[split], self.size)
@@ -86,7 +86,7 @@ class Omniglot(AbstractSupervisedFamily):
         return 4 if self.rotations else 1
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """`{"characters": [ways], "turns": [ways], "split": []}`."""
+        """Draw `{"characters": [ways], "turns": [ways], "split": []}`."""
         known = len(self.drawings(split))
         chosen = different_numbers(key, known * self._turns, self.ways)
         return {
@@ -96,8 +96,8 @@ class Omniglot(AbstractSupervisedFamily):
         }
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """`n` drawings, every `ways` of them one of each character, in random order, none twice as
-        long as there are enough."""
+        """Draw `n` drawings, every `ways` of them one of each character, in random order, none
+        twice as long as there are enough."""
         order_key, hand_key = jax.random.split(key)
         classes = balanced_classes(order_key, n, self.ways)
         train, test = (self.drawings(split) for split in ("train", "test"))
@@ -119,19 +119,19 @@ class Omniglot(AbstractSupervisedFamily):
         return Examples(x.reshape(n, -1), jax.nn.one_hot(classes, self.ways))
 
     def loss(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The mean cross-entropy of logits."""
+        """Return the mean cross-entropy of logits."""
         return classification_loss(prediction, y)
 
     def score(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The accuracy."""
+        """Return the accuracy."""
         return accuracy(prediction, y)
 
 
 @functools.cache
 def read_drawings(folder: Path, size: int) -> UInt8[np.ndarray, "characters drawings pixels"]:
-    """The drawings `ALPHABET/CHARACTER/*.png` below a folder, ink 255, scaled to `size` pixels a side;
-    of every character as many as the one with the fewest has. Raises `UserError` where there are none,
-    and for a file that is no image."""
+    """Return the drawings `ALPHABET/CHARACTER/*.png` below a folder, ink 255, scaled to `size`
+    pixels a side; of every character as many as the one with the fewest has. Raises `UserError`
+    where there are none, and for a file that is no image."""
     characters = sorted({file.parent for file in folder.glob("*/*/*.png")})
     if not characters:
         raise UserError(

@@ -50,7 +50,7 @@ class PendulumEnv(eqx.Module):
     """Whether the observation leaves the angular velocity out."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Any angle, an angular velocity within ±1, both uniform."""
+        """Draw any angle, and an angular velocity within ±1 rad/s, both uniformly."""
         high = jnp.asarray([math.pi, 1.0])
         physics = jax.random.uniform(key, (2,), minval=-high, maxval=high)
         return self._see(physics), PendulumState(physics)
@@ -71,19 +71,20 @@ class PendulumEnv(eqx.Module):
         return self._see(physics), PendulumState(physics), -cost, no, no, events
 
     def state_of(self, obs: Float[Array, "3"], params: Params) -> PendulumState:
-        """The state that is seen as `obs`. Raises `UserError` where velocities are hidden."""
+        """Return the state that is seen as `obs`. Raises `UserError` where velocities are hidden."""
         if self.hide_velocities:
             raise UserError("'pendulum' with hidden velocities does not show its whole state")
         return PendulumState(jnp.stack([jnp.arctan2(obs[1], obs[0]), obs[2]]))
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """Cosine and sine of the angle, and unless it is hidden the velocity: `[3]` or `[2]`."""
+        """Return the space of cosine and sine of the angle, and of the velocity unless it is
+        hidden: `[3]` or `[2]`."""
         if self.hide_velocities:
             return Box((2,), -1.0, 1.0)
         return Box((3,), (-1.0, -1.0, -FASTEST), (1.0, 1.0, FASTEST))
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The torque, `[1]`, within ±2 (N m)."""
+        """Return the space of the torque, `[1]`, within ±2 (N m)."""
         return Box((1,), -STRONGEST, STRONGEST)
 
     def _see(self, physics: Float[Array, "2"]) -> Array:
@@ -102,7 +103,7 @@ class Pendulum(AbstractFamily):
     """What train and test tasks are drawn from: random (Packer et al.'s range R) or nominal
     (Pendulum-v1 itself). The ood split is always their range E, outside R."""
     ranges: str = eqx.field(static=True, default="", converter=as_text)
-    """In place of that for the parameters that it names: `mass=0.1:0.3`, or `mass=0.2:0.05:0.1:0.3` for
+    """Ranges that replace those of `spread` for the parameters that they name: `mass=0.1:0.3`, or `mass=0.2:0.05:0.1:0.3` for
     a normal distribution (mean, deviation) cut off at 0.1 and 0.3, or `mass=0.2`; of the ood split too."""
     hide_velocities: bool = eqx.field(static=True, default=False)
     """Whether the observation leaves out the angular velocity."""
@@ -126,7 +127,8 @@ class Pendulum(AbstractFamily):
         return PendulumEnv(self.hide_velocities)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Length and mass, each uniform in its range; `ood`: each outside of it, below or above."""
+        """Draw length and mass, each uniformly from its range; `ood`: each from outside of it,
+        below or above."""
         own = own_ranges(self.ranges, NOMINAL, self.name)
         key, own_key = jax.random.split(key) if own else (key, key)
         drawn = {name: jnp.asarray(value) for name, value in NOMINAL.items()}
@@ -135,19 +137,20 @@ class Pendulum(AbstractFamily):
         return drawn | draw_in(own_key, split, own)
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name; without ranges of one's own where there are none, so that identities
-        that were written before there were any stay what they were."""
+        """Return the fields by name. `ranges` is left out where it is empty, so that identities
+        that were written before it existed stay as they were."""
         settings = super().settings()
         if not self.ranges:
             del settings["ranges"]
         return settings
 
     def context(self, params: Params) -> Float[Array, "2"]:
-        """Length and mass, each as its place in the range R: −1 at the low end, 1 at the high one."""
+        """Return length and mass, each as its place in the range R: −1 at the low end, 1 at the
+        high one. Shape `[2]`."""
         return jnp.stack([place_in(params[name], *RANDOM[name][0]) for name in NOMINAL])
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """The rod over time."""
+        """Draw the rod over time."""
         angle = np.asarray(states.physics)[:, 0]
         tip = float(params["length"]) * np.stack([-np.sin(angle), np.cos(angle)], 1)
         rod = np.stack([np.zeros_like(tip), tip], 1)

@@ -43,7 +43,7 @@ class Pair(NamedTuple):
     target: tuple[float, float, float]
 
     def at(self, looks: Float[Array, ""]) -> Float[Array, "3"]:
-        """The colour `looks` of the way from the source's to the target's."""
+        """Return the colour `looks` of the way from the source's to the target's."""
         source, target = jnp.asarray(self.source), jnp.asarray(self.target)
         return jnp.clip(source + looks * (target - source), 0.0, 1.0)
 
@@ -72,14 +72,14 @@ class AbstractPixelEnv(eqx.Module):
 
     @abc.abstractmethod
     def picture(self, state: Any, params: Params) -> Picture:
-        """What `state` looks like."""
+        """Return what `state` looks like."""
 
     @abc.abstractmethod
     def numbers(self, state: Any) -> Float[Array, " numbers"]:
-        """What a policy needs to know of `state`."""
+        """Return what a policy needs to know of `state`."""
 
     def observe(self, state: Any, params: Params) -> Array:
-        """The picture, or the numbers where nothing is rendered."""
+        """Return the picture, or the numbers where nothing is rendered."""
         return self.picture(state, params) if self.render else self.numbers(state)
 
 
@@ -99,7 +99,7 @@ class PixelReachEnv(AbstractPixelEnv):
     render: bool = eqx.field(static=True, default=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Dot and ring anywhere within ±0.8, each."""
+        """Draw the places of dot and ring, each anywhere within ±0.8."""
         grain_key, key = jax.random.split(key)
         places = jax.random.uniform(key, (2, 2), minval=-0.8, maxval=0.8)
         state = ReachState(places[0], places[1], jax.random.bits(grain_key))
@@ -116,11 +116,11 @@ class PixelReachEnv(AbstractPixelEnv):
         return self.observe(after, params), after, jnp.exp(-3.0 * distance), no, no, events
 
     def numbers(self, state: ReachState) -> Float[Array, "4"]:
-        """The dot's place and the ring's."""
+        """Return the dot's place and the ring's."""
         return jnp.concatenate([state.position, state.goal])
 
     def picture(self, state: ReachState, params: Params) -> Picture:
-        """A disc of radius 0.16 and a ring of radius 0.2, seen from above."""
+        """Paint a disc of radius 0.16 and a ring of radius 0.2, seen from above."""
         looks = params["looks"]
         slant = _hash(state.grain >> 5) * np.pi
         # sin(x + y) from rows and columns, for a sine a pixel is what takes time.
@@ -133,11 +133,11 @@ class PixelReachEnv(AbstractPixelEnv):
         return _paint(GROUND.at(looks), layers, wave, state.grain, looks)
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The picture `[32, 32, 3]`, or four numbers."""
+        """Return the space of the picture `[32, 32, 3]`, or four numbers."""
         return Box((SIDE, SIDE, 3), 0, 255, "uint8") if self.render else Box((4,), -1.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The move, `[2]`, entries within ±0.2."""
+        """Return the space of the move, `[2]`, entries within ±0.2."""
         return Box((2,), -0.2, 0.2)
 
 
@@ -172,12 +172,12 @@ class PixelDriveEnv(AbstractPixelEnv):
     """Where the car is in the picture, upwards."""
 
     def middle(self, state: DriveState, along: Array) -> Array:
-        """Where the middle of the road is, that far along."""
+        """Return where the middle of the road is, that far along."""
         first, second = state.phases
         return 0.35 * jnp.sin(2.5 * along + first) + 0.15 * jnp.sin(4.7 * along + second)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Any road, and the car anywhere within ±0.3 of its middle."""
+        """Draw any road, and put the car anywhere within ±0.3 of its middle."""
         grain_key, road_key, car_key = jax.random.split(key, 3)
         phases = jax.random.uniform(road_key, (2,), maxval=2 * np.pi)
         zero = jnp.zeros(())
@@ -199,12 +199,12 @@ class PixelDriveEnv(AbstractPixelEnv):
         return self.observe(after, params), after, reward, no, no, events
 
     def numbers(self, state: DriveState) -> Float[Array, "4"]:
-        """The road's middle to the right of the car: here, and 0.2, 0.5 and 1 ahead."""
+        """Return the road's middle to the right of the car: here, and 0.2, 0.5 and 1 ahead."""
         ahead = jnp.asarray([0.0, 0.2, 0.5, 1.0])
         return self.middle(state, state.along + ahead) - state.across
 
     def picture(self, state: DriveState, params: Params) -> Picture:
-        """Grass, road with painted edges and a dashed middle, and the car, from above."""
+        """Paint grass, a road with painted edges and a dashed middle, and the car, seen from above."""
         looks = params["looks"]
         along = state.along + UP - self.CAR
         beside = state.across + ACROSS - self.middle(state, along)  # from the road's middle
@@ -221,11 +221,11 @@ class PixelDriveEnv(AbstractPixelEnv):
         return _paint(GRASS.at(looks), layers, wave, state.grain, looks)
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The picture `[32, 32, 3]`, or four numbers."""
+        """Return the space of the picture `[32, 32, 3]`, or four numbers."""
         return Box((SIDE, SIDE, 3), 0, 255, "uint8") if self.render else Box((4,), -2.0, 2.0)
 
     def action_space(self, params: Params | None = None) -> Box:
-        """How far to steer across, `[1]`, within ±0.25."""
+        """Return the space of actions: how far to steer across, `[1]`, within ±0.25."""
         return Box((1,), -0.25, 0.25)
 
 
@@ -243,18 +243,18 @@ class AbstractPixels(AbstractFamily):
             raise UserError(f"{self.name}: looks must be source or target, not {self.looks!r}")
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The one task, the same in training and test."""
+        """Draw the one task, the same in training and test."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it is one task")
         return {"looks": jnp.asarray(self.strength if self.looks == "target" else 0.0)}
 
     def context(self, params: Params) -> Float[Array, "1"]:
-        """How far the looks are from the source's."""
+        """Return how far the looks are from the source's."""
         return params["looks"][None]
 
 
 class PixelReach(AbstractPixels):
-    """A dot has to get to a ring, seen as a picture; the target looks different and is the same.
+    """A dot has to get to a ring, seen as a picture; the target differs in its looks alone.
 
     As a problem of transfer, the source is the family as it is and the target is
     `PixelReach(looks="target")`.
@@ -276,7 +276,7 @@ class PixelReach(AbstractPixels):
         return PixelReachEnv(self.render)
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """Dot and ring over time."""
+        """Draw dot and ring over time."""
         position, goal = np.asarray(states.position, float), np.asarray(states.goal, float)
         shapes = [
             Shape("disc", goal[:, None], 0.2, "goal"),
@@ -287,8 +287,7 @@ class PixelReach(AbstractPixels):
 
 
 class PixelDrive(AbstractPixels):
-    """A car has to stay on a winding road, seen as a picture; the target looks different and is the
-    same.
+    """A car has to stay on a winding road, seen as a picture; the target differs in its looks alone.
 
     As a problem of transfer, the source is the family as it is and the target is
     `PixelDrive(looks="target")`.
@@ -310,7 +309,7 @@ class PixelDrive(AbstractPixels):
         return PixelDriveEnv(self.render)
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """The road's edges and the car over time."""
+        """Draw the road's edges and the car over time."""
         env = self.env
         along, across = np.asarray(states.along, float), np.asarray(states.across, float)
         phases = np.asarray(states.phases, float)[0]

@@ -41,7 +41,7 @@ class PointEnv(eqx.Module):
     """Terminates within this distance of the goal in each coordinate."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The first position, `[2]`: the origin, or within `start_spread` of it."""
+        """Return the first position, `[2]`: the origin, or within `start_spread` of it."""
         noise = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
         position = self.start_spread * noise
         return position, PointState(position)
@@ -67,11 +67,11 @@ class PointEnv(eqx.Module):
         return position, PointState(position), reward, terminated, jnp.asarray(False), events
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The position, `[2]`, without bounds."""
+        """Return the space of the position, `[2]`, without bounds."""
         return Box((2,))
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The move, `[2]`, entries within ± `step_size`."""
+        """Return the space of the move, `[2]`, entries within ± `step_size`."""
         return Box((2,), -self.step_size, self.step_size)
 
 
@@ -91,7 +91,8 @@ class Point2D(AbstractFamily):
         return PointEnv(step_size=0.1, stop_within=0.01)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Goals uniform in the square; `ood`: in the frame between it and one twice as wide."""
+        """Draw a goal uniformly from the square; `ood`: from the frame between it and one twice as
+        wide."""
         if split != "ood":
             goal = jax.random.uniform(key, (2,), minval=-self.size, maxval=self.size)
             return {"goal": goal}
@@ -103,7 +104,7 @@ class Point2D(AbstractFamily):
         return {"goal": jnp.stack([c * far - s * near, s * far + c * near])}
 
     def context(self, params: Params) -> Array:
-        """The goal, `[2]`."""
+        """Return the goal, `[2]`."""
         return params["goal"]
 
 
@@ -114,7 +115,7 @@ class PointHalfPlane(Point2D):
     name: ClassVar[str] = "point-half-plane"
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Goals uniform in the right half of the square; `ood`: in the left half."""
+        """Draw a goal uniformly from the right half of the square; `ood`: from the left half."""
         x, y = super().sample(key, "train")["goal"]
         return {"goal": jnp.stack([-jnp.abs(x) if split == "ood" else jnp.abs(x), y])}
 
@@ -135,14 +136,14 @@ class PointSparse(AbstractFamily):
         return PointEnv(step_size=0.1, start_spread=0.1, radius=self.radius)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Angles uniform in [0, π]; `ood`: the other half of the circle."""
+        """Draw an angle uniformly from [0, π]; `ood`: from the other half of the circle."""
         angle = jax.random.uniform(key, (), minval=0.0, maxval=math.pi)
         if split == "ood":
             angle = -angle
         return {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
 
     def context(self, params: Params) -> Array:
-        """The goal, `[2]`."""
+        """Return the goal, `[2]`."""
         return params["goal"]
 
 
@@ -174,14 +175,14 @@ class PointSemicircle(AbstractFamily):
         return PointEnv(step_size=0.1, radius=None if self.dense else self.radius)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Angles uniform in [0, π]; `ood`: the other half of the circle."""
+        """Draw an angle uniformly from [0, π]; `ood`: from the other half of the circle."""
         angle = jax.random.uniform(key, (), minval=0.0, maxval=math.pi)
         if split == "ood":
             angle = -angle
         return {"goal": self.distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
 
     def context(self, params: Params) -> Array:
-        """The goal, `[2]`."""
+        """Return the goal, `[2]`."""
         return params["goal"]
 
 
@@ -221,11 +222,11 @@ class PointDir(AbstractFamily):
         return HeadingEnv(step_size=0.1)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Headings uniform in the arc; `ood`: outside it."""
+        """Draw a heading uniformly from the arc; `ood`: from outside of it."""
         return {"direction": heading(key, split, self.name, self.arc)}
 
     def context(self, params: Params) -> Array:
-        """The heading, a unit vector `[2]`."""
+        """Return the heading, a unit vector `[2]`."""
         return params["direction"]
 
 
@@ -256,11 +257,11 @@ class PointConflict(AbstractFamily):
         return PointEnv(step_size=0.1, start_spread=0.1)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Any of the goals, each as likely."""
+        """Draw one of the goals, each as likely as the others."""
         return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The goals in turn, the first of them at random."""
+        """Return the goals in turn, the first of them at random."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it trains on all goals")
         task = jnp.arange(self.goals) if self.only is None else jnp.asarray([self.only])
@@ -270,7 +271,7 @@ class PointConflict(AbstractFamily):
         return {"goal": goal, "task": jax.nn.one_hot(task, self.goals)}
 
     def context(self, params: Params) -> Array:
-        """Which goal it is, one-hot, `[goals]`."""
+        """Return which goal it is, one-hot, `[goals]`."""
         return params["task"]
 
     @property

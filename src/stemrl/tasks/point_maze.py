@@ -103,7 +103,7 @@ class World(NamedTuple):
 
 @functools.cache
 def world_of(layout: str) -> World:
-    """The world of a layout."""
+    """Return the world of a layout."""
     rows = LAYOUTS[layout]
     height, width = len(rows), len(rows[0])
     cell = 2.0 / max(height, width)
@@ -179,7 +179,7 @@ class PointMazeEnv(eqx.Module):
         return world_of(self.layout)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """The first position, `[2]`."""
+        """Return the first position, `[2]`."""
         world = self.world
         cell_key, place_key = jax.random.split(key)
         position = jnp.asarray(world.start)
@@ -220,7 +220,7 @@ class PointMazeEnv(eqx.Module):
         return position, PointMazeState(position), reward, found, no, events
 
     def judge(self, position: Array, goal: Array) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-        """The reward of a step that ended at `position`, and whether that is the goal."""
+        """Return the reward of a step that ended at `position`, and whether that is the goal."""
         distance = jnp.sqrt(jnp.sum((position - goal) ** 2))
         found = distance < self.tolerance * self.world.cell
         if self.reward_type == "dense":
@@ -228,11 +228,11 @@ class PointMazeEnv(eqx.Module):
         return jnp.where(found, 0.0, -1.0), found
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The position, `[2]`, within ±1."""
+        """Return the space of the position, `[2]`, within ±1."""
         return Box((2,), -1.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The move, `[2]`, entries within ± `stride` cells."""
+        """Return the space of the move, `[2]`, entries within ± `stride` cells."""
         longest = self.stride * self.world.cell
         return Box((2,), -longest, longest)
 
@@ -241,7 +241,7 @@ class AbstractPointMaze(AbstractFamily):
     """What both families share."""
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """The maze from above, shut gates among its walls, and the point's way through it."""
+        """Draw the maze from above, shut gates among its walls, and the point's way through it."""
         env: Any = self.env
         world: World = env.world
         position = np.asarray(states.position, float)
@@ -292,14 +292,14 @@ class PointMaze(AbstractPointMaze):
         return PointMazeEnv("ways", self.reward_type, self.stride, tolerance=0.75)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The one task, the same in training and test."""
+        """Draw the one task, the same in training and test."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it is one maze")
         closed = jnp.asarray([way == self.closed for way in WAYS])
         return {"goal": jnp.asarray(self.env.world.goal), "closed": closed}
 
     def context(self, params: Params) -> Float[Array, "3"]:
-        """Which ways are shut, 0 or 1: upper, middle, lower."""
+        """Return which ways are shut, 0 or 1: upper, middle, lower."""
         return params["closed"].astype(jnp.float32)
 
 
@@ -333,7 +333,7 @@ class PointMazeGoals(AbstractPointMaze, AbstractGoalFamily):
         )
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal, anywhere that is not wall; the same in training and test. No way is shut."""
+        """Draw a goal, anywhere that is not wall; the same in training and test. No way is shut."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it trains on all goals")
         cell_key, place_key = jax.random.split(key)
@@ -345,7 +345,7 @@ class PointMazeGoals(AbstractPointMaze, AbstractGoalFamily):
         return {"goal": goal, **open_all}
 
     def context(self, params: Params) -> Float[Array, "2"]:
-        """The goal."""
+        """Return the goal."""
         return params["goal"]
 
     @property
@@ -354,15 +354,15 @@ class PointMazeGoals(AbstractPointMaze, AbstractGoalFamily):
         return Box((2,), -1.0, 1.0)
 
     def achieved(self, obs: Float[Array, "2"]) -> Float[Array, "2"]:
-        """The position: every place is a goal."""
+        """Return the position: every place is a goal."""
         return obs
 
     def with_goal(self, params: Params, goal: Float[Array, "2"]) -> Params:
-        """The same maze with this goal."""
+        """Return the same maze with this goal."""
         return {**params, "goal": goal}
 
     def reward(self, obs: Array, action: Array, next_obs: Array, params: Params):
-        """By where the step ended."""
+        """Return the reward and the end by where the step ended."""
         return self.env.judge(next_obs, params["goal"])
 
 
@@ -372,8 +372,8 @@ def slide(
     blocks: Float[Array, "blocks 4"],
     solid: Bool[Array, " blocks"],
 ) -> Float[Array, "2"]:
-    """`position + move`, stopped by the first face of a solid block in either direction, first along x,
-    then along y. However long the step, nothing is jumped over."""
+    """Return `position + move`, stopped by the first face of a solid block in either direction,
+    first along x, then along y. However long the step, nothing is jumped over."""
     low, high = blocks[:, :2], blocks[:, 2:]
     for axis in (0, 1):
         other = 1 - axis

@@ -29,7 +29,7 @@ class RandomMDPEnv(eqx.Module):
     actions: int = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """State 0 (int32 scalar); no randomness in it."""
+        """Begin in state 0 (int32 scalar); nothing is random."""
         start = jnp.zeros((), jnp.int32)
         return start, RandomMDPState(start)
 
@@ -46,11 +46,11 @@ class RandomMDPEnv(eqx.Module):
         return position, RandomMDPState(position), reward, no, no, {}
 
     def observation_space(self, params: Params | None = None) -> Discrete:
-        """The states, 0 to `states` − 1."""
+        """Return the space of the states, 0 to `states` − 1."""
         return Discrete(self.states)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The actions, 0 to `actions` − 1."""
+        """Return the space of the actions, 0 to `actions` − 1."""
         return Discrete(self.actions)
 
 
@@ -84,7 +84,8 @@ class RandomMDP(AbstractFamily):
         return RandomMDPEnv(self.states, self.actions)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """As in the paper; `ood`: transitions from Dirichlet(0.1), so almost deterministic."""
+        """Draw a process as in the paper; `ood`: with transitions from Dirichlet(0.1), so that they
+        are almost deterministic."""
         transition_key, reward_key = jax.random.split(key)
         concentration = jnp.full(self.states, 0.1 if split == "ood" else 1.0)
         shape = (self.states, self.actions)
@@ -94,6 +95,6 @@ class RandomMDP(AbstractFamily):
         }
 
     def context(self, params: Params) -> Array:
-        """The whole process: transitions, then mean rewards, row by row,
+        """Return the whole process: transitions, then mean rewards, row by row,
         `[states · actions · (states + 1)]`."""
         return jnp.concatenate([params["transition"].ravel(), params["reward"].ravel()])

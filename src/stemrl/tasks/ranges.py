@@ -34,9 +34,9 @@ class Interval(NamedTuple):
         return bounds if self.mean is None else f"{self.mean}:{self.std}:{bounds}"
 
     def at(self, place: Float[Array, ""], *, log: bool = False) -> Float[Array, ""]:
-        """The number at a place that is uniform in ±1 (−1 the low end, 1 the high one), so that it has
-        this distribution; beyond ±1, as far beyond the bounds. `log`: uniform in the logarithm, where
-        there is no mean."""
+        """Return the number at a place that is uniform in ±1 (−1 the low end, 1 the high one), so
+        that it has this distribution; beyond ±1, as far beyond the bounds. `log`: uniform in the
+        logarithm, where there is no mean."""
         low, high = (math.log(self.low), math.log(self.high)) if log else (self.low, self.high)
         linear = 0.5 * (low + high) + 0.5 * (high - low) * place
         linear = jnp.exp(linear) if log else linear
@@ -54,13 +54,13 @@ Ranges = Mapping[str, Sequence[float]]
 
 
 def as_text(ranges: Ranges | str) -> str:
-    """Ranges as one line of text, always the same for the same ranges. Raises `UserError` where
+    """Write ranges as one line of text, always the same for the same ranges. Raises `UserError` where
     they cannot be read, are not finite or the wrong way round."""
     return ",".join(f"{name}={interval}" for name, interval in parse(ranges).items())
 
 
 def parse(ranges: Ranges | str, *, above: float = -math.inf) -> dict[str, Interval]:
-    """Ranges by name. A name may hold colons; what follows the last `=` is `low:high`, one number
+    """Read ranges by name. A name may hold colons; what follows the last `=` is `low:high`, one number
     for both, or `mean:std:low:high`. `above` is what they must lie above (0 for a mass)."""
     found: dict[str, Interval] = {}
     if not isinstance(ranges, str):
@@ -107,8 +107,8 @@ def draw_in(
     *,
     log: bool = False,
 ) -> dict[str, Float[Array, ""]]:
-    """A number for each name, as its interval says; `ood`: at least one of them outside of its
-    bounds, up to `beyond` times as far from the middle. For `log` see `Interval.at`."""
+    """Return a number for each name, as its interval says; `ood`: at least one of them outside of
+    its bounds, up to `beyond` times as far from the middle. For `log` see `Interval.at`."""
     if not ranges:
         return {}
     places = draw(key, split, len(ranges), beyond)
@@ -119,8 +119,8 @@ def draw_in(
 
 
 def draw(key: PRNGKeyArray, split: Split, size: int, beyond: float) -> Float[Array, " size"]:
-    """A point of the box [−1, 1]ⁿ, uniform; `ood`: of the shell between it and the box `beyond`
-    times as wide, so that at least one coordinate is outside the training range."""
+    """Draw a point of the box [−1, 1]ⁿ, uniform; `ood`: of the shell between it and the box
+    `beyond` times as wide, so that at least one coordinate is outside the training range."""
     where, how_far = jax.random.split(key)
     point = jax.random.uniform(where, (size,), minval=-1.0, maxval=1.0)
     if split != "ood":
@@ -130,8 +130,8 @@ def draw(key: PRNGKeyArray, split: Split, size: int, beyond: float) -> Float[Arr
 
 
 def own_ranges(ranges: str, known: Mapping[str, object], family: str) -> dict[str, Interval]:
-    """The ranges that a family with the physical parameters `known` is given in place of its own.
-    Raises `UserError` for a parameter that it lacks, and for one that might not be above 0."""
+    """Return the ranges that a family with the physical parameters `known` is given in place of its
+    own. Raises `UserError` for a parameter that it lacks, and for one that might not be above 0."""
     found = parse(ranges, above=0.0)
     for name in found:
         if name not in known:
@@ -145,8 +145,8 @@ def own_ranges(ranges: str, known: Mapping[str, object], family: str) -> dict[st
 def draw_between(
     key: PRNGKeyArray, pieces: Mapping[str, tuple[tuple[float, float], ...]]
 ) -> dict[str, Float[Array, ""]]:
-    """A scalar for each name, uniform over the union of its intervals `(low, high)`, which do not
-    overlap."""
+    """Return a scalar for each name, uniform over the union of its intervals `(low, high)`, which
+    do not overlap."""
     drawn = {}
     for (name, intervals), one in zip(
         pieces.items(), jax.random.split(key, len(pieces)), strict=True
@@ -162,19 +162,19 @@ def draw_between(
 
 
 def in_turn(key: PRNGKeyArray, values: Array, n: int) -> Array:
-    """`values` `[k, …]` in random order, over and over until there are `n`: the tasks of a finite
-    family."""
+    """Return `values` `[k, …]` in random order, over and over until there are `n`: the tasks of a
+    finite family."""
     return jax.random.permutation(key, values)[jnp.arange(n) % len(values)]
 
 
 def place_in(value: Array, low: float, high: float) -> Array:
-    """Where `value` lies between `low` and `high`: −1 at the low end, 1 at the high one."""
+    """Return where `value` lies between `low` and `high`: −1 at the low end, 1 at the high one."""
     return (value - 0.5 * (low + high)) / (0.5 * (high - low) or 1.0)
 
 
 def heading(key: PRNGKeyArray, split: Split, name: str, arc: float) -> Float[Array, "2"]:
-    """A unit vector in the arc (degrees) about (1, 0), or, `ood`, in the rest of the circle. Raises
-    `UserError`, in the name of the family, where there is no rest."""
+    """Return a unit vector in the arc (degrees) about (1, 0), or, `ood`, in the rest of the circle.
+    Raises `UserError`, in the name of the family, where there is no rest."""
     if split == "ood" and arc == 360.0:
         raise UserError(f"{name} with an arc of 360 has no ood split; set a smaller arc")
     half = math.radians(arc) / 2

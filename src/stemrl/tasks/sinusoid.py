@@ -37,28 +37,28 @@ class Sinusoid(AbstractSupervisedFamily):
             raise UserError(f"reach must be positive, not {self.reach:g}")
 
     def amplitudes(self, split: Split) -> tuple[float, float]:
-        """The range that amplitudes of the split are uniform in."""
+        """Return the range that amplitudes of the split are uniform in."""
         if split == "ood":
             return self.max_amplitude, self.ood_amplitude
         return self.min_amplitude, self.max_amplitude
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """`{"amplitude", "phase"}`, scalars."""
+        """Draw `{"amplitude", "phase"}`, scalars."""
         low, high = self.amplitudes(split)
         amplitude, phase = jax.random.uniform(key, (2,))
         return {"amplitude": low + (high - low) * amplitude, "phase": math.pi * phase}
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """x uniform within ± `reach`, and y, which has no noise; both `[n, 1]`."""
+        """Draw x uniform within ± `reach`, and y, which has no noise; both `[n, 1]`."""
         x = jax.random.uniform(key, (n, 1), minval=-self.reach, maxval=self.reach)
         return Examples(x, params["amplitude"] * jnp.sin(x - params["phase"]))
 
     def loss(self, prediction: Array, y: Array) -> Float[Array, ""]:
-        """The mean squared error."""
+        """Return the mean squared error."""
         return jnp.mean((prediction - y) ** 2)
 
     def zero_loss(self, split: Split) -> float:
-        """E[y²], what predicting zero costs: E[A²]/2, since a phase over half a period makes
+        """Return E[y²], what predicting zero costs: E[A²]/2, since a phase over half a period makes
         sin² ½ on average whatever x is."""
         low, high = self.amplitudes(split)
         return (low**2 + low * high + high**2) / 6

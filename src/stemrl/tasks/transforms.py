@@ -43,11 +43,11 @@ class AbstractTransform(AbstractFamily):
 
     @abc.abstractmethod
     def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
-        """An episode as one of the inner family, by which reports draw it: that family, its task and
-        its states `[frames, …]` (NumPy leaves)."""
+        """Return an episode as one of the inner family, by which reports draw it: that family, its
+        task and its states `[frames, …]` (NumPy leaves)."""
 
     def files(self) -> list[Path]:
-        """The inner family's."""
+        """Return the files of the inner family."""
         return self.inner.files()
 
     @property
@@ -76,11 +76,11 @@ class AbstractHiddenTask(AbstractTransform):
     """
 
     def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
-        """The task that the episode drew, which its states hold."""
+        """Return the task that the episode drew, which its states hold."""
         return self.inner, jax.tree.map(lambda x: x[0], states.params), states.inner
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The one task that a split is: the distribution that its episodes draw from."""
+        """Draw the one task that a split is: the distribution that its episodes draw from."""
         jax.eval_shape(lambda k: self.inner.sample(k, split), key)
         return {"split": jnp.asarray(SPLITS.index(split), jnp.int32)}
 
@@ -92,7 +92,7 @@ def refuse_host(transform: AbstractTransform, what: str) -> None:
 
 
 def draw_hidden(family: AbstractFamily, key: PRNGKeyArray, split: Int[Array, ""]) -> Params:
-    """A task of `family`, drawn from the split with this number in `SPLITS`."""
+    """Return a task of `family`, drawn from the split with this number in `SPLITS`."""
 
     def draw(name: Any) -> Any:
         # A split that the family lacks is never asked for: `AbstractHiddenTask.sample` refuses it.
@@ -128,18 +128,18 @@ class RandomizedEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: RandomizedState, action: Array, params: Params
     ) -> tuple[Obs, RandomizedState, Array, Array, Array, Info]:
-        """The family's own step with the parameters of this episode; `params` are not looked at."""
+        """Take the family's own step with the parameters of this episode; `params` are ignored."""
         obs, inner, reward, terminated, truncated, events = self.family.seen_env.step(
             key, state.inner, action, state.params
         )
         return obs, RandomizedState(state.params, inner), reward, terminated, truncated, events
 
     def observation_space(self, params: Params | None = None) -> Space:
-        """The family's own."""
+        """Return the family's own space."""
         return self.family.observation_space
 
     def action_space(self, params: Params | None = None) -> Space:
-        """The family's own."""
+        """Return the family's own space."""
         return self.family.action_space
 
 
@@ -151,8 +151,8 @@ class Randomized(AbstractHiddenTask):
     name: ClassVar[str] = "randomized"
 
     family: str | AbstractFamily = eqx.field(static=True, default="hopper-params")
-    """What is randomized: a family's name, with settings after it (`hopper-params width=1`), or, in
-    Python, a family. Not one stepped on the host."""
+    """The family that is randomized: its name, with settings after it (`hopper-params width=1`), or, in
+    Python, the family. It must not be stepped on the host."""
 
     def __check_init__(self):
         refuse_host(self, "randomized per episode")
@@ -168,7 +168,7 @@ class Randomized(AbstractHiddenTask):
 
 
 def named_family(text: str) -> AbstractFamily:
-    """The family of this name; settings may follow it: `point-2d size=1 horizon=50`. Raises
+    """Return the family of this name; settings may follow it: `point-2d size=1 horizon=50`. Raises
     `UserError` for what is no family or no setting of it."""
     family = make_named("families", text)
     if not isinstance(family, AbstractFamily):
@@ -177,7 +177,7 @@ def named_family(text: str) -> AbstractFamily:
 
 
 def has_split(family: AbstractFamily, split: Any) -> bool:
-    """Whether the family has this split."""
+    """Return whether the family has this split."""
     try:
         jax.eval_shape(lambda: family.sample(jax.random.key(0), split))
     except UserError:

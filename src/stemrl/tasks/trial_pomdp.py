@@ -68,8 +68,8 @@ class TrialEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: TrialState, action: Array, params: Params
     ) -> tuple[Obs, TrialState, Array, Array, Array, Info]:
-        """The inner step; where it ends an inner episode other than the last, the next one begins
-        and its first observation is returned.
+        """Take the inner step; where it ends an inner episode other than the last, the next one
+        begins and its first observation is returned.
 
         Events: the inner ones, `episode` (the inner episode's number, from 0) and `episode_end`
         (whether it ended with this step).
@@ -110,12 +110,12 @@ class TrialEnv(eqx.Module):
         return self._see(obs, previous), after, reward, trial_end, no, events
 
     def observation_space(self, params: Params | None = None) -> Space:
-        """What `step` says, without bounds."""
+        """Return the space of what `step` says, without bounds."""
         inner = observation_size(self.family.observation_space)
         return Box((inner + observation_size(self.family.action_space) + 2,))
 
     def action_space(self, params: Params | None = None) -> Space:
-        """The family's own."""
+        """Return the family's own space."""
         return self.family.action_space
 
     def _see(self, obs: Obs, previous: Array) -> Array:
@@ -132,8 +132,8 @@ class TrialPOMDP(AbstractHiddenTask):
     name: ClassVar[str] = "trial-pomdp"
 
     family: str | AbstractFamily = eqx.field(static=True, default="gridnavi")
-    """Whose trials: a family's name, with settings after it (`point-2d size=1`), or, in Python, a
-    family. Not one stepped on the host."""
+    """The family whose trials are played: its name, with settings after it (`point-2d size=1`), or, in
+    Python, the family. It must not be stepped on the host."""
     episodes: int = eqx.field(static=True, default=0)
     """Inner episodes of a trial; 0: as many as the family says."""
 
@@ -163,7 +163,7 @@ class TrialPOMDP(AbstractHiddenTask):
 
 
 def inner_returns(transitions: Any, episodes: int) -> Array:
-    """Return of every inner episode, `[…, episodes]`, of steps of a `TrialPOMDP`, `[…, time]`."""
+    """Compute the return of every inner episode, `[…, episodes]`, of steps of a `TrialPOMDP`, `[…, time]`."""
     number = transitions.events["episode"][..., None] == jnp.arange(episodes)
     counted = jnp.where(transitions.valid, transitions.reward, 0.0)[..., None]
     return jnp.sum(counted * number, axis=-2)

@@ -47,7 +47,7 @@ class TwoStepEnv(eqx.Module):
     """Probability that the rewards change places before a trial."""
 
     def reset(self, key: PRNGKeyArray, params: Params):
-        """Stage one, observed as float32 `[3]`; no randomness in it."""
+        """Begin at stage one, observed as float32 `[3]`; nothing is random."""
         zero = jnp.zeros((), jnp.int32)
         return _one_hot(zero), TwoStepState(zero, jnp.asarray(params["good"], jnp.int32), zero)
 
@@ -82,11 +82,11 @@ class TwoStepEnv(eqx.Module):
         return _one_hot(after.place), after, paid.astype(jnp.float32), no, no, events
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The place, one-hot, `[3]`."""
+        """Return the space of the place, one-hot, `[3]`."""
         return Box((3,), 0.0, 1.0)
 
     def action_space(self, params: Params | None = None) -> Discrete:
-        """The two actions."""
+        """Return the space of the two actions."""
         return Discrete(2)
 
 
@@ -123,22 +123,22 @@ class TwoStep(AbstractFamily):
         return TwoStepEnv(self.reversal)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Which state pays first, each as likely; `ood`: with the transitions of the two actions
-        swapped, which never happens in training."""
+        """Draw which state pays first, each as likely; `ood`: with the transitions of the two
+        actions swapped, which never happens in training."""
         return _task(jax.random.randint(key, (), 0, 2), split)
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """Both tasks in turns, `n` in all."""
+        """Return both tasks in turns, `n` in all."""
         first = jax.random.randint(key, (), 0, 2)
         return jax.vmap(lambda good: _task(good, split))((first + jnp.arange(n)) % 2)
 
     def context(self, params: Params) -> Array:
-        """Which state pays first and whether the transitions are swapped, `[2]` (0 or 1)."""
+        """Return which state pays first and whether the transitions are swapped, `[2]` (0 or 1)."""
         return jnp.stack([params["good"], params["swapped"]]).astype(jnp.float32)
 
 
 def leads_to(action: Array, swapped: Bool[Array, ""] | bool) -> Array:
-    """The stage-two state (0 or 1) to which `action` leads commonly."""
+    """Return the stage-two state (0 or 1) to which `action` leads commonly."""
     return jnp.where(swapped, 1 - action, action)
 
 

@@ -63,7 +63,7 @@ class WorldChoiceEnv(eqx.Module):
     chooser: Chooser = eqx.field(static=True)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, WorldState]:
-        """Before the choice; or, where chance has chosen, in the world."""
+        """Begin before the choice; or, where chance has chosen, in the chosen world."""
         keys = jax.random.split(key, len(self.families))
         begun = [
             family.seen_env.reset(k, task)
@@ -80,7 +80,7 @@ class WorldChoiceEnv(eqx.Module):
     def step(
         self, key: PRNGKeyArray, state: WorldState, action: Array, params: Params
     ) -> tuple[Array, WorldState, Array, Array, Array, Info]:
-        """The choice, or a step in the chosen world.
+        """Make the choice, or take a step in the chosen world.
 
         Events: `world` (its number), and whatever any world reports, zeros where another is played.
         """
@@ -111,7 +111,7 @@ class WorldChoiceEnv(eqx.Module):
         )
 
     def chosen(self, action: Array) -> Int[Array, ""]:
-        """The world that a first action chooses."""
+        """Return the world that a first action chooses."""
         worlds = len(self.families)
         if isinstance(self.action_space(), Discrete):
             return jnp.minimum(action, worlds - 1).astype(jnp.int32)
@@ -188,12 +188,12 @@ class WorldChoiceEnv(eqx.Module):
         return seen.at[worlds : worlds + own.shape[0]].set(own)
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """Unbounded, `[worlds + the most numbers that a world shows]`."""
+        """Return the space, without bounds, of `[worlds + the most numbers that a world shows]`."""
         most = max(observation_size(family.observation_space) for family in self.families)
         return Box((len(self.families) + most,))
 
     def action_space(self, params: Params | None = None) -> Space:
-        """Discrete if the worlds' are, else in [−1, 1]."""
+        """Return a discrete space if the worlds' are discrete; otherwise one of entries in [−1, 1]."""
         spaces = [family.action_space for family in self.families]
         worlds = len(spaces) if self.chooser == "agent" else 1
         discrete = [space.n for space in spaces if isinstance(space, Discrete)]
@@ -270,12 +270,12 @@ class WorldChoice(AbstractFamily):
         return WorldChoiceEnv(self.inner, self.chooser)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A task of each world's own split, and where chance chooses one of the worlds, each as
-        likely."""
+        """Draw a task of each world's own split, and where chance chooses one of the worlds, each
+        as likely."""
         return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The same, the worlds in turn."""
+        """Return `n` tasks, one of each world in turn."""
         which_key, *keys = jax.random.split(key, len(self.inner) + 1)
         worlds = tuple(
             family.tasks(k, split, n) for family, k in zip(self.inner, keys, strict=True)
@@ -291,13 +291,13 @@ class WorldChoice(AbstractFamily):
         return len(self.inner) if self.chooser == "chance" else 0
 
     def context(self, params: Params) -> Array:
-        """Which world it is, one-hot, where chance chooses."""
+        """Return which world it is, one-hot, where chance chooses."""
         if self.chooser == "agent":
             return super().context(params)
         return jax.nn.one_hot(params["which"], len(self.inner))
 
     def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
-        """As an episode of the world that was chosen, for drawing."""
+        """Return the episode as one of the world that was chosen, for drawing."""
         which = int(states.which[-1])
         return self.inner[which], params["worlds"][which], states.inner[which]
 
