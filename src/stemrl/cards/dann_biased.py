@@ -132,7 +132,8 @@ CARD = Card(
         "Target frames come from random steering, and only those that lie off the road; source frames from a"
         " policy that keeps to it. Quality is the distance from the road's middle. The remedy compares like with"
         " like: random steering in the source too (`behavior random`), which takes no label, no reward and no step"
-        " of the target."
+        " of the target. The harm that the lecture predicts did not show: the encoder of the target begins as the"
+        " source's and moves by small steps, and what it unlearns first is the looks."
     ),
     tried=(
         (
