@@ -43,17 +43,19 @@ Family = AbstractFamily | AbstractSupervisedFamily
 
 
 def make_family(name: str, **settings: Any) -> Any:
-    """A family by name, or one's own by `file.py:Class`, with settings other than its defaults."""
+    """Return a family by name, or one's own by `file.py:Class`, with settings other than its
+    defaults."""
     return RunConfig(method="", family=name, family_settings=settings).problem().source
 
 
 def make_learner(name: str, **settings: Any) -> Any:
-    """A method by name, or one's own by `file.py:Class`, with its hyper-parameters."""
+    """Return a method by name, or one's own by `file.py:Class`, with its hyper-parameters."""
     return RunConfig(method=name, family="", settings=settings).learner()
 
 
 def load(path: str | Path) -> Run:
-    """The run in the folder `path`, or the trained agent of that name (`stemrl list agents`)."""
+    """Return the run in the folder `path`, or the trained agent of that name (`stemrl list
+    agents`)."""
     path = _path_of(path, "a run")
     name = str(path)
     if not path.exists():
@@ -132,7 +134,7 @@ def _refuse_fractions(**numbers: Any) -> None:
 
 
 def default_folder(config: RunConfig) -> Path:
-    """Where a run goes if nobody says where."""
+    """Return where a run goes if nobody says where."""
     names = (name.rpartition(":")[2] for name in (config.method, config.family))
     return Path("runs") / f"{'-'.join(names)}-seed{config.seed}"
 
@@ -319,8 +321,8 @@ def adapt_few_shot(
     shots: int | None = None,
     gradient_steps: int | None = None,
 ) -> FewShotEvaluation:
-    """What `adapt` does with a supervised run: one of its agents on tasks of which some parameters
-    may be given."""
+    """Return what `adapt` does with a supervised run: one of its agents on tasks of which some
+    parameters may be given."""
     agent = run.agent(which, member)
     most = agent.learner.shots if shots is None else shots
     drawn = evaluation.draw_few_shot(run.problem.target, split, tasks, most, 1, seed)[0]
@@ -337,7 +339,7 @@ def adapt_few_shot(
 
 
 def named_parameters(params: Params) -> dict[str, Any]:
-    """Parameters by their path in the tree, `goal` or `body/mass`."""
+    """Return parameters by their path in the tree, `goal` or `body/mass`."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/") or "parameter": leaf
@@ -346,7 +348,7 @@ def named_parameters(params: Params) -> dict[str, Any]:
 
 
 def with_values(params: Params, values: Mapping[str, Any]) -> Params:
-    """`params`, `[tasks, …]`, with some leaves set to the same value in every task."""
+    """Return `params`, `[tasks, …]`, with some leaves set to the same value in every task."""
     known = named_parameters(params)
     for name in values:
         if name not in known:

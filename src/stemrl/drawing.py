@@ -71,7 +71,7 @@ class Scene:
     caption: str = ""
 
     def thinned(self, most: int) -> "Scene":
-        """The same with at most `most` frames."""
+        """Return the same with at most `most` frames."""
         every = -(-self.frames // most)
         if every == 1:
             return self
@@ -93,7 +93,7 @@ class Scene:
         )
 
     def seen_in(self, window: tuple[float, float]) -> "Scene":
-        """The same through a window of this size, the ground as far above its lower edge."""
+        """Return the same through a window of this size, the ground as far above its lower edge."""
         camera = self.camera
         if self.ground is not None:
             below = (self.ground - camera[:, 1]) / self.window[1]
@@ -101,7 +101,7 @@ class Scene:
         return replace(self, window=window, camera=camera)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view of it, every length rounded to a millesimal of a unit."""
+        """Return it as JSON has it, with every length rounded to a thousandth of a unit."""
 
         def flat(values: np.ndarray) -> list[float]:
             return [round(float(v), 3) for v in np.asarray(values, float).ravel()]

@@ -67,8 +67,8 @@ ELSEWHERE = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A suffix for an "unknown name" message: `"; did you mean 'maml'?"`, or the known names. Case and
-    hyphens make no difference, and other libraries' words are known."""
+    """Return a suffix for an "unknown name" message: `"; did you mean 'maml'?"`, or the known
+    names. Case and hyphens make no difference, and other libraries' words are known."""
     names = sorted(known)
     dashes = name[: len(name) - len(name.lstrip("-"))]
     plain = {_plain(one): one for one in names}
@@ -87,8 +87,8 @@ def _plain(name: str) -> str:
 
 
 def said(error: BaseException) -> str:
-    """An exception in one line: its type, what it says, and where it was raised, in the innermost
-    file that is not an installed package's."""
+    """Return an exception in one line: its type, what it says, and where it was raised, in the
+    innermost file that is not an installed package's."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
@@ -96,8 +96,8 @@ def said(error: BaseException) -> str:
 
 
 def unforeseen(error: Exception, about: str, keep: bool = True) -> str:
-    """One line on an exception that nobody foresaw, while it is handled. Its traceback is kept in a file,
-    after a line `about` what was done, and the line names that file."""
+    """Return one line on an exception that nobody foresaw, while it is handled. Its traceback is
+    kept in a file, after a line `about` what was done, and the line names that file."""
     line = f"this was not foreseen: {said(error)}"
     if not keep:
         return line

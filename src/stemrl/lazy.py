@@ -10,7 +10,7 @@ from .errors import UserError
 
 
 def importer(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """A package's `__getattr__`. `homes`: the names that each of its modules gives.
+    """Return a package's `__getattr__`. `homes`: the names that each of its modules gives.
 
     What it returns raises `AttributeError` for a name that no module gives.
     """
@@ -27,8 +27,8 @@ def importer(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str]
 
 
 def data_frame(columns: Any) -> Any:
-    """A pandas DataFrame of rows, or of columns by name. Raises `UserError` where pandas is not
-    installed."""
+    """Return a pandas DataFrame of rows, or of columns by name. Raises `UserError` where pandas is
+    not installed."""
     try:
         import pandas
     except ImportError:

@@ -18,7 +18,7 @@ XLA_THREADS = "PJRT_NPROC"
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in GiB, accelerators, system and Python."""
+    """Return processor, cores this process may use, memory in GiB, accelerators, system and Python."""
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -37,7 +37,7 @@ def machine() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """The cores that this process may use: `STEMRL_CORES`, where that is set to a number."""
+    """Return the cores that this process may use: `STEMRL_CORES`, where that is set to a number."""
     limit = os.environ.get(CORES, "")
     if limit.isascii() and limit.isdecimal() and int(limit):
         return int(limit)
@@ -47,7 +47,7 @@ def cores() -> int:
 
 
 def physical_memory() -> int | None:
-    """Bytes of memory in this machine, where the system says."""
+    """Return the bytes of memory in this machine, if the system says it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError, AttributeError):
@@ -65,7 +65,8 @@ def refuse_beyond_memory(what: str, size: int, advice: str) -> None:
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Of Python and of `packages`; `unknown` for one that is not installed as a package."""
+    """Return the versions of Python and of `packages`; `unknown` for one that is not installed as a
+    package."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -100,7 +101,7 @@ def refuse_forked() -> None:
 
 
 def missing_device() -> str:
-    """A line that says so, where JAX can compute on nothing that it was told to; else empty."""
+    """Return a line that says so, where JAX can compute on nothing that it was told to; else empty."""
     import jax
 
     try:

@@ -21,8 +21,8 @@ _SETTING = re.compile(r"""(?:^|\s)([A-Za-z_][\w-]*)=("[^"]*"|'[^']*'|\S*)""")
 
 
 def split_name(text: str) -> tuple[str, dict[str, str]]:
-    """A name, and the settings that follow it as they were typed. Raises `UserError` for words
-    between settings that are none."""
+    """Return a name, and the settings that follow it as they were typed. Raises `UserError` for
+    words between settings that are none."""
     first = re.search(r"\s[A-Za-z_][\w-]*=", text)
     if first is None:
         return text.strip(), {}
@@ -39,7 +39,7 @@ def split_name(text: str) -> tuple[str, dict[str, str]]:
 
 
 def named_settings(kind: str, text: str) -> tuple[str, dict[str, Any]]:
-    """The name of a method or family, and the settings that follow it in their types. Raises
+    """Return the name of a method or family, and the settings that follow it in their types. Raises
     `UserError` for a setting that it does not have, or a value of the wrong kind."""
     name, typed = split_name(text)
     if not typed:
@@ -60,16 +60,16 @@ def named_settings(kind: str, text: str) -> tuple[str, dict[str, Any]]:
 
 @functools.cache
 def make_named(kind: str, text: str) -> Any:
-    """What a name with settings stands for, made. The same object each time, so that nothing is
-    compiled twice for it."""
+    """Return what a name with settings stands for, made. The same object each time, so that nothing
+    is compiled twice for it."""
     name, settings = named_settings(kind, text)
     return registry.make(kind, name, **settings)
 
 
 def located(text: str) -> str:
-    """A name with settings as it is, but with the whole path of every `file.py` in a `file.py:Class`
-    and of every file that a family's setting names, also in names within it, so that all of it is
-    found from any other folder."""
+    """Return a name with settings as it is, but with the whole path of every `file.py` in a
+    `file.py:Class` and of every file that a family's setting names, also in names within it, so
+    that all of it is found from any other folder."""
     first = re.search(r"\s[A-Za-z_][\w-]*=", text)
     end = len(text) if first is None else first.start()
     file, colon, thing = text[:end].rpartition(":")

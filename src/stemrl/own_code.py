@@ -35,7 +35,8 @@ every file that it is made of, neighbors included, with a digest of it as it was
 
 
 def module(name: str) -> ModuleType:
-    """The module `package.module`, or that of a `file.py`. Raises `UserError` where there is none."""
+    """Return the module `package.module`, or that of a `file.py`. Raises `UserError` where there is
+    none."""
     if name.endswith(".py"):
         file = Path(name).resolve()
         loaded, name = _from_file(file), str(file)
@@ -50,8 +51,8 @@ def module(name: str) -> ModuleType:
 
 
 def behind(text: str) -> dict[str, str]:
-    """The files behind what a setting names as code, with their digests when they were imported; none
-    for a text that names nothing that was imported."""
+    """Return the files behind what a setting names as code, with their digests when they were
+    imported; none for a text that names nothing that was imported."""
     found: dict[str, str] = {}
     for name, files in imported.items():
         if f"{name}:" in text:
@@ -60,8 +61,8 @@ def behind(text: str) -> dict[str, str]:
 
 
 def neighbors(file: Path) -> list[Path]:
-    """The Python files that `file` imports from the folder in which it lies, and what those import
-    from there, read from their source."""
+    """Return the Python files that `file` imports from the folder in which it lies, and what those
+    import from there, read from their source."""
     folder, found, left = file.parent, [], [file]
     while left:
         for one in _imported_from(left.pop(), folder):

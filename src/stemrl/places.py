@@ -23,7 +23,8 @@ _END = r"""(?=$|@\d+$|["']|\s+[A-Za-z_][\w-]*=)"""
 
 
 def files_of(content: Any) -> dict[str, str]:
-    """What a configuration says that it depends on: paths, and a digest of each that is code."""
+    """Return what a configuration says that it depends on: paths, and a digest of each that is
+    code."""
     found = content.get("depends_on") if isinstance(content, dict) else None
     if not isinstance(found, dict):
         return {}
@@ -31,13 +32,13 @@ def files_of(content: Any) -> dict[str, str]:
 
 
 def digests_of_code(content: Any) -> dict[str, str]:
-    """Of those the Python files alone."""
+    """Return the digests of the Python files alone."""
     return {name: digest for name, digest in files_of(content).items() if name.endswith(".py")}
 
 
 def relocated(content: Any, path: Path) -> tuple[Any, list[str]]:
-    """A configuration, read from `path`, with files that were moved along with its folder where they
-    are now, and which those are. Nothing is opened."""
+    """Return a configuration, read from `path`, with files that were moved along with its folder
+    where they are now, and which those are. Nothing is opened."""
     was = content.get("folder") if isinstance(content, dict) else None
     here = path.parent.resolve()
     if not isinstance(was, str) or not os.path.isabs(was) or was == str(here):
@@ -66,14 +67,14 @@ def relocated(content: Any, path: Path) -> tuple[Any, list[str]]:
 
 
 def changed_since(content: Any) -> list[str]:
-    """The code files that are not what they were when the run was begun."""
+    """Return the code files that are not what they were when the run was begun."""
     then = digests_of_code(content)
     return [name for name, digest in then.items() if digest and digest_of(Path(name)) != digest]
 
 
 def without_folders(value: Any, files: dict[str, str]) -> Any:
-    """A setting with every one of `files` in it by its last name alone: what stays the same where they
-    are moved."""
+    """Return a setting with every one of `files` in it by its last name alone: what stays the same
+    where they are moved."""
     for file in sorted(files, key=len, reverse=True):
         value = _each(value, lambda text, file=file: text.replace(file, Path(file).name))
     return value

@@ -24,16 +24,16 @@ _parsing = threading.Lock()
 
 
 def syntax_tree(source: str) -> ast.Module:
-    """The tree of Python source. Raises `SyntaxError` and `ValueError`. One at a time: until Python 3.12
-    two threads that build trees count the depth of their recursion in one number, and one of them
-    fails (CPython's issue 106905)."""
+    """Return the tree of Python source. Raises `SyntaxError` and `ValueError`. One at a time: until
+    Python 3.12 two threads that build trees count the depth of their recursion in one number, and
+    one of them fails (CPython's issue 106905)."""
     with _parsing:
         return ast.parse(source)
 
 
 def open_regular(path: Path, follow: bool = True) -> BinaryIO:
-    """A regular file, opened for reading; without `follow` not through a link. Raises `OSError`,
-    also for a pipe, a device or a path that can be none, and never waits."""
+    """Return a regular file, opened for reading; without `follow` not through a link. Raises
+    `OSError`, also for a pipe, a device or a path that can be none, and never waits."""
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
@@ -49,7 +49,7 @@ def open_regular(path: Path, follow: bool = True) -> BinaryIO:
 
 
 def read_configuration(path: Path) -> Any:
-    """What a `config.json` holds, not yet believed. Raises `UserError`."""
+    """Return what a `config.json` holds, not yet believed. Raises `UserError`."""
     try:
         with open_regular(path) as file:
             text = file.read(CONFIGURATION_LIMIT + 1)
@@ -64,8 +64,8 @@ def read_configuration(path: Path) -> Any:
 
 
 def digest_of(what: bytes | Path) -> str:
-    """Sixteen hexadecimal digits that stand for these bytes or the contents of a file; empty where
-    the file cannot be read."""
+    """Return sixteen hexadecimal digits that stand for these bytes or the contents of a file; empty
+    where the file cannot be read."""
     if isinstance(what, Path):
         try:
             with open_regular(what) as file:
@@ -76,9 +76,9 @@ def digest_of(what: bytes | Path) -> str:
 
 
 def at_home(text: str) -> str:
-    """`~/x` and `~someone/x` with the home folder written out, as a shell does it where the path
-    stands alone; any other text as it is. Raises `UserError` where nobody knows that home, and for
-    what can be no path."""
+    """Return `~/x` and `~someone/x` with the home folder written out, as a shell does it where the
+    path stands alone; any other text as it is. Raises `UserError` where nobody knows that home, and
+    for what can be no path."""
     if "\0" in text:
         raise UserError(f"a NUL byte can stand in no path: {text!r}")
     if not text.startswith("~"):

@@ -52,7 +52,7 @@ class Entry:
         return bool(self.needs) and importlib.util.find_spec(self.needs) is None
 
     def load(self) -> Any:
-        """The class. Raises `UserError` if it is not where the path says."""
+        """Return the class. Raises `UserError` if it is not where the path says."""
         module, _, name = self.path.rpartition(":")
         loaded = own_code.module(module)
         if not hasattr(loaded, name):
@@ -773,8 +773,8 @@ _FAMILIES_OF_CHAPTERS = (
 
 
 def chapter_of(kind: str, name: str) -> str:
-    """The chapter in which a method or family is listed; of families that belong to none, and of all
-    other kinds, `""`."""
+    """Return the chapter in which a method or family is listed; of families that belong to none,
+    and of all other kinds, `""`."""
     if kind == "methods":
         return _CHAPTER_OF_PACKAGE.get(METHODS[name].path.split(".")[1], "")
     for chapter, names in zip(CHAPTERS, _FAMILIES_OF_CHAPTERS, strict=False):
@@ -784,7 +784,8 @@ def chapter_of(kind: str, name: str) -> str:
 
 
 def by_chapter(kind: str) -> dict[str, list[str]]:
-    """The names of a kind by chapter, in the order in which they are listed; those of none last."""
+    """Return the names of a kind by chapter, in the order in which they are listed; those of none
+    last."""
     found = {
         chapter: [name for name in KINDS[kind] if chapter_of(kind, name) == chapter]
         for chapter in (*CHAPTERS, "")
@@ -809,7 +810,8 @@ ONE_OF = {
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry called `name` of one of `KINDS`; or one's own, by the path of its class, `package.module:Class` or `file.py:Class`."""
+    """Return the entry called `name` of one of `KINDS`; or one's own, by the path of its class,
+    `package.module:Class` or `file.py:Class`."""
     if ":" in name:
         own_code.may_import(name)
         return Entry(name, "one's own")
@@ -826,7 +828,7 @@ def find(kind: str, name: str) -> Entry:
 
 
 def make(kind: str, name: str, **settings: Any) -> Any:
-    """An instance: the preset's settings, then yours over them."""
+    """Return an instance: the preset's settings, then yours over them."""
     return class_of(kind, name)(**{**find(kind, name).preset, **settings})
 
 
@@ -838,8 +840,8 @@ BASES = {
 
 
 def class_of(kind: str, name: str) -> type:
-    """The class behind a name. Raises `UserError` for what is no method or family by inheritance:
-    nothing that a name can lead to is called before that is known."""
+    """Return the class behind a name. Raises `UserError` for what is no method or family by
+    inheritance: nothing that a name can lead to is called before that is known."""
     found = find(kind, name).load()
     core = importlib.import_module("stemrl.core")
     bases = tuple(getattr(core, base) for base in BASES[kind])

@@ -35,7 +35,7 @@ class Range:
 
     @classmethod
     def of(cls, text: str) -> "Range":
-        """From how an interval is written."""
+        """Read it from how an interval is written."""
         found = _INTERVAL.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is no interval")
@@ -108,7 +108,7 @@ _ENDINGS = ("learning_rate", "hidden", "gradient_steps", "minibatches", "epochs"
 
 
 def range_by_name(name: str, documentation: str = "") -> Range | None:
-    """The interval that a docstring names, or else the usual one of such a name."""
+    """Return the interval that a docstring names, or else the usual one of such a name."""
     if found := _OWN_RANGE.search(documentation):
         return Range.of(found[1])
     if name in RANGES:
@@ -164,7 +164,7 @@ def _numbers(kind: Any) -> bool:
 
 
 def settings_of(path: str) -> list[Setting]:
-    """The settings of `package.module:Class` or `file.py:Class`, inherited ones first."""
+    """Return the settings of `package.module:Class` or `file.py:Class`, inherited ones first."""
     module_name, _, name = path.rpartition(":")
     module = _module(module_name)
     found = _resolve(module, name) if module else None
@@ -176,7 +176,8 @@ def settings_of(path: str) -> list[Setting]:
 
 
 def read(text: str, kind: Any) -> Any:
-    """What a user typed as a `kind`; unchanged if it is none, for the run's configuration to refuse.
+    """Return what a user typed as a `kind`; unchanged if it is none, for the run's configuration to
+    refuse.
 
     Tuples are given with commas, nothing at all as `none`.
     """
@@ -201,7 +202,7 @@ def read(text: str, kind: Any) -> Any:
 
 
 def metavar(kind: Any) -> str:
-    """A kind as `--help` shows it."""
+    """Return a kind as `--help` shows it."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return "|".join("none" if k is type(None) else metavar(k) for k in inner)

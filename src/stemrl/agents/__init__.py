@@ -13,12 +13,12 @@ from ..runs import Run
 
 
 def open_agent(name: str) -> Run:
-    """The trained agent called `name`, as the run that it was exported from. Raises `UserError` for
-    a name that there is not."""
+    """Return the trained agent called `name`, as the run that it was exported from. Raises
+    `UserError` for a name that there is not."""
     registry.find("agents", name)
     return Run.open(folder() / name)
 
 
 def folder() -> Path:
-    """Where the agents are."""
+    """Return where the agents are."""
     return Path(str(files(__name__)))

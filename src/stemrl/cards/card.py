@@ -51,9 +51,9 @@ class Measure:
     """Whether the values are shares: their interval then stays inside [0, 1]."""
 
     def row(self) -> dict[str, Any]:
-        """The row as JSON has it: mean and 95% t interval over seeds. An interval needs two seeds:
-        with one, `low` and `high` are null. Raises `UserError` if a value is not finite, or if a
-        proportion lies outside [0, 1]."""
+        """Return the row as JSON has it: mean and 95% t interval over seeds. An interval needs two
+        seeds: with one, `low` and `high` are null. Raises `UserError` if a value is not finite, or
+        if a proportion lies outside [0, 1]."""
         values = np.asarray(self.values, float)
         if not np.isfinite(values).all():
             raise UserError(f"'{self.name}' is not finite: {values.tolist()}")
@@ -83,8 +83,8 @@ class Measure:
 
 
 def verdict(row: dict[str, Any]) -> Verdict | None:
-    """Of a row on its bar; `None` if it has none. What an interval must exclude has no verdict in
-    between: it excludes it or it is missed."""
+    """Return the verdict of a row on its bar; `None` if it has none. What an interval must exclude
+    has no verdict in between: it excludes it or it is missed."""
     found = _against(row, row["bar"])
     if (excluded := row.get("interval_excludes")) is not None:
         edge = row["low"] if row["direction"] == "at least" else row["high"]
@@ -95,12 +95,12 @@ def verdict(row: dict[str, Any]) -> Verdict | None:
 
 
 def aim_verdict(row: dict[str, Any]) -> Verdict | None:
-    """Of a row on its aim; `None` if it has none."""
+    """Return the verdict of a row on its aim; `None` if it has none."""
     return _against(row, row.get("aim"))
 
 
 def worst(rows: Sequence[dict[str, Any]]) -> Verdict | None:
-    """The worst verdict of the rows that a card must reach; `None` if there is none."""
+    """Return the worst verdict of the rows that a card must reach; `None` if there is none."""
     found = [verdict(row) for row in rows if row.get("must", True)]
     order: tuple[Verdict, ...] = ("missed", "at the bar", "reached")
     return next((one for one in order if one in found), None)
@@ -159,7 +159,7 @@ class Card:
         figures: dict[str, Any] | None = None,
         pictures: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """The JSON object that `results/cards/<name>.json` holds."""
+        """Return the JSON object that `results/cards/<name>.json` holds."""
         rows = [measure.row() for measure in measures]
         found = worst(rows)
         return {
@@ -187,5 +187,5 @@ class Card:
 def differences(
     ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray
 ) -> list[float]:
-    """Paired over seeds: ours − theirs."""
+    """Return ours − theirs, paired over seeds."""
     return [a - b for a, b in zip(ours, theirs, strict=True)]

@@ -47,8 +47,8 @@ class _Axis:
         return [value for row in self.rows for value in _numbers(row)]
 
     def takes(self, row: dict[str, Any]) -> bool:
-        """Whether a row fits: a difference beside differences, shares beside shares, and nothing
-        so small that it would be a dot on the others' zero."""
+        """Return whether a row fits: a difference beside differences, shares beside shares, and
+        nothing so small that it would be a dot on the others' zero."""
         here, new = self.values(), _numbers(row)
         if self.difference != _is_difference(row) or _shares(here) != _shares(new):
             return False
@@ -67,7 +67,7 @@ class _Axis:
 
 
 def figure(result: dict[str, Any], rows: Sequence[str] = ()) -> str:
-    """A card's result, as `results/cards/<name>.json` holds it, as an SVG document.
+    """Return a card's result, as `results/cards/<name>.json` holds it, as an SVG document.
 
     **Arguments:**
 
@@ -104,8 +104,8 @@ def figure(result: dict[str, Any], rows: Sequence[str] = ()) -> str:
 
 
 def main_rows(result: dict[str, Any], most: int = MOST) -> list[dict[str, Any]]:
-    """The rows that say most, in the card's order: claims first, then what a paper has published,
-    then the others; not the exact optima that are marks on them."""
+    """Return the rows that say most, in the card's order: claims first, then what a paper has
+    published, then the others; not the exact optima that are marks on them."""
     optima = [row for row in result["rows"] if OPTIMUM.search(row["name"])]
     others = [row for row in result["rows"] if row not in optima] or optima
 

@@ -76,12 +76,12 @@ class Workshop:
         return self.scale == "quick"
 
     def pick(self, full: Any, quick: Any) -> Any:
-        """The value for this scale."""
+        """Return the value for this scale."""
         return quick if self.quick else full
 
     def best(self, choices: Sequence[Choice], score: Callable[[Choice], float]) -> Choice:
-        """The one of `choices` with the highest score, where one that is not a number is the lowest;
-        at the quick scale the first."""
+        """Return the one of `choices` with the highest score, where one that is not a number is the
+        lowest; at the quick scale the first."""
         if self.quick or len(choices) == 1:
             return choices[0]
         scores = [score(choice) for choice in choices]
@@ -93,7 +93,7 @@ class Workshop:
             print(text, file=sys.stderr, flush=True)
 
     def picture(self, name: str) -> Path:
-        """Where to draw a picture (PNG) that will stand below the card's table."""
+        """Return where to draw a picture (PNG) that will stand below the card's table."""
         file = f"{self.name}-{name}.png".replace(" ", "-")
         if file not in self.drawn:
             self.drawn.append(file)
@@ -225,8 +225,8 @@ class Workshop:
         *,
         updates: int,
     ) -> "Trained":
-        """`train` for methods of the registry that learn from labelled examples, as they stand, for
-        so many updates."""
+        """Return `train` for methods of the registry that learn from labelled examples, as they
+        stand, for so many updates."""
         steps = updates * learner.steps_per_update(SupervisedProblem.of(family))
         fields = {f.name: getattr(learner, f.name) for f in dataclasses.fields(learner)}
         trained = self.train(
@@ -243,7 +243,7 @@ class Workshop:
     def evaluate(
         self, trained: "Trained", *, tasks: int, split: str = "test", **options: Any
     ) -> list[Evaluation]:
-        """Every seed's agent on the same tasks; `options` are those of `stemrl.evaluate`."""
+        """Return every seed's agent on the same tasks; `options` are those of `stemrl.evaluate`."""
         agents, problem = trained.agents, trained.problem
         return self.judge(agents, problem, tasks=tasks, split=split, **options)
 
@@ -256,7 +256,7 @@ class Workshop:
         split: str = "test",
         **options: Any,
     ) -> list[Evaluation]:
-        """Agents of any origin on the same tasks, one evaluation each."""
+        """Evaluate agents of any origin on the same tasks, and return one evaluation of each."""
         return [evaluate(a, problem, split=split, tasks=tasks, **options) for a in agents]
 
     @staticmethod
@@ -266,7 +266,7 @@ class Workshop:
 
     @contextlib.contextmanager
     def resuming(self) -> Iterator[None]:
-        """What stands in the way of going on, in a card's words."""
+        """Return what stands in the way of going on, in a card's words."""
         try:
             yield
         except CannotResume:
@@ -276,8 +276,8 @@ class Workshop:
             ) from None
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
-        """The arrays that `compute` gives, computed once for all calls of this card: for work that
-        is no training run."""
+        """Return the arrays that `compute` gives, computed once for all calls of this card: for
+        work that is no training run."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             arrays = {k: np.asarray(v) for k, v in compute().items()}
@@ -344,7 +344,8 @@ class Trained:
         return [times[-1] - times[0] for _, times in sorted(found.items())]
 
     def peak_memory(self) -> float:
-        """MiB that an update of one seed takes as XLA plans it: its state and its temporaries."""
+        """Return the MiB that an update of one seed takes as XLA plans it: its state and its
+        temporaries."""
         run = self.runs[0]
         learner, problem = run.learner, run.problem
         state = eqx.filter_eval_shape(lambda key: learner.init(problem, key), jax.random.key(0))
@@ -355,9 +356,9 @@ class Trained:
 
 
 def learning_curves(trained: "Trained", kind: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps `[rows]`, and each seed's return there, `[seeds, rows]`: of the evaluations on
-    the way or, with `kind` `update`, what training reports of its own episodes (which is of unfinished
-    ones where none ended in an update)."""
+    """Return environment steps `[rows]`, and each seed's return there, `[seeds, rows]`: of the
+    evaluations on the way or, with `kind` `update`, what training reports of its own episodes
+    (which is of unfinished ones where none ended in an update)."""
     curves: dict[int, list[tuple[float, float]]] = {}
     for run in trained.runs:
         for row in run.metrics():
@@ -372,8 +373,8 @@ def learning_curves(trained: "Trained", kind: str = "evaluation") -> tuple[np.nd
 def steps_to(
     steps: np.ndarray, returns: np.ndarray, threshold: float, *, smooth: int = 5
 ) -> list[float]:
-    """Steps until the mean return of `smooth` rows is first at the threshold, of each seed of
-    `returns`; those of the whole training where it never is."""
+    """Return steps until the mean return of `smooth` rows is first at the threshold, of each seed
+    of `returns`; those of the whole training where it never is."""
     kernel = np.ones(smooth) / smooth
     found = []
     for curve in returns:
@@ -385,12 +386,14 @@ def steps_to(
 
 
 def point_means(evaluations: Sequence[Evaluation]) -> np.ndarray:
-    """Mean return over tasks and episodes at each point of adaptation, `[seeds, points]`."""
+    """Return the mean return over tasks and episodes at each point of adaptation, `[seeds,
+    points]`."""
     return np.stack([e.scores.mean((0, 2)) for e in evaluations])
 
 
 def trial_totals(evaluations: Sequence[Evaluation]) -> np.ndarray:
-    """Mean over tasks of the return of a whole trial, all its episodes summed, `[seeds]`."""
+    """Return the mean over tasks of the return of a whole trial, all its episodes summed,
+    `[seeds]`."""
     return np.stack([e.scores.sum((1, 2)).mean() for e in evaluations])
 
 

@@ -145,7 +145,7 @@ class Evaluation:
         return Optima(found.known_task[:, :: self.episodes_per_round], None)
 
     def against(self, reference: Float[np.ndarray, "tasks rounds"]) -> dict[str, Any]:
-        """How far the agent stays below a reference on the same tasks.
+        """Return how far the agent stays below a reference on the same tasks.
 
         For each of the `points`, and for the whole `trial` (all episodes summed): the reference's
         mean `value`, the mean `gap` to it with `low` and `high`, its 95% stratified bootstrap
@@ -179,8 +179,8 @@ class Evaluation:
         return {name: self.against(reference) for name, reference in references.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; `per_task` is the mean return `[tasks][points]`, `gaps` is
-        empty where there is nothing to compare with, `diverged` counts episodes."""
+        """Return everything, as JSON has it; `per_task` is the mean return `[tasks][points]`,
+        `gaps` is empty where there is nothing to compare with, `diverged` counts episodes."""
         return {
             "family": self.family,
             "identity": self.identity,
@@ -201,9 +201,9 @@ class Evaluation:
         }
 
     def to_frame(self) -> Any:
-        """Every episode as a row of a pandas DataFrame: `task`, `round` (of adaptations before it),
-        `episodes_used`, `agent` (of a training seed, from 0), `episode` (of the round), `return`,
-        `length`, `diverged`. Raises `UserError` where pandas is not installed."""
+        """Return every episode as a row of a pandas DataFrame: `task`, `round` (of adaptations
+        before it), `episodes_used`, `agent` (of a training seed, from 0), `episode` (of the round),
+        `return`, `length`, `diverged`. Raises `UserError` where pandas is not installed."""
         tasks, rounds, _ = self.scores.shape
         shape = (tasks, rounds, self.agents, self.episodes_per_round)
         task, round_, agent, episode = (index.ravel() for index in np.indices(shape))
@@ -222,8 +222,8 @@ class Evaluation:
 
     @classmethod
     def together(cls, parts: "list[Evaluation]") -> "Evaluation":
-        """The evaluations of several agents on the same tasks as one. The interval is then over
-        tasks, given these agents; `over_seeds` is over agents."""
+        """Return the evaluations of several agents on the same tasks as one. The interval is then
+        over tasks, given these agents; `over_seeds` is over agents."""
 
         def joined(name: str) -> np.ndarray:
             return np.concatenate([getattr(part, name) for part in parts], axis=2)
@@ -295,7 +295,7 @@ def evaluate(
 
 
 def adapts(agent: AbstractAgent) -> bool:
-    """Whether an agent carries anything over from one round to the next."""
+    """Return whether an agent carries anything over from one round to the next."""
     return type(agent).adapt is not AbstractAgent.adapt
 
 
@@ -334,7 +334,8 @@ def _gap(
 def draw_tasks(
     family: AbstractFamily, split: str, tasks: int, seed: int
 ) -> tuple[Params, PRNGKeyArray]:
-    """The tasks that `evaluate` plays for this seed, `[tasks, …]`, and the key of the playing."""
+    """Return the tasks that `evaluate` plays for this seed, `[tasks, …]`, and the key of the
+    playing."""
     if tasks < 1:
         raise UserError(f"tasks must be at least 1, not {tasks}")
     tasks_key, play_key = jax.random.split(jax.random.key(seed))
@@ -343,7 +344,8 @@ def draw_tasks(
 
 
 def episodes_to_adapt(episodes_per_round: int, family: AbstractFamily, episodes: int | None) -> int:
-    """`episodes`, checked against an agent's `episodes_per_round`; or the default (see `evaluate`)."""
+    """Return `episodes`, checked against an agent's `episodes_per_round`; or the default (see
+    `evaluate`)."""
     if episodes is None:
         return 2 * episodes_per_round if episodes_per_round > 1 else family.trial_episodes - 1
     if episodes < 0:
@@ -386,7 +388,7 @@ def play_tasks(
     rounds: int,
     progress: Progress | None = None,
 ) -> Played:
-    """The episodes in which `agent` adapts to the tasks `params`, of the problem's target.
+    """Return the episodes in which `agent` adapts to the tasks `params`, of the problem's target.
 
     Many tasks are played in chunks. The size of a chunk depends on nothing but shapes, so that the
     same call means the same on any machine.

@@ -107,15 +107,15 @@ class FewShotEvaluation:
         return points
 
     def to_frame(self) -> Any:
-        """Every score as a row of a pandas DataFrame: `task`, `shots`, `agent` (of a training seed,
-        from 0), `score`. Raises `UserError` where pandas is not installed."""
+        """Return every score as a row of a pandas DataFrame: `task`, `shots`, `agent` (of a
+        training seed, from 0), `score`. Raises `UserError` where pandas is not installed."""
         task, point, agent = (index.ravel() for index in np.indices(self.scores.shape))
         shots = np.asarray(self.shots)[point]
         columns = {"task": task, "shots": shots, "agent": agent, "score": self.scores.ravel()}
         return data_frame(columns)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; `per_task` is the mean score `[tasks][points]`."""
+        """Return everything, as JSON has it; `per_task` is the mean score `[tasks][points]`."""
         names = (
             *("family", "identity", "method", "split", "tasks", "seed", "gradient_steps"),
             *("score_name", "lower_is_better", "train_is_test", "points", "over_seeds"),
@@ -127,7 +127,7 @@ class FewShotEvaluation:
 
     @classmethod
     def together(cls, parts: "list[FewShotEvaluation]") -> "FewShotEvaluation":
-        """The evaluations of several agents on the same tasks as one."""
+        """Return the evaluations of several agents on the same tasks as one."""
         scores = np.concatenate([part.scores for part in parts], axis=2)
         return dataclasses.replace(parts[0], scores=scores)
 
@@ -203,8 +203,8 @@ def draw_few_shot(
     seed: int,
     params: Params | None = None,
 ) -> tuple[Params, Examples, Examples]:
-    """The tasks that `evaluate_few_shot` draws for this seed, `[tasks, …]`, and their training and
-    test sets."""
+    """Return the tasks that `evaluate_few_shot` draws for this seed, `[tasks, …]`, and their
+    training and test sets."""
     key = jax.random.fold_in(jax.random.key(seed), _EVALUATION)
     sizes = eqx.filter_eval_shape(_draw, family, key, split, tasks, shots, queries, params)
     refuse_large(tasks, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(sizes)))
@@ -221,7 +221,8 @@ def few_shot_losses(
     queries: int = QUERIES,
     seed: int = 0,
 ) -> Float[np.ndarray, "steps tasks"]:
-    """The loss of what `agent` makes of `shots` shots, on `queries` other examples of the task.
+    """Return the loss of what `agent` makes of `shots` shots, on `queries` other examples of the
+    task.
 
     **Arguments:**
 

@@ -18,8 +18,8 @@ Scores = Float[np.ndarray, "units repeats"]
 
 
 def iqm(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "..."]:
-    """Interquartile mean over the last dimension: of what is left without the lowest and the
-    highest ⌊n/4⌋."""
+    """Return the interquartile mean over the last dimension: the mean of what is left without the
+    lowest and the highest ⌊n/4⌋."""
     scores = np.asarray(scores, float)
     n = scores.shape[-1]
     cut = n // 4
@@ -29,7 +29,7 @@ def iqm(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "..."]:
 
 
 def mean(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "..."]:
-    """Mean over the last dimension."""
+    """Return the mean over the last dimension."""
     return np.mean(scores, axis=-1)
 
 
@@ -42,7 +42,7 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(low, high)`, the percentile bootstrap interval of `statistic` over all scores.
+    """Return `(low, high)`, the percentile bootstrap interval of `statistic` over all scores.
 
     **Arguments:**
 
@@ -119,7 +119,7 @@ def _resample(
 def t_interval(
     values: Float[np.ndarray, " n"], *, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """`(mean, low, high)` by Student's t, as for the means of a few training seeds (n ≥ 2)."""
+    """Return `(mean, low, high)` by Student's t, as for the means of a few training seeds (n ≥ 2)."""
     values = np.asarray(values, float)
     n = values.size
     if n < 2:
@@ -132,8 +132,8 @@ def t_interval(
 def proportion_interval(
     values: Float[np.ndarray, " n"], *, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """`(mean, low, high)` of shares in [0, 1], one a training seed (n ≥ 2): Student's t on arcsin √p,
-    whose variance hardly depends on p, and back. The interval stays inside [0, 1]."""
+    """Return `(mean, low, high)` of shares in [0, 1], one a training seed (n ≥ 2): Student's t on
+    arcsin √p, whose variance hardly depends on p, and back. The interval stays inside [0, 1]."""
     values = np.asarray(values, float)
     _, low, high = t_interval(np.arcsin(np.sqrt(np.clip(values, 0, 1))), level=level)
     low, high = (float(np.sin(np.clip(angle, 0, np.pi / 2)) ** 2) for angle in (low, high))
@@ -144,7 +144,7 @@ def proportion_interval(
 def performance_profile(
     scores: Float[np.ndarray, "... n"], thresholds: Float[np.ndarray, " taus"]
 ) -> Float[np.ndarray, "... taus"]:
-    """F(τ): the fraction of scores above each threshold (2108.13264, §4.2)."""
+    """Return F(τ): the fraction of scores above each threshold (2108.13264, §4.2)."""
     scores = np.asarray(scores, float)
     above = [np.mean(scores > tau, axis=-1) for tau in np.asarray(thresholds, float)]
     return np.stack(above, axis=-1)
@@ -159,7 +159,8 @@ def profile_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, " taus"], Float[np.ndarray, " taus"]]:
-    """The bootstrap band of `performance_profile`, threshold by threshold (2108.13264, fig. 4)."""
+    """Return the bootstrap band of `performance_profile`, threshold by threshold (2108.13264, fig.
+    4)."""
     return bootstrap_interval(
         scores,
         strata,
@@ -171,8 +172,9 @@ def profile_interval(
 
 
 def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
-    """P(X > Y) + ½ P(X = Y) for a repeat X of ours and Y of theirs on the same task, averaged over
-    the tasks (2108.13264, §4.3). Both `[tasks, repeats]`; the repeats may differ in number."""
+    """Return P(X > Y) + ½ P(X = Y) for a repeat X of ours and Y of theirs on the same task,
+    averaged over the tasks (2108.13264, §4.3). Both `[tasks, repeats]`; the repeats may differ in
+    number."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     difference = ours[:, :, None] - theirs[:, None, :]
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
@@ -187,7 +189,7 @@ def improvement_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The bootstrap interval of `probability_of_improvement`: tasks are drawn in pairs."""
+    """Return the bootstrap interval of `probability_of_improvement`: tasks are drawn in pairs."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     difference = ours[:, :, None] - theirs[:, None, :]
     wins = np.mean((difference > 0) + 0.5 * (difference == 0), axis=(1, 2))

@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
     high: float
 
     def as_dict(self) -> dict[str, float]:
-        """By name, as JSON has it."""
+        """Return the fields by name, as JSON has them."""
         return self._asdict()
 
 
@@ -60,7 +60,7 @@ class Transfer(NamedTuple):
     """The same of the one from scratch."""
 
     def as_dict(self) -> dict[str, Any]:
-        """By name, as JSON has it."""
+        """Return the fields by name, as JSON has them."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, Estimate):
@@ -108,7 +108,7 @@ class Retention(NamedTuple):
     """After less before, paired over tasks: below 0, something was forgotten."""
 
     def as_dict(self) -> dict[str, dict[str, float]]:
-        """By name, as JSON has it."""
+        """Return the fields by name, as JSON has them."""
         return {k: v.as_dict() for k, v in self._asdict().items()}
 
 
@@ -140,7 +140,7 @@ class Generalization(NamedTuple):
     """The same on tasks outside of it, `ood`; `None` if they were not played."""
 
     def as_dict(self) -> dict[str, dict[str, float] | None]:
-        """By name, as JSON has it."""
+        """Return the fields by name, as JSON has them."""
         return {k: None if v is None else v.as_dict() for k, v in self._asdict().items()}
 
 

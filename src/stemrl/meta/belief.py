@@ -40,7 +40,7 @@ class Inference(HistoryReader):
     def of(
         cls, problem: Problem, latent_size: int, *, key: PRNGKeyArray, **memory: Any
     ) -> "Inference":
-        """Fresh, for the spaces of `problem`; `memory`: see `HistoryReader.parts`."""
+        """Return fresh, for the spaces of `problem`; `memory`: see `HistoryReader.parts`."""
         encoder_key, cell_key, posterior_key = jax.random.split(key, 3)
         reader, _ = cls.parts(problem, **memory, encoder_key=encoder_key, cell_key=cell_key)
         size = reader["cell"].size
@@ -52,17 +52,17 @@ class Inference(HistoryReader):
         return self.posterior.bias.shape[-1] // 2
 
     def initial(self) -> DiagonalGaussian:
-        """N(0, I)."""
+        """Return N(0, I)."""
         zero = jnp.zeros(self.latent_size)
         return DiagonalGaussian(zero, zero)
 
     def believe(self, output: Float[Array, "... size"]) -> DiagonalGaussian:
-        """The posterior after a step, from what the memory says then."""
+        """Return the posterior after a step, from what the memory says then."""
         return DiagonalGaussian(*jnp.split(self.posterior(output), 2, axis=-1))
 
     def beliefs(self, lanes: Lanes) -> DiagonalGaussian:
-        """The posterior at every step of some lanes, `[lanes, time, latent]`, by running the memory
-        over them again."""
+        """Return the posterior at every step of some lanes, `[lanes, time, latent]`, by running the
+        memory over them again."""
         inputs, previous, context, reset = jax.tree.map(
             lambda x: jnp.swapaxes(x, 0, 1),
             (lanes.inputs, lanes.previous, lanes.context, lanes.reset),
@@ -72,14 +72,14 @@ class Inference(HistoryReader):
 
 
 def latent(belief: DiagonalGaussian, noise: Float[Array, "... latent"]) -> Float[Array, "..."]:
-    """ω = μ + σ · noise: a sample if the noise is standard normal, the mean if it is zero."""
+    """Return ω = μ + σ · noise: a sample if the noise is standard normal, the mean if it is zero."""
     return belief.mean + jnp.exp(belief.log_std) * noise
 
 
 def show(
     belief: DiagonalGaussian, noise: Float[Array, "... latent"], shown: Shown
 ) -> Float[Array, "... shown"]:
-    """What the policy is shown: the sample, or mean and log-variance."""
+    """Return what the policy is shown: the sample, or mean and log-variance."""
     if shown == "sample":
         return latent(belief, noise)
     return jnp.concatenate([belief.mean, 2.0 * belief.log_std], axis=-1)
@@ -91,7 +91,7 @@ def belief_kl(
     reset: Bool[Array, "lanes time"],
     prior: Prior,
 ) -> Float[Array, "lanes time"]:
-    """The KL of the posterior at each step, in nats.
+    """Return the KL of the posterior at each step, in nats.
 
     **Arguments:**
 
@@ -179,7 +179,7 @@ class BeliefSettings(AbstractTrialLearner):
     def parts(
         self, problem: Problem, shown: Shown, key: PRNGKeyArray
     ) -> tuple[Inference, ActorCritic]:
-        """A fresh encoder, and a policy and value that are shown what it believes."""
+        """Return a fresh encoder, and a policy and value that are shown what it believes."""
         inference_key, policy_key = jax.random.split(key)
         inference = Inference.of(
             problem, self.latent_size, **self.memory_settings(problem), key=inference_key
@@ -196,7 +196,8 @@ class BeliefSettings(AbstractTrialLearner):
 
 
 def agent_fields(problem: Problem, observations: Normalizer, rewards: Normalizer) -> dict[str, Any]:
-    """What every agent with a memory needs to know of `problem`, and the scales of its inputs."""
+    """Return what every agent with a memory needs to know of `problem`, and the scales of its
+    inputs."""
     return {
         "observations": observations,
         "rewards": rewards,

@@ -56,7 +56,7 @@ class Predictor(eqx.Module):
     def logits(
         self, output: Float[Array, "... size"], state: Float[Array, "... features"]
     ) -> Float[Array, "... actions"]:
-        """Of each action being optimal where `state` is observed."""
+        """Return the logits of each action being optimal where `state` is observed."""
         return self.head(jnp.concatenate([output, state], axis=-1))
 
 
@@ -172,7 +172,7 @@ class DPT(AbstractLearner):
                 raise UserError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
 
     def rounds(self, problem: Problem) -> int:
-        """Episodes in which the transitions are gathered."""
+        """Return the number of episodes in which the transitions are gathered."""
         return -(-self.context_length // problem.source.horizon)
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> DPTState:
@@ -211,7 +211,7 @@ class DPT(AbstractLearner):
         return DPTState(predictor, state, jnp.zeros((), jnp.int32), key)
 
     def label(self, problem: Problem, params: Any, obs: Obs) -> Float[Array, " actions"]:
-        """a*(s; task), as a distribution where several are as good."""
+        """Return a*(s; task), as a distribution where several are as good."""
         return optimal_choice(problem.source, params, obs)
 
     def collect(self, problem: Problem, state: DPTState) -> tuple[DPTState, tuple[Any, Trials]]:
@@ -258,7 +258,8 @@ class DPT(AbstractLearner):
         return state, {"return": jnp.mean(trials.returns), **told}
 
     def queries(self, steps: Transition, key: PRNGKeyArray) -> Array:
-        """A state for each number of transitions, `[tasks, steps + 1, …]`: any that was observed."""
+        """Return a state for each number of transitions, `[tasks, steps + 1, …]`: any that was
+        observed."""
         tasks, time = steps.valid.shape
         keys = jax.random.split(key, tasks)
 
@@ -270,7 +271,7 @@ class DPT(AbstractLearner):
     def predictions(
         self, problem: Problem, predictor: Predictor, steps: Transition, queries: Array
     ) -> Float[Array, "tasks steps1 actions"]:
-        """Logits after each number of transitions, where `queries` are observed."""
+        """Return the logits after each number of transitions, where `queries` are observed."""
         family = problem.source
         x = read(family.observation_space, family.action_space, steps)
         x = jnp.concatenate([jnp.zeros_like(x[:, :1]), x], axis=1)
@@ -298,7 +299,7 @@ class DPT(AbstractLearner):
 
 
 def read(space: Space, actions: Space, steps: Transition) -> Float[Array, "... inputs"]:
-    """Transitions (s, a, r, s′) as the memory reads them."""
+    """Return transitions (s, a, r, s′) as the memory reads them."""
     parts = [
         flatten(space, steps.obs),
         flatten(actions, steps.action),
@@ -309,10 +310,10 @@ def read(space: Space, actions: Space, steps: Transition) -> Float[Array, "... i
 
 
 def inputs_of(space: Space, actions: Space) -> int:
-    """How many numbers `read` makes of a transition."""
+    """Return how many numbers `read` makes of a transition."""
     return 2 * observation_size(space) + observation_size(actions) + 1
 
 
 def zero_of(space: Space) -> Array:
-    """An observation of zeros."""
+    """Return an observation of zeros."""
     return jnp.zeros(space.shape, space.dtype)

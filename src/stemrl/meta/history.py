@@ -84,9 +84,9 @@ class HistoryReader(eqx.Module):
         encoder_key: PRNGKeyArray,
         cell_key: PRNGKeyArray,
     ) -> tuple[dict[str, Any], int]:
-        """The fields above, fresh for the spaces of `problem`, and how many entries the memory reads.
-        `length`, `layers`, `chrono_span`: see `memory_cell`. Raises `UserError` for images whose
-        previous one is to be read."""
+        """Return the fields above, fresh for the spaces of `problem`, and how many entries the
+        memory reads. `length`, `layers`, `chrono_span`: see `memory_cell`. Raises `UserError` for
+        images whose previous one is to be read."""
         observations = problem.source.observation_space
         features, encoder = observation_size(observations), None
         if isinstance(observations, Box) and is_image(observations):
@@ -110,7 +110,7 @@ class HistoryReader(eqx.Module):
         return fields, inputs
 
     def read(self, inputs: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
-        """What the memory is given: `inputs` is what `perceive` gave."""
+        """Return what the memory is given: `inputs` is what `perceive` gave."""
         parts = [inputs if self.encoder is None else self.encoder(inputs), previous]
         return jnp.concatenate(parts if context is None else [*parts, context], axis=-1)
 
@@ -139,8 +139,8 @@ class RecurrentActorCritic(HistoryReader):
         key: PRNGKeyArray,
         **memory: Any,
     ) -> "RecurrentActorCritic":
-        """Fresh networks for the spaces of `problem`. `head_hidden_size`: entries of the layer between
-        memory and heads, none if 0; `memory`: see `HistoryReader.parts`."""
+        """Return fresh networks for the spaces of `problem`. `head_hidden_size`: entries of the
+        layer between memory and heads, none if 0; `memory`: see `HistoryReader.parts`."""
         encoder_key, cell_key, policy_key, value_key = jax.random.split(key, 4)
         hidden_key = jax.random.fold_in(key, _HEAD_HIDDEN)
         actions = problem.source.action_space
@@ -165,8 +165,8 @@ class RecurrentActorCritic(HistoryReader):
     def heads(
         self, output: Float[Array, "... size"], x: Float[Array, "... inputs"]
     ) -> tuple[PolicyDistribution, Float[Array, "..."]]:
-        """The distribution over actions, and the value of the rest of the trial, from what the
-        memory says after reading `x`."""
+        """Return the distribution over actions, and the value of the rest of the trial, from what
+        the memory says after reading `x`."""
         if self.head_hidden is not None:
             output = jax.nn.relu(self.head_hidden(jnp.concatenate([output, x], axis=-1)))
         out, value = self.policy(output), self.value(output)[..., 0]
@@ -177,7 +177,7 @@ class RecurrentActorCritic(HistoryReader):
 
 
 def action_taken(space: Space, action: Action) -> Float[Array, "... actions"]:
-    """An action as a vector, as the world took it: one-hot, or clipped to its bounds."""
+    """Return an action as a vector, as the world took it: one-hot, or clipped to its bounds."""
     return flatten(space, clip_action(space, action))
 
 
@@ -235,7 +235,8 @@ class HistoryAgent(AbstractAgent):
     def perceive_previous(
         self, previous: Float[Array, "... previous"]
     ) -> Float[Array, "... previous"]:
-        """The previous step as an input: its reward and observation by running mean and deviation."""
+        """Return the previous step as an input: its reward and observation by running mean and
+        deviation."""
         actions = outputs_for(self.action_space)
         action, reward, end, obs = jnp.split(previous, [actions, actions + 1, actions + 2], axis=-1)
         if obs.size and isinstance(self.observation_space, Box):
@@ -258,7 +259,7 @@ def history_agent(
     observations: Normalizer,
     rewards: Normalizer,
 ) -> HistoryAgent:
-    """The agent of these networks for the spaces of `family`."""
+    """Return the agent of these networks for the spaces of `family`."""
     return HistoryAgent(
         networks=networks,
         observations=observations,

@@ -58,15 +58,15 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def standard(cls, *shape: int) -> "Gaussian":
-        """N(0, I)."""
+        """Return N(0, I)."""
         return cls(jnp.zeros(shape), jnp.zeros(shape))
 
     def at(self, noise: Float[Array, "... latent"]) -> Float[Array, "... latent"]:
-        """μ + σ ε."""
+        """Return μ + σ ε."""
         return self.mean + jnp.exp(self.log_std) * noise
 
     def kl_to_standard(self) -> Float[Array, "..."]:
-        """KL(N(μ, σ²) ‖ N(0, I)) in nats."""
+        """Return KL(N(μ, σ²) ‖ N(0, I)) in nats."""
         variance = jnp.exp(2.0 * self.log_std)
         return 0.5 * jnp.sum(variance + self.mean**2 - 1.0 - 2.0 * self.log_std, axis=-1)
 
@@ -123,8 +123,8 @@ class MAESNAgent(AbstractAgent):
         return Memory(Adaptable(self.policy, latent), context)
 
     def begin(self, memory: Memory, key: PRNGKeyArray) -> Float[Array, " latent"]:
-        """ε of this episode's z. A greedy agent draws it too: what differs between episodes is not
-        noise but the exploration."""
+        """Return ε of this episode's z. A greedy agent draws it too: what differs between episodes
+        is not noise but the exploration."""
         return jax.random.normal(key, (self.latent_size,))
 
     def act(
@@ -149,8 +149,8 @@ class MAESNAgent(AbstractAgent):
         return self.step(memory, self.prepare(episodes))
 
     def prepare(self, episodes: Transition) -> "Round":
-        """A round `[episodes, time, …]` of one task with its advantages, over a baseline fitted to
-        this round alone."""
+        """Return a round `[episodes, time, …]` of one task with its advantages, over a baseline
+        fitted to this round alone."""
         inputs = flatten(self.space, episodes.obs)
         valid = episodes.valid
         advantage = episode_advantages(
@@ -166,7 +166,7 @@ class MAESNAgent(AbstractAgent):
         return Round(*flat[0], noise=flat[1])
 
     def step(self, memory: Memory, batch: "Round") -> Memory:
-        """One inner step. The outer loop differentiates through this very function."""
+        """Return one inner step. The outer loop differentiates through this very function."""
 
         def gain(adapted: Adaptable) -> Float[Array, ""]:
             distribution = distribution_of(adapted, memory.context, batch.inputs, batch.noise)
@@ -200,7 +200,7 @@ class Round(NamedTuple):
 def distribution_of(
     adapted: Adaptable, context: Context, inputs: Array, noise: Float[Array, "... latent"]
 ) -> PolicyDistribution:
-    """π_θ(· | s, μ + σ ε), and ω where it is revealed."""
+    """Return π_θ(· | s, μ + σ ε), which also sees ω if that is revealed."""
     z = adapted.latent.at(noise)
     if context is not None:
         z = jnp.concatenate([z, jnp.broadcast_to(context, (*z.shape[:-1], context.shape[-1]))], -1)
@@ -352,8 +352,8 @@ class MAESN(OuterSettings):
     def distributions(
         self, agent: MAESNAgent, parameters: MetaParameters, task: Any
     ) -> tuple[PolicyDistribution, Float[Array, ""]]:
-        """What a task's own latent and θ adapt to, at the steps of its outer round; and the penalty
-        on that latent before adaptation."""
+        """Return what a task's own latent and θ adapt to, at the steps of its outer round; and the
+        penalty on that latent before adaptation."""
         agent = eqx.tree_at(
             lambda a: (a.policy, a.rates, a.latents),
             agent,
@@ -369,6 +369,6 @@ class MAESN(OuterSettings):
     def objective(
         self, agent: MAESNAgent, parameters: MetaParameters, task: Any
     ) -> Float[Array, ""]:
-        """mean(ρ A) of one task's outer round minus the penalty (eq. 5)."""
+        """Return mean(ρ A) of one task's outer round minus the penalty (eq. 5)."""
         distribution, penalty = self.distributions(agent, parameters, task)
         return importance_weighted(distribution, task.outer) - penalty

@@ -207,7 +207,7 @@ class MAML(OuterSettings):
     # --- The outer step -----------------------------------------------------------------------
 
     def prepare(self, agent: MAMLAgent, experience: Trials) -> Tasks:
-        """Everything of the experience that does not depend on θ, once per update."""
+        """Return everything of the experience that does not depend on θ, once per update."""
         batches = jax.vmap(jax.vmap(agent.prepare))(experience.transitions)
         return Tasks(
             context=experience.memory.context,
@@ -251,8 +251,8 @@ class MAML(OuterSettings):
         task: Tasks,
         weights: Float[Array, " steps"] | None = None,
     ) -> tuple[PolicyDistribution, Float[Array, ""]]:
-        """What θ now adapts to, at the steps of one task's outer round; and ProMP's penalty, 0 where
-        there is none. `weights` are η of each inner step; by default the setting."""
+        """Return what θ now adapts to, at the steps of one task's outer round; and ProMP's penalty,
+        0 where there is none. `weights` are η of each inner step; by default the setting."""
         policy, kls = self._adapted(agent, initialization, task)
         penalty = jnp.zeros(())
         if self.inner_kl is not None:
@@ -262,8 +262,8 @@ class MAML(OuterSettings):
     def objective(
         self, agent: MAMLAgent, initialization: Initialization, task: Tasks
     ) -> tuple[Float[Array, ""], PolicyDistribution]:
-        """mean(ρ A) of one task's outer round, importance-weighted from the adapted policy that
-        acted to the one that θ now adapts to; and that one's distributions over actions."""
+        """Return mean(ρ A) of one task's outer round, importance-weighted from the adapted policy
+        that acted to the one that θ now adapts to; and that one's distributions over actions."""
         distribution, _ = self.distributions(agent, initialization, task)
         return importance_weighted(distribution, task.outer), distribution
 
@@ -271,7 +271,7 @@ class MAML(OuterSettings):
 def adapted_weights(
     weights: Float[Array, " steps"], kl: Float[Array, " steps"], target: float | Array
 ) -> Float[Array, " steps"]:
-    """η of each inner step for the next update: twice as much where the divergence is beyond 1.5 times
-    `target`, half as much where it is below two thirds of it."""
+    """Return η of each inner step for the next update: twice as much where the divergence is beyond
+    1.5 times `target`, half as much where it is below two thirds of it."""
     factor = jnp.where(kl > 1.5 * target, 2.0, jnp.where(kl < target / 1.5, 0.5, 1.0))
     return weights * factor

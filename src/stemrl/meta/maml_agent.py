@@ -72,7 +72,7 @@ class Batch(NamedTuple):
 
 
 def log_ratios(policy: Policy, context: Context, batch: Batch) -> Float[Array, " steps"]:
-    """log ρ of each step; 0 on padding, whose actions may be anything."""
+    """Return log ρ of each step; 0 on padding, whose actions may be anything."""
     log_prob = policy(batch.inputs, context).log_prob(batch.action)
     return jnp.where(batch.weight > 0, log_prob - batch.log_prob, 0.0)
 
@@ -80,7 +80,7 @@ def log_ratios(policy: Policy, context: Context, batch: Batch) -> Float[Array, "
 def surrogate_return(
     policy: Policy, context: Context, batch: Batch, surrogate: Surrogate, episodes_per_round: int
 ) -> Float[Array, ""]:
-    """J(θ; round); `episodes_per_round` is the number of episodes in the batch."""
+    """Return J(θ; round); `episodes_per_round` is the number of episodes in the batch."""
     log_ratio = log_ratios(policy, context, batch)
     return surrogate_of(log_ratio, batch.weight * batch.advantage, surrogate, episodes_per_round)
 
@@ -91,8 +91,8 @@ def surrogate_of(
     surrogate: Surrogate,
     episodes_per_round: int,
 ) -> Float[Array, ""]:
-    """J of a round by the log ratio of each of its steps, 0 on padding, and each one's weighted
-    advantage, `gain`."""
+    """Return J of a round by the log ratio of each of its steps, 0 on padding, and each one's
+    weighted advantage, `gain`."""
     if surrogate == "log_likelihood":
         # Up to a constant, log π_old, which moves no gradient.
         moved = log_ratio
@@ -150,8 +150,8 @@ class MAMLAgent(AbstractAgent):
         return self.step(memory, self.prepare(episodes))
 
     def prepare(self, episodes: Transition) -> Batch:
-        """A round `[episodes, time, …]` of one task with its advantages, over a baseline fitted to
-        this round alone."""
+        """Return a round `[episodes, time, …]` of one task with its advantages, over a baseline
+        fitted to this round alone."""
         inputs = perceive(self.space, self.normalizer, episodes.obs)
         valid = episodes.valid
         advantage = episode_advantages(
@@ -167,7 +167,7 @@ class MAMLAgent(AbstractAgent):
         return lax.stop_gradient(flat)
 
     def step(self, memory: FastWeights, batch: Batch) -> FastWeights:
-        """θ' = θ + α ∇J(θ). The outer loop differentiates through this very function."""
+        """Return θ' = θ + α ∇J(θ). The outer loop differentiates through this very function."""
         gradient = jax.grad(surrogate_return)(
             memory.policy, memory.context, batch, self.surrogate, self.episodes_per_round
         )

@@ -90,7 +90,7 @@ class OuterSettings(AbstractLearner):
             raise UserError("initial_std and min_std must be positive")
 
     def fresh_optimizer(self, parameters: PyTree[Array]) -> optax.OptState | None:
-        """Adam before its first step; `None` with TRPO, which has none."""
+        """Return Adam's state before its first step; `None` with TRPO, which has none."""
         if self.outer == "trpo":
             return None
         return optimizer(self.max_gradient_norm).init(parameters)  # pyright: ignore
@@ -102,8 +102,8 @@ class OuterSettings(AbstractLearner):
         adam: optax.OptState | None,
         tasks: Any,
     ) -> tuple[Any, optax.OptState | None, dict[str, Array]]:
-        """One outer step, of either kind, on prepared tasks (every leaf `[tasks, …]`): parameters,
-        Adam's state and metrics."""
+        """Return one outer step, of either kind, on prepared tasks (every leaf `[tasks, …]`):
+        parameters, Adam's state and metrics."""
         if self.outer == "trpo":
             parameters, metrics = trust_region_step(
                 adapted,
@@ -130,7 +130,8 @@ class OuterSettings(AbstractLearner):
 
 
 def importance_weighted(distribution: PolicyDistribution, outer: Batch) -> Float[Array, ""]:
-    """mean(ρ A) of the outer round: from the adapted policy that acted to the one in question."""
+    """Return mean(ρ A) of the outer round: from the adapted policy that acted to the one in
+    question."""
     log_prob = distribution.log_prob(outer.action)
     log_ratio = jnp.where(outer.weight > 0, log_prob - outer.log_prob, 0.0)
     return jnp.sum(outer.weight * jnp.exp(log_ratio) * outer.advantage)
@@ -218,8 +219,8 @@ def trust_region_step(
 
 
 def thin(tasks: Any, most: int, *, inner: bool) -> Any:
-    """What a Fisher matrix is made of: every n-th step of all rounds and tasks, n at most `most` and
-    so that at least 200 steps of each are left.
+    """Return what a Fisher matrix is made of: every n-th step of all rounds and tasks, n at most
+    `most` and so that at least 200 steps of each are left.
 
     Fewer steps of each task, inner and outer alike, lose much less of the natural gradient than
     fewer tasks or a metric that ignores the inner step. `inner` is false where the inner round must
@@ -248,8 +249,9 @@ def clipped_steps(
     max_gradient_norm: float | Array,
     target_kl: float | Array,
 ) -> tuple[PyTree[Array], optax.OptState, dict[str, Array]]:
-    """Adam on ProMP's clipped surrogate after adaptation, `epochs` steps on the same rounds, fewer
-    once the adapted policies have moved by 1.5 `target_kl` (nats). Returns φ, Adam's state, metrics."""
+    """Take steps of Adam on ProMP's clipped surrogate after adaptation, `epochs` steps on the same
+    rounds, fewer once the adapted policies have moved by 1.5 `target_kl` (nats). Returns φ, Adam's
+    state, metrics."""
     transform = optimizer(max_gradient_norm)
     number = tasks.outer.weight.shape[0]
 

@@ -66,7 +66,8 @@ class Factors(NamedTuple):
     """Σ μ/σ²"""
 
     def posterior(self) -> tuple[Float[Array, "... latent"], Float[Array, "... latent"]]:
-        """Mean and variance of the product; of the prior N(0, I) where there is no factor yet."""
+        """Return mean and variance of the product; of the prior N(0, I) where there is no factor
+        yet."""
         none = self.precision <= 0.0
         precision = jnp.where(none, 1.0, self.precision)
         return self.weighted / precision, 1.0 / precision
@@ -438,8 +439,8 @@ class PEARL(AbstractLearner):
         batch: Row,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """SAC's losses with z of each task, drawn from its posterior, plus the KL; `context` is
-        `[tasks, transitions, …]`, `batch` `[tasks, batch, …]`."""
+        """Return SAC's losses with z of each task, drawn from its posterior, plus the KL; `context`
+        is `[tasks, transitions, …]`, `batch` `[tasks, batch, …]`."""
         z_key, noise_key = jax.random.split(key)
         factors = learning.encoder(context.obs, context.action, context.reward)
         mean, variance = factors.posterior()
@@ -481,5 +482,5 @@ class PEARL(AbstractLearner):
 def prior_kl(
     mean: Float[Array, "... latent"], variance: Float[Array, "... latent"]
 ) -> Float[Array, "..."]:
-    """KL(N(mean, variance) ‖ N(0, I)), in nats."""
+    """Return KL(N(mean, variance) ‖ N(0, I)), in nats."""
     return 0.5 * jnp.sum(variance + mean**2 - 1.0 - jnp.log(variance), axis=-1)

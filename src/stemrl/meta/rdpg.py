@@ -34,7 +34,7 @@ class Deterministic(AbstractDistribution):
 
     @classmethod
     def of(cls, outputs: Float[Array, "... n"], noise: Float[Array, ""]) -> "Deterministic":
-        """Of a policy's outputs."""
+        """Make it of a policy's outputs."""
         return cls(jnp.tanh(outputs), noise)
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "... n"]:
@@ -45,7 +45,7 @@ class Deterministic(AbstractDistribution):
         return self.action
 
     def log_prob(self, action: Float[Array, "... n"]) -> Float[Array, "..."]:
-        """Nothing is known of densities: 0."""
+        """Return 0, since nothing is known of densities."""
         return jnp.zeros(action.shape[:-1])
 
     def entropy(self) -> Float[Array, "..."]:

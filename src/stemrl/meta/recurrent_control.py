@@ -68,7 +68,7 @@ class Remembering(HistoryReader):
         return super().read(inputs, lax.stop_gradient(self.remembers) * previous, context)
 
     def top(self, output: Array, *others: Array) -> Float[Array, "... entries"]:
-        """What heads are given."""
+        """Return what the heads are given."""
         return jnp.concatenate([lax.stop_gradient(self.remembers) * output, *others], axis=-1)
 
 
@@ -82,11 +82,11 @@ class Actor(Remembering):
     """What its outputs are: `kind.of(outputs, noise)` is a distribution over actions."""
 
     def distribution(self, output: Array, x: Array) -> AbstractDistribution:
-        """The distribution over actions, from what the memory says after reading `x`."""
+        """Return the distribution over actions, from what the memory says after reading `x`."""
         return self.kind.of(self.head(self.top(output, x)), self.noise)
 
     def heads(self, output: Array, x: Array) -> tuple[AbstractDistribution, Float[Array, "..."]]:
-        """The distribution, and no value: the critic has those."""
+        """Return the distribution, and no value: the critic has those."""
         return self.distribution(output, x), jnp.zeros(x.shape[:-1])
 
 
@@ -96,7 +96,7 @@ class Critic(Remembering):
     heads: tuple[MLP, MLP]
 
     def value(self, output: Array, x: Array, action: Array) -> Float[Array, "two ..."]:
-        """Both values."""
+        """Return both values."""
         inputs = self.top(output, x, action)
         return jnp.stack([head(inputs)[..., 0] for head in self.heads])
 
@@ -174,23 +174,23 @@ class AbstractRecurrentControl(AbstractLearner):
 
     @abc.abstractmethod
     def outputs(self, actions: int) -> int:
-        """How many outputs a policy over so many action dimensions has."""
+        """Return how many outputs a policy over so many action dimensions has."""
 
     @abc.abstractmethod
     def decide(
         self, distribution: Any, noise: Float[Array, "... actions"]
     ) -> tuple[Float[Array, "... actions"], Float[Array, "..."]]:
-        """An action as a differentiable function of the distribution and of standard normal noise,
-        and what its randomness costs."""
+        """Return an action as a differentiable function of the distribution and of standard normal
+        noise, and what its randomness costs."""
 
     @abc.abstractmethod
     def exploration(self) -> float | Array:
-        """The deviation that it explores with once it has warmed up."""
+        """Return the deviation that it explores with once it has warmed up."""
 
     # ---- the method around it -------------------------------------------------------------------
 
     def trial_episodes(self, problem: Problem) -> int:
-        """Episodes a trial."""
+        """Return how many episodes a trial has."""
         return self.episodes or problem.source.trial_episodes
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> ControlState:
@@ -356,8 +356,8 @@ class AbstractRecurrentControl(AbstractLearner):
         batch: Story,
         noise: Float[Array, "two time1 batch actions"],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """J_Q + J_π of some trials, with standard normal noise for both; each moves only its own
-        part of `networks`. `agent` knows how what was stored is read."""
+        """Return J_Q + J_π of some trials, with standard normal noise for both; each moves only its
+        own part of `networks`. `agent` knows how what was stored is read."""
         context, batch = batch.context, batch._replace(context=None)
         batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
         inputs = perceive(agent.observation_space, agent.observations, batch.obs)
@@ -409,7 +409,8 @@ class AbstractRecurrentControl(AbstractLearner):
         return self._agent(problem, state.networks, state.observations, state.rewards)
 
     def explorer(self, problem: Problem, state: ControlState) -> HistoryAgent:
-        """The agent that collects: with noise, at first so much that it acts nearly at random."""
+        """Return the agent that collects: with noise, at first so much that it acts nearly at
+        random."""
         warming = state.collected < self.warm_up_steps
         noise = jnp.where(warming, 1.0, self.exploration()).astype(jnp.float32)
         return eqx.tree_at(lambda a: a.networks.noise, self.agent(problem, state), noise)
@@ -439,7 +440,7 @@ class AbstractRecurrentControl(AbstractLearner):
     def inherit(
         self, problem: Problem, state: ControlState, donor: AbstractLearner, found: State
     ) -> tuple[ControlState, list[str]]:
-        """Networks, their slow copies and what observations are scaled by."""
+        """Take over networks, their slow copies and what observations are scaled by."""
         names = ("networks", "slow", "observations", "rewards")
         parts, left = inherit_parts(state, found, *names)
         return dataclasses.replace(state, **parts), left
@@ -449,7 +450,7 @@ class AbstractRecurrentControl(AbstractLearner):
 
 
 def story(agent: HistoryAgent, steps: Transition, context: Context) -> Story:
-    """A trial as the replay holds it; `steps` are `[rounds, 1, time, …]`.
+    """Return a trial as the replay holds it; `steps` are `[rounds, 1, time, …]`.
 
     With one episode a trial, its own end is the trial's, and a time limit cuts without ending. With
     several, nothing ends before the last one does, and that is the end of all."""

@@ -36,8 +36,8 @@ from .trials import AbstractTrialLearner, Chunk, Lanes, TrialState
 def evaluate_lanes(
     networks: RecurrentActorCritic, lanes: Lanes
 ) -> tuple[Float[Array, "time lanes"], Float[Array, "time lanes"], Float[Array, "time lanes"]]:
-    """Log-probability of the actions taken, entropy and value at every step, `[time, lanes]`, by
-    running the memory over the lanes again."""
+    """Return log-probability of the actions taken, entropy and value at every step, `[time,
+    lanes]`, by running the memory over the lanes again."""
     inputs, previous, context, reset, action = jax.tree.map(
         lambda x: jnp.swapaxes(x, 0, 1),
         (lanes.inputs, lanes.previous, lanes.context, lanes.reset, lanes.action),
@@ -55,7 +55,7 @@ def rl2_loss(
     value_weight: float | Array,
     entropy_weight: float | Array,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """PPO's objective on some lanes, and its parts."""
+    """Return PPO's objective on some lanes, and its parts."""
     log_prob, entropy, value = evaluate_lanes(networks, lanes)
     one = jnp.ones_like(value)
     policy, moved = clipped_policy_loss(log_prob, lanes.log_prob.T, lanes.advantage.T, one, clip)

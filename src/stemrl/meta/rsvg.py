@@ -25,7 +25,7 @@ class Squashed(TanhGaussian):
 
     @classmethod
     def of(cls, outputs: Float[Array, "... 2n"], noise: Float[Array, ""]) -> "Squashed":
-        """Of a policy's outputs, with its deviation raised by `noise` while it warms up."""
+        """Make it of a policy's outputs, with its deviation raised by `noise` while it warms up."""
         mean, log_std = jnp.split(outputs, 2, axis=-1)
         return cls(mean, jnp.clip(log_std - 1.0, -10.0, 1.0) + noise)
 

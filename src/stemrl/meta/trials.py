@@ -81,9 +81,9 @@ def trial_advantages(
     discount: float | Array,
     gae_lambda: float | Array,
 ) -> Float[Array, " time"]:
-    """GAE in units of trials: the value of the next *step*, be it the next episode's first, stands
-    for what follows, up to the trial's end, after which nothing does. `last_value` is that of what
-    follows the sequence."""
+    """Return GAE in units of trials: the value of the next *step*, be it the next episode's first,
+    stands for what follows, up to the trial's end, after which nothing does. `last_value` is that
+    of what follows the sequence."""
     next_value = jnp.append(value[1:], last_value)
     return generalized_advantages(
         reward, value, next_value, ~trial_end, ~trial_end, discount, gae_lambda
@@ -172,37 +172,37 @@ class AbstractTrialLearner(AbstractLearner):
             )
 
     def trial_episodes(self, problem: Problem) -> int:
-        """Episodes a trial."""
+        """Return how many episodes a trial has."""
         return self.episodes or problem.source.trial_episodes
 
     def shape(self, problem: Problem) -> tuple[int, int]:
-        """Steps and lanes of an update."""
+        """Return steps and lanes of an update."""
         steps = self.trials * self.trial_episodes(problem) * problem.source.horizon
         lanes = max(1, round(self.batch_steps / steps / self.minibatches)) * self.minibatches
         return steps, lanes
 
     @abc.abstractmethod
     def fresh_networks(self, problem: Problem, key: PRNGKeyArray) -> Any:
-        """Networks before anything is learned."""
+        """Return the networks before anything is learned."""
 
     @abc.abstractmethod
     def agent_of(
         self, problem: Problem, networks: Any, observations: Normalizer, rewards: Normalizer
     ) -> HistoryAgent:
-        """Who acts with these networks."""
+        """Return who acts with these networks."""
 
     @abc.abstractmethod
     def improve(
         self, problem: Problem, state: TrialState, lanes: Lanes, chunk: Chunk, key: PRNGKeyArray
     ) -> tuple[Any, Any, dict[str, Array]]:
-        """Networks and optimizer after an update on `lanes`, which were made of `chunk`; and metrics."""
+        """Learn from `lanes`, which were made of `chunk`. Return networks, optimizer and metrics."""
 
     def fresh_optimizer(self, networks: Any) -> Any:
-        """The optimizer before its first step."""
+        """Return the optimizer before its first step."""
         return optimizer(self.max_gradient_norm).init(networks)
 
     def memory_settings(self, problem: Problem) -> dict[str, Any]:
-        """What a memory of these settings is made of (`HistoryReader`)."""
+        """Return what a memory of these settings is made of (`HistoryReader`)."""
         return {
             "cell": self.cell,
             "size": self.hidden_size,
@@ -295,7 +295,7 @@ class AbstractTrialLearner(AbstractLearner):
         updates: Int[Array, ""],
         key: PRNGKeyArray,
     ) -> tuple[Any, Any, dict[str, Array]]:
-        """`fit` by these settings after `updates` updates; `loss(parameters, minibatch,
+        """Return `fit` by these settings after `updates` updates; `loss(parameters, minibatch,
         entropy_weight)` is told the weight of the entropy by then."""
         over = self.anneal_updates if self.anneal_entropy else None
         entropy_weight = annealed(self.entropy_weight, over, updates)
@@ -319,8 +319,8 @@ class AbstractTrialLearner(AbstractLearner):
         experience: Chunk,
         reward: Float[Array, "time lanes"],
     ) -> tuple[Lanes, Float[Array, "lanes time"]]:
-        """The experience as lanes with advantages (standardized) and value targets, and the values
-        that the agent itself saw. `reward` is the scaled one."""
+        """Return the experience as lanes with advantages (standardized) and value targets, and the
+        values that the agent itself saw. `reward` is the scaled one."""
         steps = experience.rollout.transitions
         value = steps.info["value"]
         advantage = jax.vmap(trial_advantages, (1, 1, 0, 1, None, None), 1)(
@@ -358,14 +358,16 @@ class AbstractTrialLearner(AbstractLearner):
 def value_of(
     agent: HistoryAgent, rollout_state: RolloutState, keys: PRNGKeyArray
 ) -> Float[Array, " lanes"]:
-    """The value of what follows in every lane. (Compiled here for worlds stepped on the host.)"""
+    """Return the value of what follows in every lane. (Compiled here for worlds stepped on the
+    host.)"""
     return jax.vmap(agent.act)(rollout_state.memory, rollout_state.carry, rollout_state.obs, keys)[
         2
     ]["value"]
 
 
 def by_episode(rollout: Rollout, episodes: int) -> dict[str, Array]:
-    """Mean return of a trial's first and last episodes, among those that ended in this chunk."""
+    """Return the mean return of a trial's first and last episodes, among those that ended in this
+    chunk."""
     ended = rollout.transitions.ended
 
     def mean(which: Any) -> Array:

@@ -93,7 +93,7 @@ class VariationalRNN(BeliefSettings):
         return self.fit(self.loss, state.networks, state.optimizer, rows, state.updates, key)
 
     def sampled(self, lanes: Lanes, chunk: Chunk) -> Sampled:
-        """Lanes with the noise that ω was drawn with in `chunk`, of which they were made."""
+        """Return lanes with the noise that ω was drawn with in `chunk`, of which they were made."""
         info = chunk.rollout.transitions.info
         prior = jax.tree.map(lambda x: x[0], info["prior"])
         return Sampled(lanes, prior, jnp.swapaxes(info["noise"], 0, 1))
@@ -101,7 +101,7 @@ class VariationalRNN(BeliefSettings):
     def loss(
         self, networks: VariationalNetworks, rows: Sampled, entropy_weight: float | Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """PPO's objective with ω drawn as it was, and the KL."""
+        """Return PPO's objective with ω drawn as it was, and the KL."""
         lanes = rows.lanes
         belief = networks.inference.beliefs(lanes)
         omega = latent(belief, rows.noise)

@@ -60,8 +60,8 @@ class Decoder(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> "Decoder":
-        """Fresh: from `inputs` entries of a step to `features`, whose products with the heads are the
-        predictions of so many targets."""
+        """Return fresh: from `inputs` entries of a step to `features`, whose products with the
+        heads are the predictions of so many targets."""
         step_key, head_key = jax.random.split(key)
         return cls(
             features=MLP(inputs, features, hidden, "relu", key=step_key),
@@ -130,7 +130,7 @@ class VariBADAgent(BeliefAgent):
     def expect(
         self, belief: DiagonalGaussian, obs: Obs, action: Action, next_obs: Obs
     ) -> Float[Array, "... steps"]:
-        """The rewards that the mean of a belief predicts for some steps `[steps, …]`."""
+        """Return the rewards that the mean of a belief predicts for some steps `[steps, …]`."""
         space = self.observation_space
         inputs, following = (perceive(space, self.observations, x) for x in (obs, next_obs))
         taken = action_taken(self.action_space, action)
@@ -140,7 +140,7 @@ class VariBADAgent(BeliefAgent):
 
 
 def reward_inputs(kind: RewardInputs, inputs: Array, action: Array, following: Array) -> Array:
-    """What a reward is predicted from."""
+    """Return what a reward is predicted from."""
     return following if kind == "next_state" else jnp.concatenate([inputs, action, following], -1)
 
 
@@ -254,7 +254,7 @@ class VariBAD(BeliefSettings):
         )
 
     def rows_of(self, lanes: Lanes, steps: Transition) -> Rows:
-        """Steps for the policy, with the belief that it acted on as its context."""
+        """Return steps for the policy, with the belief that it acted on as its context."""
         belief = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps.info["belief"])
         one = jnp.ones_like(lanes.advantage)
         rows = Rows(
@@ -272,7 +272,7 @@ class VariBAD(BeliefSettings):
     def policy_loss(
         self, networks: ActorCritic, rows: Rows, entropy_weight: float | Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """PPO's."""
+        """Return PPO's loss."""
         return ppo_loss(networks, rows, self.clip, self.value_weight, entropy_weight)
 
     def trial_of(
@@ -283,7 +283,7 @@ class VariBAD(BeliefSettings):
         steps: Transition,
         key: PRNGKeyArray,
     ) -> Trial:
-        """Lanes with what their steps' decoders read and have to say."""
+        """Return lanes with what their steps' decoders read and have to say."""
         space: Space = problem.source.observation_space
         by_lane = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
         following = perceive(space, state.observations, by_lane.next_obs)
@@ -301,8 +301,8 @@ class VariBAD(BeliefSettings):
     def vae_loss(
         self, inference: Inference, decoders: Decoders, trial: Trial
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """−ELBO, averaged over the steps t that it is taken at. A step's ELBO decodes the trial that it
-        is in, as far as the lane holds it."""
+        """Return −ELBO, averaged over the steps t that it is taken at. A step's ELBO decodes the
+        trial that it is in, as far as the lane holds it."""
         belief = inference.beliefs(trial.lanes)
         kl = jnp.mean(belief_kl(belief, trial.prior, trial.lanes.reset, self.prior))
         m = latent(belief, trial.noise)
@@ -329,6 +329,6 @@ class VariBAD(BeliefSettings):
 
 
 def same_trial(reset: Bool[Array, "lanes time"]) -> Float[Array, "lanes time time"]:
-    """1 for two steps of a lane that are in one trial."""
+    """Return 1 for two steps of a lane that are in one trial."""
     number: Int[Array, "lanes time"] = jnp.cumsum(reset, axis=1)
     return (number[:, :, None] == number[:, None, :]).astype(jnp.float32)

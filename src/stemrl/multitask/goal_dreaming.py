@@ -139,8 +139,8 @@ class GoalDreaming(HER):
     def dream(
         self, problem: Problem, state: HERState, key: PRNGKeyArray
     ) -> tuple[Goal, Float[Array, ""]]:
-        """A goal for each episode of an update, `[episodes, …]`, and how many goals there are among
-        those reached, if two within the tolerance count as one."""
+        """Return a goal for each episode of an update, `[episodes, …]`, and how many goals there
+        are among those reached, if two within the tolerance count as one."""
         draw_key, dream_key, box_key, choice_key = jax.random.split(key, 4)
         family, episodes = problem.source, state.replay.rows
         assert isinstance(family, AbstractGoalFamily)
@@ -158,7 +158,7 @@ class GoalDreaming(HER):
         return select(chosen, dreams, like(box, dreams)), jnp.mean(1.0 / density)
 
     def draw(self, problem: Problem, episodes: Episode, key: PRNGKeyArray, n: int) -> Row:
-        """`n` of the stored steps, most of them with other goals, and what one pays oneself."""
+        """Draw `n` of the stored steps, most of them with other goals, and what one pays oneself."""
         family = problem.source
         assert isinstance(family, AbstractGoalFamily)
         draw_key, goal_key, choice_key = jax.random.split(key, 3)
@@ -181,7 +181,7 @@ class GoalDreaming(HER):
     def outcome(
         self, problem: Problem, state: HERState, experience: Played
     ) -> dict[str, Float[Array, ""]]:
-        """How the episodes of this update went, by one's own reward up to the goal."""
+        """Return how the episodes of this update went, by one's own reward up to the goal."""
         family = problem.source
         assert isinstance(family, AbstractGoalFamily)
         steps = jax.tree.map(lambda x: x[:, 0, 0], experience.trials.transitions)
@@ -202,20 +202,20 @@ class GoalDreaming(HER):
 
 
 def vectors(goals: Goal) -> Float[Array, "n entries"]:
-    """Goals `[n, …]` as vectors of floats."""
+    """Return goals `[n, …]` as vectors of floats."""
     leaves = [x.reshape(x.shape[0], -1).astype(jnp.float32) for x in jax.tree.leaves(goals)]
     return jnp.concatenate(leaves, axis=-1)
 
 
 def near(goal: Goal, other: Goal, tolerance: float | Array) -> Bool[Array, ""]:
-    """Whether two goals are within `tolerance` of each other (Euclidean)."""
+    """Return whether two goals are within `tolerance` of each other (Euclidean)."""
     one, two = (vectors(jax.tree.map(lambda x: x[None], g))[0] for g in (goal, other))
     return jnp.sum((one - two) ** 2) < tolerance**2
 
 
 def kernel_density(points: Float[Array, "n entries"], width: float | Array) -> Float[Array, " n"]:
-    """The share of the points that is where each point is: the mean over all of exp(−d²/2w²), so
-    1 where all are in one place, 1/n where each is alone."""
+    """Return the share of the points that is where each point is: the mean over all of
+    exp(−d²/2w²), so 1 where all are in one place, 1/n where each is alone."""
     squares = jnp.sum(points**2, axis=-1)
     distance = squares[:, None] + squares[None] - 2.0 * points @ points.T
     kernel = jnp.exp(-jnp.maximum(distance, 0.0) / (2.0 * width**2))

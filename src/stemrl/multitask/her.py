@@ -155,13 +155,13 @@ class HER(AbstractLearner):
         return state, {**metrics, **self.outcome(problem, state, experience)}
 
     def draw(self, problem: Problem, episodes: Episode, key: PRNGKeyArray, n: int) -> Row:
-        """`n` of the stored steps, most of them with other goals."""
+        """Draw `n` of the stored steps, most of them with other goals."""
         return draw_relabelled(problem, episodes, key, n, self.strategy, self.hindsight_goals)
 
     def outcome(
         self, problem: Problem, state: HERState, experience: Played
     ) -> dict[str, Float[Array, ""]]:
-        """How the episodes of this update went."""
+        """Return how the episodes of this update went."""
         trials = experience.trials
         metrics = {"return": jnp.mean(trials.returns)}
         solved = trials.transitions.events.get("success")

@@ -27,7 +27,8 @@ def hindsight(
     time: Int[Array, " n"],
     key: PRNGKeyArray,
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """The stored step whose `next_obs` is to have been the goal of step `time` of `episode` (§4.5).
+    """Return the stored step whose `next_obs` is to have been the goal of step `time` of `episode`
+    (§4.5).
 
     `final`: the episode's last; `future`: this one or a later one of the same episode; `episode`:
     any of the same episode; `random`: any of all.
@@ -49,9 +50,9 @@ def draw_relabelled(
     strategy: Strategy,
     hindsight_goals: int,
 ) -> Row:
-    """`n` steps, every one of the stored steps `[episodes, time, …]` as likely. Of `hindsight_goals`
-    + 1 all but one, on average, have a goal put in by `strategy`; rewards, terminations and
-    contexts are those under the goal that the step then has."""
+    """Return `n` steps, every one of the stored steps `[episodes, time, …]` as likely. Of
+    `hindsight_goals` + 1 all but one, on average, have a goal put in by `strategy`; rewards,
+    terminations and contexts are those under the goal that the step then has."""
     family = problem.source
     assert isinstance(family, AbstractGoalFamily)
     draw_key, goal_key, choice_key = jax.random.split(key, 3)
@@ -75,7 +76,8 @@ def draw_relabelled(
 def judge(
     family: AbstractGoalFamily, obs: Array, action: Array, next_obs: Array, params: Params
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The rewards of `n` steps under the goals in `params`, and where the episode carries on."""
+    """Return the rewards of `n` steps under the goals in `params`, and where the episode carries
+    on."""
     action = jax.vmap(lambda a: unscale_action(family.action_space, a))(action)
     reward, terminated = jax.vmap(family.reward)(obs, action, next_obs, params)
     return jnp.asarray(reward, jnp.float32), 1.0 - terminated.astype(jnp.float32)

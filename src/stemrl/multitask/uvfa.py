@@ -77,7 +77,7 @@ class TwoStreams(eqx.Module):
         self.actions = actions
 
     def phi(self, inputs: Float[Array, "... observations"]) -> Float[Array, "... actions rank"]:
-        """The embedding of each action in the states that were observed."""
+        """Return the embedding of each action in the states that were observed."""
         out = self.state(inputs)
         return out.reshape(*out.shape[:-1], self.actions, -1)
 
@@ -313,8 +313,8 @@ class UVFA(AbstractLearner):
         )
 
     def values(self, problem: Problem, state: UVFAState) -> Float[np.ndarray, "goals states a"]:
-        """Q(s, a, g) of every cell as goal and as state, `[cells, cells, actions]`, for maps and for
-        `stemrl.optimal.policy_quality`; of a family with numbered cells."""
+        """Return Q(s, a, g) of every cell as goal and as state, `[cells, cells, actions]`, for maps
+        and for `stemrl.optimal.policy_quality`; of a family with numbered cells."""
         family: Any = problem.source
         cells = jnp.arange(family.states)
         inputs = flatten(family.observation_space, jax.vmap(family.observation_of)(cells))
@@ -326,7 +326,8 @@ class UVFA(AbstractLearner):
         )
 
     def steps_per_update(self, problem: Problem) -> int:
-        """Environment steps where values are bootstrapped; else entries of the table."""
+        """Return the environment steps of an update where values are bootstrapped; otherwise the
+        entries of the table."""
         if self.form == "bootstrapped":
             return self.num_envs * self.rollout_length
         return self.gradient_steps * self.batch_size

@@ -123,7 +123,7 @@ def attend(
     values: Float[Array, "... entries width"],
     seen: Bool[Array, "... queries entries"],
 ) -> Float[Array, "... queries width"]:
-    """Means of the values seen, by how well their keys fit the query."""
+    """Return means of the values seen, by how well their keys fit the query."""
     logits = query @ jnp.swapaxes(keys, -1, -2) * query.shape[-1] ** -0.5
     return jax.nn.softmax(jnp.where(seen, logits, -jnp.inf), axis=-1) @ values
 

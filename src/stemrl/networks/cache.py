@@ -25,7 +25,7 @@ class Packed(NamedTuple):
     """Where each step of the sequences as they were is now."""
 
     def unpack(self, outputs: Float[Array, "time ... size"]) -> Float[Array, "time ... size"]:
-        """Outputs in the order of the sequences as they were."""
+        """Return the outputs in the order of the sequences as they were."""
         return outputs if self.back is None else take(outputs, self.back)
 
 
@@ -34,8 +34,8 @@ def pack(
     reset: Bool[Array, "time ..."] | None,
     valid: Bool[Array, "time ..."] | None,
 ) -> Packed:
-    """The valid steps of each sequence first, in their order, so that the entry d steps back is d
-    rows up. A reset on padding moves to the step that follows it."""
+    """Return the valid steps of each sequence first, in their order, so that the entry d steps back
+    is d rows up. A reset on padding moves to the step that follows it."""
     if valid is None:
         return Packed(x, reset, None, None)
     order = jnp.argsort(~valid, axis=0, stable=True)
@@ -49,15 +49,15 @@ def pack(
 
 
 def take(x: Float[Array, "time ... entries"], rows: Int[Array, "time ..."]) -> Array:
-    """Of each sequence the entries in these rows."""
+    """Return of each sequence the entries in these rows."""
     return jnp.take_along_axis(x, rows[..., None], axis=0)
 
 
 def positions(
     before: Int[Array, "..."], time: int, reset: Bool[Array, "time ..."] | None
 ) -> Int[Array, "time+1 ..."]:
-    """How many inputs of its trial came before each step, and before the one that follows the last;
-    `before` is that number before the first step, unless that is reset."""
+    """Return how many inputs of its trial came before each step, and before the one that follows
+    the last; `before` is that number before the first step, unless that is reset."""
     step = jnp.arange(time + 1).reshape(-1, *[1] * before.ndim)
     if reset is None:
         return before + step
@@ -69,15 +69,15 @@ def positions(
 def last_position(
     position: Int[Array, "time+1 ..."], count: Int[Array, "..."] | None
 ) -> Int[Array, "..."]:
-    """The position after `count` steps, all if none."""
+    """Return the position after `count` steps, all if none."""
     if count is None:
         return position[-1]
     return jnp.take_along_axis(position, count[None], axis=0)[0]
 
 
 def visible(position: Int[Array, "... time"], length: int) -> Bool[Array, "... time length+time"]:
-    """Which of `length` cached entries and `time` new ones each new one sees: those of its trial,
-    itself included, and at most `length`."""
+    """Return which of `length` cached entries and `time` new ones each new one sees: those of its
+    trial, itself included, and at most `length`."""
     time = position.shape[-1]
     back = length + jnp.arange(time)[:, None] - jnp.arange(length + time)
     return (back >= 0) & (back < length) & (back <= position[..., None])
@@ -89,8 +89,8 @@ def kept(
     count: Int[Array, "..."] | None,
     position: Int[Array, "..."],
 ) -> Float[Array, "... length size"]:
-    """The last `length` entries after `count` new ones, zero where they are of an earlier trial;
-    `position` counts the inputs of the present one."""
+    """Return the last `length` entries after `count` new ones, zero where they are of an earlier
+    trial; `position` counts the inputs of the present one."""
     if count is None:
         last = entries[..., entries.shape[-2] - length :, :]
     else:
@@ -103,5 +103,5 @@ def kept(
 def push(
     entries: Float[Array, "... length size"], newest: Float[Array, "... size"]
 ) -> Float[Array, "... length size"]:
-    """The entries with a new one at the end, without the oldest."""
+    """Return the entries with a new one at the end, without the oldest."""
     return jnp.concatenate([entries[..., 1:, :], newest[..., None, :]], axis=-2)

@@ -27,18 +27,17 @@ def memory_cell(
     chrono_span: int = 0,
     key: PRNGKeyArray,
 ) -> AbstractMemoryCell:
-    """The memory called `cell`.
-
-    **Arguments:**
+    """Return a fresh memory of the kind `cell`.
 
     - `inputs`, `size`: entries of an input and of the output.
-    - `length`: inputs of a trial. What looks back (`snail`, `transformer`) keeps that many, and in
-      a longer trial the last so many.
-    - `layers`: of memories; 0: one of gru, lstm and delta, two of the others. More than one gru,
-      lstm or delta stand in a residual stack, as a transformer's and ttt's always do.
-    - `chrono_span`: the entries of a gru or lstm start out forgetting in 1 to `chrono_span` steps,
-      each in a time of its own (Tallec and Ollivier 1804.11188); if 0, in one or two. The others
-      forget nothing by themselves, or everything after `length` steps.
+    - `length`: inputs of a trial. What looks back (`snail`, `transformer`) keeps that many; in a
+      longer trial it sees the last so many.
+    - `layers`: how many memories stand above one another; 0: one of gru, lstm and delta, two of the
+      others. Several of gru, lstm or delta stand in a residual stack, as those of transformer and
+      ttt always do.
+    - `chrono_span`: the entries of a gru or lstm begin by forgetting within 1 to `chrono_span`
+      steps, each in a time of its own (Tallec and Ollivier 1804.11188); with 0, within one or two.
+      The others forget nothing by themselves, or everything after `length` steps.
     """
     if cell not in get_args(Cell):
         raise ValueError(f"unknown memory cell {cell!r}; known: {', '.join(get_args(Cell))}")

@@ -27,7 +27,7 @@ CAUTIOUS = -1.0
 
 
 class DeltaMemory(AbstractMemoryCell):
-    """Fast weights by the delta rule. The output is the values found, of all heads."""
+    """Fast weights that are written by the delta rule. The output is what was found, of all heads."""
 
     projections: Float[Array, "inputs 4*size"]
     """To keys, queries, values and strengths."""

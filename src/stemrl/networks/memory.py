@@ -14,33 +14,33 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 MemoryState = PyTree[Array]
-"""What a memory holds; every leaf has the leading dimensions of the inputs, then those it has in
-`initial`."""
+"""What a memory holds. Every leaf has the leading dimensions of the inputs, then those that it has
+in `initial`."""
 
 HEAD = 32
 """Entries of a head's keys and values, or a little more where the size is no multiple of it."""
 
 
 def heads_of(size: int) -> int:
-    """How many heads of about `HEAD` entries a memory of this size has."""
+    """Return how many heads of about `HEAD` entries a memory of this size has."""
     return max(h for h in range(1, max(size // HEAD, 1) + 1) if size % h == 0)
 
 
 class AbstractMemoryCell(eqx.Module):
-    """A memory: a state, and what it says after each input."""
+    """A memory: a state that reads one input after another, and an output after each."""
 
     size: eqx.AbstractVar[int]
-    """Static: entries of an output."""
+    """How many entries an output has (static)."""
 
     @abc.abstractmethod
     def initial(self) -> MemoryState:
-        """The state before the first input, without leading dimensions."""
+        """Return the state before the first input, without leading dimensions."""
 
     @abc.abstractmethod
     def step(
         self, state: MemoryState, x: Float[Array, "... inputs"]
     ) -> tuple[MemoryState, Float[Array, "... size"]]:
-        """Read one input: the next state, and the output."""
+        """Read one input. Return the next state and the output."""
 
     @abc.abstractmethod
     def unroll(
@@ -50,14 +50,13 @@ class AbstractMemoryCell(eqx.Module):
         reset: Bool[Array, "time ..."] | None = None,
         valid: Bool[Array, "time ..."] | None = None,
     ) -> tuple[MemoryState, Float[Array, "time ... size"]]:
-        """Read whole sequences: the last state, and the output after each input.
+        """Read whole sequences. Return the last state, and the output after each input.
 
-        **Arguments:**
-
-        - `state`: before the first input, with the leading dimensions of one time step.
-        - `reset`: where True, the state is the initial one before the step's input is read.
-        - `valid`: where False, the step leaves the state as it was (after a reset, if there is
-          one), and its output is to be ignored.
+        - `state`: the state before the first input, with the leading dimensions of one time step.
+        - `reset`: where it is True, the state becomes the initial one before the step's input is
+          read.
+        - `valid`: where it is False, the step leaves the state as it was (after a reset, if there
+          is one), and its output is to be ignored.
         """
 
 
@@ -70,8 +69,8 @@ def unroll_steps(
     valid: Bool[Array, "time ..."] | None,
     unroll: int = 1,
 ) -> tuple[Array, Array]:
-    """`AbstractMemoryCell.unroll` of a state in one array; `advance` is given a step's `x`, and
-    `unroll` steps are compiled as one."""
+    """Return `AbstractMemoryCell.unroll` of a state in one array; `advance` is given a step's `x`,
+    and `unroll` steps are compiled as one."""
 
     def step(state: Array, row: tuple) -> tuple[Array, Array]:
         x, reset, valid = row

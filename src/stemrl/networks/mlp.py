@@ -13,20 +13,22 @@ Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 
 
 def activate(name: Activation, x: Array) -> Array:
-    """The activation called `name`."""
+    """Apply the activation function called `name`. Raise `ValueError` if there is none of that
+    name."""
     if name not in get_args(Activation):
         raise ValueError(f"unknown activation {name!r}; known: {', '.join(get_args(Activation))}")
     return jnp.tanh(x) if name == "tanh" else getattr(jax.nn, name)(x)
 
 
 class Linear(eqx.Module):
-    """y = x W + b, with any leading dimensions (they are one matrix product)."""
+    """y = x W + b. `x` may have any leading dimensions; it is one matrix product."""
 
     weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
     def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, key: PRNGKeyArray):
-        """Orthogonal weights times `scale` (√2 suits ReLU, 0.01 a policy's last layer)."""
+        """Make orthogonal weights times `scale` (√2 suits ReLU, 0.01 the last layer of a policy),
+        and biases of 0."""
         self.weight = scale * jax.nn.initializers.orthogonal()(key, (inputs, outputs))
         self.bias = jnp.zeros(outputs)
 
@@ -35,7 +37,8 @@ class Linear(eqx.Module):
 
 
 class LayerNorm(eqx.Module):
-    """Entries of mean 0 and deviation 1, then scaled and shifted (Ba et al. 1607.06450)."""
+    """A layer that shifts and scales its input to mean 0 and deviation 1, and then by what it has
+    learned (Ba et al. 1607.06450)."""
 
     scale: Float[Array, " size"]
     shift: Float[Array, " size"]
@@ -48,7 +51,7 @@ class LayerNorm(eqx.Module):
 
 
 def standardized(x: Float[Array, "... size"]) -> Float[Array, "... size"]:
-    """Of mean 0 and deviation 1 over the last dimension (0 stays 0)."""
+    """Shift and scale `x` to mean 0 and deviation 1 over the last dimension (0 stays 0)."""
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-5)
 
@@ -88,9 +91,11 @@ class MLP(eqx.Module):
 
 
 class ConvEncoder(eqx.Module):
-    """Images `[…, height, width, channels]`, 0 to 255, to features `[…, features]`.
+    """An encoder of images `[…, height, width, channels]`, with values from 0 to 255, into features
+    `[…, features]`.
 
-    Three 3×3 convolutions with stride 2 and ReLU, then a linear layer: small, for small images.
+    It has three 3×3 convolutions with stride 2 and ReLU, then a linear layer: it is small, for
+    small images.
     """
 
     kernels: tuple[Float[Array, "3 3 inputs outputs"], ...]
@@ -128,7 +133,7 @@ class ConvEncoder(eqx.Module):
 
 
 def patches(x: Float[Array, "n height width channels"]) -> Float[Array, "n rows columns patch"]:
-    """The 3×3 neighborhoods that a convolution with stride 2 sees, padded as by "SAME".
+    """Return the 3×3 neighborhoods that a convolution with stride 2 sees, padded as by "SAME".
 
     A convolution is these times its kernel. On a CPU, XLA's own is quicker forward (55 µs against 80 an
     image of 32×32) but takes six times as long for a gradient (600 µs against 105).

@@ -14,8 +14,8 @@ from .memory import AbstractMemoryCell, unroll_steps
 
 
 class GRU(AbstractMemoryCell):
-    """The gated recurrent unit (Cho 1406.1078), its reset gate behind the recurrent product, so
-    that one product a step is enough.
+    """The gated recurrent unit (Cho 1406.1078). Its reset gate stands behind the recurrent product,
+    so that one product a step is enough.
 
     r, z = σ(Wx + Uh);  n = tanh(Wₙx + r ⊙ (Uₙh + c));  h′ = (1 − z) ⊙ n + z ⊙ h.  The output is h′.
     """

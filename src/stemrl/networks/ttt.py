@@ -80,7 +80,7 @@ def blocks_of(
     count: Int[Array, "..."] | None,
     mini_batch: int,
 ) -> Blocks:
-    """Blocks that end where one is full or a mini-batch ends, in each sequence for itself.
+    """Return blocks that end where one is full or a mini-batch ends, in each sequence for itself.
 
     A trial may start anywhere in a block, for it starts from weights that are known. The end of a
     mini-batch may not: the gradients after it are taken at weights made of those before. There are
@@ -117,8 +117,8 @@ def dual_form(
     at_query: Float[Array, "... steps outputs"],
     sees: Bool[Array, "... steps steps"],
 ) -> tuple[Float[Array, "... steps outputs"], Float[Array, "... steps outputs"]]:
-    """The linear outputs for queries, each after the gradient steps that it sees, and the steps'
-    slopes G (see the module's docstring).
+    """Return the linear outputs for queries, each after the gradient steps that it sees, and the
+    steps' slopes G (see the module's docstring).
 
     **Arguments:**
 
@@ -133,18 +133,18 @@ def dual_form(
 
 
 class TTTLinear(AbstractMemoryCell):
-    """A linear model a head, trained while it is read to."""
+    """TTT-Linear: each head is a linear model that is trained while it reads."""
 
     project: Float[Array, "inputs 3*size"]
     """To queries, keys and values."""
     rate: Linear
-    """To a rate a head, through a sigmoid."""
+    """A map to the step size of each head, through a sigmoid."""
     weights: Float[Array, "heads width+1 width"]
     """W₀, with the bias as its last row."""
     scale: Float[Array, "heads 1 width"]
-    """Of the LN inside the inner models,"""
+    """The scale of the layer norm inside of the inner models."""
     shift: Float[Array, "heads 1 width"]
-    """and its shift."""
+    """The shift of the layer norm inside of the inner models."""
     out_norm: LayerNorm
     out: Linear
     size: int = eqx.field(static=True)

@@ -44,7 +44,7 @@ class AbstractRule(eqx.Module):
 
     @abc.abstractmethod
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
-        """The higher, the sooner pulled; ties are broken at random."""
+        """Return the higher, the sooner pulled; ties are broken at random."""
 
 
 class BanditAgent(AbstractAgent):
@@ -127,7 +127,7 @@ class Gittins(AbstractRule):
 
     @classmethod
     def of(cls, pulls: int, discount: float = 0.99) -> "Gittins":
-        """The indices of every count that `pulls` pulls can reach."""
+        """Return the indices of every count that `pulls` pulls can reach."""
         return cls(jnp.asarray(gittins_indices(pulls, discount), jnp.float32))
 
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
@@ -144,7 +144,8 @@ class BayesOptimal(AbstractRule):
 
     @classmethod
     def of(cls, arms: int, pulls: int) -> "BayesOptimal":
-        """By dynamic programming over the posterior; refuses more than 5 million counts."""
+        """Make it by dynamic programming over the posterior. Raise `UserError` for more than 5
+        million counts."""
         best, offsets = _solve(arms, pulls)[1:]
         table = _binomials(arms, pulls)
         return cls(jnp.asarray(best), jnp.asarray(offsets), jnp.asarray(table, jnp.int32))
@@ -157,21 +158,21 @@ class BayesOptimal(AbstractRule):
 
 
 def posterior_mean(counts: Counts) -> Float[Array, " arms"]:
-    """(s + 1) / (s + f + 2)."""
+    """Return (s + 1) / (s + f + 2)."""
     return (counts[:, 0] + 1.0) / (jnp.sum(counts, axis=1) + 2.0)
 
 
 def bayes_optimal_value(arms: int, pulls: int) -> float:
-    """The expected total reward of the best possible agent of `pulls` pulls on `arms` independent
-    arms with p ~ U(0, 1)."""
+    """Return the expected total reward of the best possible agent of `pulls` pulls on `arms`
+    independent arms with p ~ U(0, 1)."""
     return _solve(arms, pulls)[0]
 
 
 def bayes_optimal_returns(
     arms: int, pulls: int, probabilities: Float[np.ndarray, "tasks arms"] | None = None
 ) -> Float[np.ndarray, "tasks pulls"]:
-    """What the Bayes-optimal agent expects of each pull on arms of these `probabilities`; one
-    row, the average over p ~ U(0, 1), if they are not given. Exact, ties broken at random.
+    """Return what the Bayes-optimal agent expects of each pull on arms of these `probabilities`;
+    one row, the average over p ~ U(0, 1), if they are not given. Exact, ties broken at random.
 
     A count n of successes sᵢ and failures fᵢ is reached with probability W(n) Π pᵢ^sᵢ (1 − pᵢ)^fᵢ,
     whose W, a sum over the orders in which the agent may get there, is the same for every task.
@@ -288,7 +289,8 @@ def _rank(counts, binomials):
 
 @functools.lru_cache(maxsize=4)
 def gittins_indices(pulls: int, discount: float = 0.99) -> np.ndarray:
-    """Gittins indices of Bernoulli arms after s successes and f failures, `[s, f]`, s + f ≤ pulls.
+    """Return the Gittins indices of Bernoulli arms after s successes and f failures, `[s, f]`, s +
+    f ≤ pulls.
 
     By calibration: the index is the sure reward λ at which going on with the arm and retiring to
     λ for ever are equally good (Gittins 1979). The arm's posterior is followed for 300 further

@@ -51,7 +51,7 @@ class CausalTables(eqx.Module):
         condition: Condition,
         associative: bool,
     ) -> "CausalTables":
-        """The tables of some networks."""
+        """Return the tables of some networks."""
         visible = jnp.arange(networks.shape[1] - 1)
 
         def one(weights: Array, chosen: Array):
@@ -71,13 +71,13 @@ class CausalTables(eqx.Module):
         return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(networks, visible)
 
     def log_density(self, values: Array, chosen: Array) -> Float[Array, " networks"]:
-        """Of a sample's visible values, by every network."""
+        """Return the log-density of a sample's visible values, by every network."""
         off = values - self.mean[:, chosen]
         white = jnp.einsum("nij,nj->ni", self.whiten[:, chosen], off)
         return self.log_scale[:, chosen] - 0.5 * jnp.sum(white**2, axis=1)
 
     def expected(self, values: Array, chosen: Array, asked: Array) -> Array:
-        """Expected values in the quiz by every network, `[networks, visible]`."""
+        """Return the expected values in the quiz by every network, `[networks, visible]`."""
         gain = self.gain[:, chosen, asked] @ values
         return self.answer[:, chosen, asked] + gain
 
@@ -112,8 +112,8 @@ class CausalAgent(AbstractAgent):
     def of(
         cls, family: CausalGraphs, *, known: bool = False, associative: bool = False
     ) -> "CausalAgent":
-        """The agent that knows how networks are drawn for training, or (`known`) that is told its
-        network."""
+        """Return the agent that knows how networks are drawn for training, or (`known`) that is
+        told its network."""
         condition = family.condition
         tables = None
         if not known:
@@ -157,9 +157,9 @@ class CausalAgent(AbstractAgent):
 def sample_moments(
     weights: Float[Array, "nodes nodes"], chosen: Int[Array, ""], condition: Condition
 ) -> tuple[Float[Array, " visible"], Float[Array, "visible visible"]]:
-    """Mean and covariance of a sample's visible values in the information phase, where `chosen` (0:
-    the first visible node) was set to 5 or found to be 5, as the condition says. What is sure to be 5
-    is given a variance of 1, so that it says the same of every network."""
+    """Return mean and covariance of a sample's visible values in the information phase, where
+    `chosen` (0: the first visible node) was set to 5 or found to be 5, as the condition says. What
+    is sure to be 5 is given a variance of 1, so that it says the same of every network."""
     node = chosen + 1
     mean = jnp.zeros(len(weights))
     if condition in ("interventional", "counterfactual"):
@@ -187,8 +187,8 @@ def expected_answer(
     condition: Condition,
     associative: bool = False,
 ) -> Float[Array, " visible"]:
-    """Expected visible values in the quiz about `asked`, after a last sample of these `values`:
-    where that node is set to −5, or (`associative`) where it is found to be −5."""
+    """Return the expected visible values in the quiz about `asked`, after a last sample of these
+    `values`: where that node is set to −5, or (`associative`) where it is found to be −5."""
     if associative:
         covariance = _effects(weights) @ _effects(weights)[asked + 1]
         return ASKED * covariance[1:] / covariance[asked + 1]
@@ -201,8 +201,8 @@ def expected_answer(
 def expected_noise(
     weights: Float[Array, "nodes nodes"], values: Float[Array, " visible"], chosen: Int[Array, ""]
 ) -> Float[Array, " nodes"]:
-    """Posterior mean of every node's noise, the hidden one's too, after a sample in which `chosen`
-    was set to 5: the smallest noise that explains it."""
+    """Return the posterior mean of every node's noise, the hidden one's too, after a sample in
+    which `chosen` was set to 5: the smallest noise that explains it."""
     node = chosen + 1
     effects = _effects(weights.at[node].set(0.0))
     unexplained = values - SHOWN * effects[1:, node]
@@ -215,8 +215,8 @@ def expected_noise(
 def cause_effect_values(
     weights: Float[np.ndarray, "tasks nodes nodes"],
 ) -> Float[np.ndarray, " tasks"]:
-    """What knowing the network (but not the noise) earns in the quiz, on average over the node that
-    is set."""
+    """Return what knowing the network (but not the noise) earns in the quiz, on average over the
+    node that is set."""
 
     @jax.jit
     @jax.vmap
@@ -241,8 +241,8 @@ def _all_networks(nodes: int, shuffle: bool) -> Float[np.ndarray, "networks node
 
 
 def all_networks(family: CausalGraphs) -> Float[Array, "networks nodes nodes"]:
-    """Every network that the train split may draw, as often as it is likely. Raises `UserError` for
-    5 nodes, of which there are too many."""
+    """Return every network that the train split may draw, as often as it is likely. Raises
+    `UserError` for 5 nodes, of which there are too many."""
     if family.nodes > 4:
         raise UserError("causal-graphs is solved exactly up to 4 nodes; take --family.nodes 4")
     return jnp.asarray(_all_networks(family.nodes, family.shuffle))

@@ -68,8 +68,8 @@ class Informed(AbstractAgent):
 def paired_returns(
     probabilities: Float[np.ndarray, "tasks 2"], pulls: int
 ) -> Float[np.ndarray, "tasks pulls"]:
-    """What `PairedArms` expects of each pull. Of t pulls a number that is binomial with the better
-    arm's probability speaks for that arm, whichever arms were pulled."""
+    """Return what `PairedArms` expects of each pull. Of t pulls a number that is binomial with the
+    better arm's probability speaks for that arm, whichever arms were pulled."""
     best = np.asarray(probabilities, float).max(axis=1, keepdims=True)
     before = np.arange(pulls)
     ahead = binom.sf(before // 2, before, best)  # more than half
@@ -81,7 +81,7 @@ def paired_returns(
 def informed_returns(
     targets: Int[np.ndarray, " tasks"], pulls: int
 ) -> Float[np.ndarray, "tasks pulls"]:
-    """What `Informed` earns with each pull."""
+    """Return what `Informed` earns with each pull."""
     returns = np.full((len(targets), pulls), 5.0)
     returns[:, 0] = 0.1 * (np.asarray(targets) + 1)
     return returns

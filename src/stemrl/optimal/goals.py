@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 def optimal_goal_values(
     transition: Float[Array, "states actions states"], discount: float, sweeps: int = 1000
 ) -> Float[Array, "goals states actions"]:
-    """Q*(s, a, g) where every step costs 1 but the one that enters g, which ends the episode:
+    """Return Q*(s, a, g) where every step costs 1 but the one that enters g, which ends the
+    episode:
 
         Q(s, a, g) = Σ_{s′ ≠ g} P(s′|s, a) (−1 + γ max_{a′} Q(s′, a′, g))
 
@@ -37,8 +38,8 @@ def goal_policy_values(
     transition: Float[Array, "states actions states"],
     discount: float,
 ) -> Float[Array, "goals states"]:
-    """V^π(s, g) under the same rewards, exactly, by a linear system for each goal. `policy` holds
-    probabilities. `discount` must be below 1: a policy may never arrive."""
+    """Return V^π(s, g) under the same rewards, exactly, by a linear system for each goal. `policy`
+    holds probabilities. `discount` must be below 1: a policy may never arrive."""
     states = transition.shape[0]
 
     def of_goal(policy: Array, goal: Array) -> Array:
@@ -54,8 +55,8 @@ def policy_quality(
     transition: Float[Array, "states actions states"],
     discount: float,
 ) -> Float[Array, " goals"]:
-    """How good it is to act greedily by `values`, for each goal: 1 as good as the optimum, 0 as good
-    as chance, averaged over the states (Schaul et al. 2015, §4: policy quality)."""
+    """Return how good it is to act greedily by `values`, for each goal: 1 as good as the optimum, 0
+    as good as chance, averaged over the states (Schaul et al. 2015, §4: policy quality)."""
     best = jax.nn.one_hot(jnp.argmax(values, axis=-1), values.shape[-1])
     chance = jnp.full(values.shape, 1.0 / values.shape[-1])
     optimum = jnp.max(optimal_goal_values(transition, discount), axis=-1)

@@ -38,7 +38,7 @@ class BayesOptimalSearcher(AbstractAgent):
 
     @classmethod
     def of(cls, family: GridNavi, episodes: int = 4) -> "BayesOptimalSearcher":
-        """The best agent of trials of `episodes` episodes."""
+        """Return the best agent of trials of `episodes` episodes."""
         search = best_search(family.size, family.horizon, episodes)
         return cls(path=jnp.asarray(search.path))
 
@@ -117,7 +117,8 @@ class Search(NamedTuple):
 
 
 def goal_known_return(size: int = 5, horizon: int = 15) -> float:
-    """Mean return of an episode for a agent that knows the goal: −0.1 until it is reached."""
+    """Return the mean return of an episode for an agent that knows the goal: −0.1 until it is
+    reached."""
     return float(np.mean(_Grid(size, horizon, 1).known))
 
 
@@ -162,7 +163,7 @@ def search_returns(
 
 @functools.lru_cache(maxsize=8)
 def best_search(size: int = 5, horizon: int = 15, episodes: int = 4) -> Search:
-    """The best search path of a trial of `episodes` episodes, and what it earns."""
+    """Return the best search path of a trial of `episodes` episodes, and what it earns."""
     if size > 5:
         raise UserError(f"gridnavi is solved exactly up to size 5, not {size}")
     grid = _Grid(size, horizon, episodes)
@@ -196,7 +197,7 @@ class _Grid:
         self.solved: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
 
     def worth(self, goal: np.ndarray, episode: int, step: int) -> np.ndarray:
-        """The trial's return if `goal` is first stepped on at `step` (from 1) of `episode`."""
+        """Return the trial's return if `goal` is first stepped on at `step` (from 1) of `episode`."""
         before = -0.1 * (self.horizon * episode + step - 1)
         later = (self.episodes - episode - 1) * self.known[goal]
         return before + (self.horizon + 1 - step) + later
@@ -237,8 +238,8 @@ class _Grid:
         return result
 
     def walk(self, mask: int, episode: int) -> list[tuple[np.ndarray, ...]]:
-        """All that an episode's search can reach from `mask`, step by step: code (mask · 32 +
-        cell), most earned on the goals found, index of the code before, action."""
+        """Return all that an episode's search can reach from `mask`, step by step: code (mask · 32
+        + cell), most earned on the goals found, index of the code before, action."""
         codes, earned = np.array([mask << 5]), np.zeros(1)
         layers = []
         for step in range(1, self.horizon + 1):

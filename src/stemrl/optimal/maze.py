@@ -30,7 +30,7 @@ class ShortestWay(AbstractAgent):
 
     @classmethod
     def of(cls, family: Maze) -> "ShortestWay":
-        """The agent for mazes of this size."""
+        """Return the agent for mazes of this size."""
         return cls(side=2 * family.cells + 1)
 
     def start(self, context: Context, key: PRNGKeyArray) -> MazeKnowledge:

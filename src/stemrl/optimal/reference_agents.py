@@ -88,14 +88,15 @@ class RandomAgent(AbstractAgent):
 
 
 def reference_agent_names(family: AbstractFamily) -> list[str]:
-    """The names of the reference agents of `family`."""
+    """Return the names of the reference agents of `family`."""
     return list(_makers(family))
 
 
 def reference_agent(
     name: str, family: AbstractFamily, *, episodes: int | None = None, **settings: Any
 ) -> AbstractAgent:
-    """A agent by name, an agent like any other; play it on `problem_of(name, family)`.
+    """Return a reference agent by name, an agent like any other; play it on `problem_of(name,
+    family)`.
 
     **Arguments:**
 
@@ -119,7 +120,7 @@ def reference_agent(
 
 
 def problem_of(name: str, family: AbstractFamily) -> Problem:
-    """The problem that a agent is to be played on: only `known-task` is told the task."""
+    """Return the problem that a agent is to be played on: only `known-task` is told the task."""
     return Problem.of(family, "context" if name == KNOWN_TASK else "nothing")
 
 
@@ -257,8 +258,8 @@ class Optima(NamedTuple):
 def known_optima(
     family: AbstractFamily, params: Params, split: Split, episodes: int
 ) -> Optima | None:
-    """The exact optima of trials of `episodes` episodes on the tasks `params`, `[tasks, …]`, drawn
-    from `split`; `None` for a family without. The Bayes-optimal agent is that of the training
+    """Return the exact optima of trials of `episodes` episodes on the tasks `params`, `[tasks, …]`,
+    drawn from `split`; `None` for a family without. The Bayes-optimal agent is that of the training
     tasks, so there is none on others (`ood`)."""
     return None
 

@@ -20,7 +20,7 @@ def optimal_action_values(
     reward: Float[Array, "states actions"],
     horizon: int,
 ) -> Float[Array, "horizon states actions"]:
-    """Q*ₜ(s, a) = r(s, a) + Σ P(s′|s, a) max Q*ₜ₊₁(s′, ·), undiscounted, `horizon` steps."""
+    """Return Q*ₜ(s, a) = r(s, a) + Σ P(s′|s, a) max Q*ₜ₊₁(s′, ·), undiscounted, `horizon` steps."""
 
     def step(value: Float[Array, " states"], _):
         q = reward + transition @ value
@@ -75,7 +75,7 @@ class AbstractBelief(eqx.Module):
     def process(
         self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray
     ) -> tuple[Float[Array, "states actions states"], Float[Array, "states actions"]]:
-        """Transition probabilities and mean rewards."""
+        """Return transition probabilities and mean rewards."""
 
 
 class Drawn(AbstractBelief):

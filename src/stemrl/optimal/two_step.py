@@ -30,13 +30,14 @@ class AbstractTwoStepRule(eqx.Module):
 
     @abc.abstractmethod
     def logits(self, known: Float[Array, "2"]) -> Float[Array, "2"]:
-        """Unnormalized log-probabilities of the two actions."""
+        """Return unnormalized log-probabilities of the two actions."""
 
     @abc.abstractmethod
     def learn(
         self, known: Float[Array, "2"], action: Array, second: Array, reward: Array
     ) -> Float[Array, "2"]:
-        """What is known after a trial: its action, its stage-two state (0 or 1) and its reward."""
+        """Return what is known after a trial: its action, its stage-two state (0 or 1) and its
+        reward."""
 
 
 class ModelFree(AbstractTwoStepRule):
@@ -163,8 +164,8 @@ class StayProbabilities(NamedTuple):
 
 
 def stay_probabilities(events: Mapping[str, Any]) -> StayProbabilities:
-    """Stay probabilities of whole episodes, from the events of their steps, `[…, time]`; not a
-    number where a kind of trial never happened."""
+    """Return the stay probabilities of whole episodes, from the events of their steps, `[…, time]`;
+    not a number where a kind of trial never happened."""
     ended = [
         np.asarray(events[name])[..., 1::2] for name in ("stage1_action", "common", "rewarded")
     ]
@@ -207,8 +208,8 @@ class ChoiceRegression(NamedTuple):
 
 
 def choice_regression(events: Mapping[str, Any], lags: int = 5) -> ChoiceRegression:
-    """Logistic regression of the action at stage one on the trials before it (Miller, Botvinick and
-    Brody 2017), from the events of whole episodes' steps, `[…, time]`.
+    """Fit a logistic regression of the action at stage one on the trials before it (Miller,
+    Botvinick and Brody 2017), from the events of whole episodes' steps, `[…, time]`.
 
     Stay probabilities alone deceive where rewards last: an agent that already chooses well sees more
     common rewarded trials than others and stays after them anyway. With several `lags` in the

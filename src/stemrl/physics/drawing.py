@@ -35,7 +35,7 @@ class Skeleton(NamedTuple):
 
 
 def skeleton(model: mujoco.MjModel) -> Skeleton:
-    """The drawn parts of `model`."""
+    """Return the drawn parts of `model`."""
     parts = _parts(model)
     level = model.geom_quat[:, 1] ** 2 + model.geom_quat[:, 2] ** 2 < 1e-6
     planes = np.flatnonzero(level & (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE))
@@ -63,7 +63,7 @@ def skeleton(model: mujoco.MjModel) -> Skeleton:
 def poses(
     model: mujoco.MjModel, qpos: Float[np.ndarray, "time nq"]
 ) -> Float[np.ndarray, "time parts 2 3"]:
-    """Both ends of every part's axis in the world; the same point twice for a sphere."""
+    """Return both ends of every part's axis in the world; the same point twice for a sphere."""
     data = mujoco.MjData(model)
     parts = _parts(model)
     half = np.array([axis for axis, _ in (_axis(model, i) for i in parts)])

@@ -124,8 +124,8 @@ class Engine:
         blocks: tuple[Block, ...] = (),
         sensing: bool = False,
     ) -> "Engine":
-        """The engine of the MJCF file at `path`. Raises `UserError` if it cannot be read or is not
-        a valid model, or if it has no body called `track`."""
+        """Return the engine of the MJCF file at `path`. Raises `UserError` if it cannot be read or
+        is not a valid model, or if it has no body called `track`."""
         path = Path(path).expanduser().resolve()
         try:
             digest = digest_of_model(path)
@@ -159,7 +159,7 @@ class Engine:
         return float(self.nominal.opt.timestep) * self.frame_skip
 
     def model(self, values: np.ndarray | None = None) -> mujoco.MjModel:
-        """A model of one's own: the nominal one, or a task's with `values` `[P]` applied."""
+        """Return a model of one's own: the nominal one, or a task's with `values` `[P]` applied."""
         own = copy.copy(self.nominal)
         if values is not None:
             assert self.apply is not None, "values need an engine with `apply`"
@@ -172,9 +172,9 @@ class Engine:
         qvel: Array | np.ndarray,
         values: Float[Array, " P"] | None = None,
     ) -> State:
-        """The state at rest of everything but these positions `[nq]` and velocities `[nv]`, without
-        a call to MuJoCo. NumPy float64 arrays are kept exactly. (`values`, the task's, matter to
-        engines whose state holds the model.)"""
+        """Return the state at rest of everything but these positions `[nq]` and velocities `[nv]`,
+        without a call to MuJoCo. NumPy float64 arrays are kept exactly. (`values`, the task's,
+        matter to engines whose state holds the model.)"""
         fresh, nq, nv = _fresh(self), self.nominal.nq, self.nominal.nv
         return jnp.concatenate(
             [
@@ -213,12 +213,14 @@ class Engine:
         )
 
     def positions(self, states: Array | np.ndarray) -> np.ndarray:
-        """Generalized positions `[…, nq]` in float64 of states `[…, words]`, on the host."""
+        """Return the generalized positions `[…, nq]` in float64 of states `[…, words]`, on the
+        host."""
         numbers = np.array(states, np.uint32).view(np.float64)
         return numbers[..., 1 : 1 + self.nominal.nq]
 
     def velocities(self, states: Array | np.ndarray) -> np.ndarray:
-        """Generalized velocities `[…, nv]`, likewise."""
+        """Return the generalized velocities `[…, nv]` in float64 of states `[…, words]`, on the
+        host."""
         numbers = np.array(states, np.uint32).view(np.float64)
         first = 1 + self.nominal.nq
         return numbers[..., first : first + self.nominal.nv]
@@ -277,7 +279,8 @@ class _Simulator:
     def step(
         self, words: np.ndarray, control: np.ndarray, values: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`[n, words]`, `[n, nu]`, `[n, P]` to the new words and the float32 numbers of `Motion`."""
+        """Return `[n, words]`, `[n, nu]`, `[n, P]` to the new words and the float32 numbers of
+        `Motion`."""
         n, size, model = len(words), self.size, self.nominal
         before = np.array(words).view(np.float64)
         with _LOCK, quiet():
@@ -367,7 +370,7 @@ class _Simulator:
         list(self.workers.map(work, range(self.threads)))
 
     def models_for(self, n: int, values: np.ndarray | None) -> list[mujoco.MjModel]:
-        """One model a slot; set anew only where its values are not the ones it has."""
+        """Return one model a slot; set anew only where its values are not the ones it has."""
         if values is None:
             if len(self.models) < n:
                 self.models = [self.nominal] * n

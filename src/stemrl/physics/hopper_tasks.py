@@ -56,11 +56,11 @@ class HopperTasks(AbstractMujocoFamily):
         return MujocoEnv(HOPPER, Skill(), engine_name=self.engine)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Any of the tasks, each as likely."""
+        """Draw one of the tasks, each as likely as the others."""
         return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The tasks in turn, the first of them at random."""
+        """Return the tasks in turn, the first of them at random."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it trains on all tasks")
         every = jnp.eye(len(TASKS))
@@ -69,7 +69,7 @@ class HopperTasks(AbstractMujocoFamily):
         return {"task": in_turn(key, every, n)}
 
     def context(self, params: Params) -> Float[Array, "3"]:
-        """Which it is, one-hot: forward, backward, jump."""
+        """Return which it is, one-hot: forward, backward, jump."""
         return params["task"]
 
     @property

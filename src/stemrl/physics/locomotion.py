@@ -78,7 +78,7 @@ class Place:
         return reward, jnp.asarray(False), {}
 
     def reward(self, position: Array, action: Array, goal: Array) -> Array:
-        """Of a step that ended at `position`."""
+        """Return the reward of a step that ended at `position`."""
         return -jnp.sum(jnp.abs(position - goal)) - self.control_cost * jnp.sum(action**2)
 
 
@@ -90,7 +90,7 @@ class AbstractLocomotion(AbstractMujocoFamily):
     """What the families below share."""
 
     def robot_env(self, robot: Robot, objective: Objective) -> MujocoEnv:
-        """The environment of a robot with an objective."""
+        """Return the environment of a robot with an objective."""
         return MujocoEnv(robot, objective, engine_name=self.engine)
 
 
@@ -107,8 +107,8 @@ class AbstractHalfCheetahVel(AbstractLocomotion):
         return self.robot_env(HALF_CHEETAH, Speed(control_cost=0.05))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Speeds uniform in the range; `ood`: just outside it, within a quarter of its width on
-        either side."""
+        """Draw a speed uniformly from the range; `ood`: just outside it, within a quarter of its
+        width on either side."""
         return {"speed": _within(key, split, *self.speeds)}
 
     def context(self, params: Params) -> Array:
@@ -197,17 +197,17 @@ class HalfCheetahDir(AbstractLocomotion):
         return self.robot_env(HALF_CHEETAH, Direction(control_cost=0.05))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Either direction, each as likely."""
+        """Draw one of both directions, each as likely as the other."""
         return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The directions in turn, the first of them at random."""
+        """Return the directions in turn, the first of them at random."""
         directions = [[0.0]] if split == "ood" else WAYS[self.way]
         return {"direction": in_turn(key, jnp.asarray(directions), n)}
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name; without the way where it is both, so that identities that were written
-        before there was a choice stay what they were."""
+        """Return the fields, by name; without the way where it is both, so that identities that
+        were written before there was a choice stay what they were."""
         settings = super().settings()
         if self.way == "both":
             del settings["way"]
@@ -237,11 +237,11 @@ class AntForwardBackward(AbstractLocomotion):
         return self.robot_env(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Either direction, each as likely."""
+        """Draw one of both directions, each as likely as the other."""
         return jax.tree.map(lambda x: x[0], self.tasks(key, split, 1))
 
     def tasks(self, key: PRNGKeyArray, split: Split, n: int) -> Params:
-        """The directions in turn, the first of them at random."""
+        """Return the directions in turn, the first of them at random."""
         x, y = (0.0, 1.0) if split == "ood" else (1.0, 0.0)
         return {"direction": in_turn(key, jnp.asarray([[x, y], [-x, -y]]), n)}
 
@@ -270,7 +270,7 @@ class AntDir(AbstractLocomotion):
         return self.robot_env(ANT, Direction(control_cost=0.5, bonus=1.0, falls=True))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Headings uniform in the arc; `ood`: outside it."""
+        """Draw a heading uniformly from the arc; `ood`: from outside of it."""
         return {"direction": heading(key, split, self.name, self.arc)}
 
     def context(self, params: Params) -> Array:
@@ -299,7 +299,7 @@ class HumanoidDir(AbstractLocomotion):
         return self.robot_env(HUMANOID, objective)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Headings uniform in the arc; `ood`: outside it."""
+        """Draw a heading uniformly from the arc; `ood`: from outside of it."""
         return {"direction": heading(key, split, self.name, self.arc)}
 
     def context(self, params: Params) -> Array:
@@ -328,8 +328,8 @@ class AntVel(AbstractLocomotion):
         return self.robot_env(ANT, Speed(control_cost=0.005, bonus=1.05, falls=True))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Speeds uniform in the range; `ood`: just outside it, within a quarter of its width on
-        either side."""
+        """Draw a speed uniformly from the range; `ood`: just outside it, within a quarter of its
+        width on either side."""
         return {"speed": _within(key, split, self.low, self.high)}
 
     def context(self, params: Params) -> Array:
@@ -362,7 +362,8 @@ class AntGoal(AbstractLocomotion, AbstractGoalFamily):  # pyright: ignore[report
         return self.robot_env(dataclasses.replace(ANT, hidden=0), self.objective)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Goals uniform in the disc; `ood`: in the ring around it, half as wide as its radius."""
+        """Draw a goal uniformly from the disc; `ood`: in the ring around it, half as wide as its
+        radius."""
         angle_key, radius_key = jax.random.split(key)
         angle = jax.random.uniform(angle_key, (), minval=0.0, maxval=2 * math.pi)
         first, last = (1.0, 1.5) if split == "ood" else (0.0, 1.0)

@@ -47,9 +47,10 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     model's own bodies have, at rest."""
 
     def step_reward(self, step: "ControlStep") -> Float[Array, ""]:
-        """What a control step is worth, with all that there is to see of it: override this in place of
-        `reward`, which it calls, to use the task's parameters, sensors, positions of bodies or the
-        centre of mass. (They cost another evaluation of the model in every control step.)"""
+        """Return what a control step is worth, with all that there is to see of it: override this
+        in place of `reward`, which it calls, to use the task's parameters, sensors, positions of
+        bodies or the centre of mass. (They cost another evaluation of the model in every control
+        step.)"""
         return self.reward(step.qpos, step.qvel, step.action, step.next_qpos, step.next_qvel)
 
     def reward(
@@ -60,26 +61,26 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         next_qpos: Float[Array, " nq"],
         next_qvel: Float[Array, " nv"],
     ) -> Float[Array, ""]:
-        """What a control step is worth. Raises `NotImplementedError` unless a family defines it; one
-        that defines `step_reward` needs no other."""
+        """Return what a control step is worth. Raises `NotImplementedError` unless a family defines
+        it; one that defines `step_reward` needs no other."""
         raise NotImplementedError
 
     def terminated(self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Bool[Array, ""]:
-        """Whether the state after a step ends the episode. Never, by default."""
+        """Return whether the state after a step ends the episode. Never, by default."""
         return jnp.asarray(False)
 
     def start(
         self, key: PRNGKeyArray, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
     ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
-        """The first state, given the model's own or that of the keyframe: both within ±0.01 of it, by
-        default."""
+        """Return the first state, given the model's own or that of the keyframe: both within ±0.01
+        of it, by default."""
         noise = 0.01 * jax.random.uniform(key, (len(qpos) + len(qvel),), minval=-1.0, maxval=1.0)
         return qpos + noise[: len(qpos)], qvel + noise[len(qpos) :]
 
     def observe(
         self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
     ) -> Float[Array, " observation"]:
-        """The observation: positions and velocities, by default."""
+        """Return the observation: positions and velocities, by default."""
         return jnp.concatenate([qpos, qvel])
 
     @property
@@ -102,8 +103,8 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         return not self.factors
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name; without a keyframe where there is none, so that identities that were
-        written before there were any stay what they were."""
+        """Return the fields, by name; without a keyframe where there is none, so that identities
+        that were written before there were any stay what they were."""
         settings = super().settings()
         if not self.keyframe:
             del settings["keyframe"]
@@ -126,12 +127,13 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
 
     @classmethod
     def place(cls, path: str) -> Path:
-        """Beside the Python file of the class, or else from the working folder."""
+        """Return the whole path of a file that a setting names: beside the Python file of the
+        class, or else from the working folder."""
         beside = Path(inspect.getfile(cls)).resolve().parent / at_home(path)
         return beside if beside.is_file() else super().place(path)
 
     def files(self) -> list[Path]:
-        """The model, and what that includes."""
+        """Return the model, and what that includes."""
         return parts_of_model(self.place(self.file))
 
     @property
@@ -159,17 +161,17 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
             raise UserError(f"'{self.name}' lacks reward, what a control step is worth")
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Factors as their ranges say; `ood`: in a shell around them, half as wide again,
-        so that at least one factor is outside its range."""
+        """Draw factors as their ranges say; `ood`: in a shell around them, half as wide again, so
+        that at least one factor is outside its range."""
         drawn = draw_in(key, split, self.factors, log=True)
         return {"values": jnp.stack([*drawn.values()]) if drawn else jnp.zeros(0)}
 
     def parameter_names(self) -> dict[str, tuple[str, ...]]:
-        """The addresses of the factors."""
+        """Return the addresses of the factors."""
         return {"values": tuple(self.factors)}
 
     def context(self, params: Params) -> Float[Array, " P"]:
-        """The logarithms of the factors."""
+        """Return the logarithms of the factors."""
         return jnp.log(params["values"])
 
 
@@ -197,7 +199,7 @@ class ControlStep(NamedTuple):
 
     @classmethod
     def of(cls, model: Any, before: "MjcfState", motion: Motion, params: Params) -> "ControlStep":
-        """From what an engine returns that is `sensing`."""
+        """Make it of what an engine returns that is `sensing`."""
         assert motion.seen is not None
         ends = [model.nsensordata, model.nsensordata + 3 * model.nbody]
         sensed, placed, middle = jnp.split(motion.seen, ends)

@@ -10,8 +10,8 @@ _MODELS = (".xml", ".mjcf", ".urdf")
 
 
 def parts_of_model(path: Path) -> list[Path]:
-    """The file at `path` and every file that it is made of, read from the model's source. What is not
-    there is left out: to miss it is for MuJoCo to say."""
+    """Return the file at `path` and every file that it is made of, read from the model's source.
+    What is not there is left out: to miss it is for MuJoCo to say."""
     models, named, folders = [path], [], [path.parent]
     for model in models:  # grows as models are found that others include
         if model.parent not in folders:
@@ -46,8 +46,8 @@ _known: dict[Path, tuple[dict[Path, tuple[int, int]], str]] = {}
 
 
 def digest_of_model(path: Path) -> str:
-    """What stands for the contents of all of them; of a model in one file, a digest of that. Raises
-    `OSError` where one of them cannot be read."""
+    """Return what stands for the contents of all of them; of a model in one file, a digest of that.
+    Raises `OSError` where one of them cannot be read."""
     if path in _known:
         ages, digest = _known[path]
         if all(file.is_file() and _age(file) == age for file, age in ages.items()):

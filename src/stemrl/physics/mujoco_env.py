@@ -27,7 +27,7 @@ EngineName = Literal["native", "mjx"]
 
 
 def asset(name: str) -> Path:
-    """A model file that Gymnasium ships. (Looked up without importing Gymnasium.)"""
+    """Return a model file that Gymnasium ships. (Looked up without importing Gymnasium.)"""
     package = importlib.util.find_spec("gymnasium")
     assert package is not None and package.origin is not None
     return Path(package.origin).parent / "envs" / "mujoco" / "assets" / name
@@ -61,7 +61,7 @@ class Robot:
     """Whether a step returns sensors, positions of bodies and the centre of mass; see `Engine`."""
 
     def engine(self, apply: Apply | None = None, name: EngineName = "native") -> Engine:
-        """Its simulator; with `apply`, one in which every task has a model of its own."""
+        """Return its simulator; with `apply`, one in which every task has a model of its own."""
         file = self.model.removeprefix("gymnasium:")
         path = Path(file) if file == self.model else asset(file)
         if name == "mjx":
@@ -73,7 +73,7 @@ class Robot:
         return Engine.load(path, self.frame_skip, self.track, apply, self.blocks, self.sensing)
 
     def stands(self, motion: Motion) -> Bool[Array, ""]:
-        """Whether it is healthy, in Gymnasium's word."""
+        """Return whether it is healthy, in Gymnasium's word."""
         standing = jnp.asarray(True)
         for index, low, high in self.healthy:
             standing &= (low < motion.qpos[index]) & (motion.qpos[index] < high)
@@ -167,7 +167,7 @@ class MujocoEnv(eqx.Module):
         return self.robot.engine(self.apply, self.engine_name)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, State]:
-        """An episode's start, near the model's own position and at rest, but for noise."""
+        """Return an episode's start, near the model's own position and at rest, but for noise."""
         model = self.engine.nominal
         noise, position_key, velocity_key = self.robot.reset_noise, *jax.random.split(key)
         shift = jax.random.uniform(position_key, (model.nq,), minval=-noise, maxval=noise)
@@ -179,7 +179,7 @@ class MujocoEnv(eqx.Module):
         return self.observe(qpos, qvel), self.engine.start(qpos, qvel, self._values(params))
 
     def step(self, key: PRNGKeyArray, state: State, action: Array, params: Params):
-        """One control step; no randomness in it."""
+        """Return one control step; no randomness in it."""
         state, motion = self.engine.step(state, action, self._values(params))
         reward, terminated, events = self.objective(self.robot, motion, params)
         obs = self.observe(motion.qpos, motion.qvel)
@@ -187,26 +187,27 @@ class MujocoEnv(eqx.Module):
         return obs, state, reward, terminated | motion.diverged, jnp.asarray(False), events
 
     def state_of(self, obs: Float[Array, " observation"], params: Params) -> State:
-        """A state that is seen as `obs`, at the origin of what is not seen: the hidden positions, which
-        no dynamics depend on. Velocities are taken as observed, clipped ones too."""
+        """Return a state that is seen as `obs`, at the origin of what is not seen: the hidden
+        positions, which no dynamics depend on. Velocities are taken as observed, clipped ones too.
+        """
         model, hidden = self.engine.nominal, self.robot.hidden
         seen = model.nq - hidden
         qpos = jnp.concatenate([jnp.asarray(model.qpos0[:hidden], obs.dtype), obs[:seen]])
         return self.engine.start(qpos, obs[seen:], self._values(params))
 
     def observe(self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Array:
-        """The observation of these positions and velocities."""
+        """Return the observation of these positions and velocities."""
         limit = self.robot.velocity_limit
         qvel = jnp.clip(qvel, -limit, limit) if math.isfinite(limit) else qvel
         return jnp.concatenate([qpos[self.robot.hidden :], qvel])
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """Unbounded, `[nq − hidden + nv]`."""
+        """Return the space of observations, `[nq − hidden + nv]`, without bounds."""
         model = self.engine.nominal
         return Box((model.nq - self.robot.hidden + model.nv,))
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The actuators' control ranges, `[nu]`."""
+        """Return the space of the actuators' control ranges, `[nu]`."""
         model = self.engine.nominal
         limited = np.asarray(model.actuator_ctrllimited, bool)[:, None]
         low, high = np.where(limited, model.actuator_ctrlrange, (-np.inf, np.inf)).T.tolist()
@@ -215,13 +216,13 @@ class MujocoEnv(eqx.Module):
         return Box((model.nu,), tuple(low), tuple(high))
 
     def poses(self, params: Params, states: Array | np.ndarray) -> np.ndarray:
-        """Where every drawn part is, on the host and without OpenGL: the two ends of its axis in
-        the world, `[time, parts, 2, 3]` (metres), for `states` `[time, …]` of one episode of the
-        task `params`. What the parts are, `skeleton` says."""
+        """Return where every drawn part is, on the host and without OpenGL: the two ends of its
+        axis in the world, `[time, parts, 2, 3]` (metres), for `states` `[time, …]` of one episode
+        of the task `params`. What the parts are, `skeleton` says."""
         return poses(self._model(params), self.engine.positions(states))
 
     def skeleton(self, params: Params) -> Skeleton:
-        """The drawn parts of the robot of the task `params`."""
+        """Return the drawn parts of the robot of the task `params`."""
         return skeleton(self._model(params))
 
     def _model(self, params: Params) -> Any:
@@ -246,8 +247,8 @@ class AbstractMujocoFamily(AbstractFamily):
         return "callback" if self.engine == "native" or env.apply is not None else "jax"
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name. The native engine is not told of: identities that were written
-        before there was another stay what they were."""
+        """Return the fields, by name. The native engine is not told of: identities that were
+        written before there was another stay what they were."""
         settings = super().settings()
         if self.engine == "native":
             del settings["engine"]

@@ -52,19 +52,19 @@ class MotorsEnv(eqx.Module):
         return None
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, State]:
-        """The robot's own."""
+        """Return what the robot's own reset returns."""
         return self.robot.reset(key, params)
 
     def step(self, key: PRNGKeyArray, state: State, action: Array, params: Params):
-        """The robot's own with `motors` times the action."""
+        """Take the robot's own step with `motors` times the action."""
         return self.robot.step(key, state, action * params["motors"], params)
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """The robot's own."""
+        """Return the robot's own space."""
         return self.robot.observation_space()
 
     def action_space(self, params: Params | None = None) -> Box:
-        """The robot's own."""
+        """Return the robot's own space."""
         return self.robot.action_space()
 
     def poses(self, params: Params, states: Any) -> np.ndarray:
@@ -82,7 +82,7 @@ class AbstractOneTask(AbstractMujocoFamily):
     finite: ClassVar[bool] = True
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The one task."""
+        """Draw the one task."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it is one task")
         return self.task
@@ -93,7 +93,7 @@ class AbstractOneTask(AbstractMujocoFamily):
         return {"target": jnp.zeros(())}
 
     def context(self, params: Params) -> Float[Array, " size"]:
-        """The parameters, as one vector: which of the two worlds it is."""
+        """Return the parameters, as one vector: which of the two worlds it is."""
         return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(params)])
 
 
@@ -256,7 +256,7 @@ class AntDisk(AbstractOneTask):
         return {"target": jnp.asarray(float(self.disk))}
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """From above: the edge (faint where there is none), the ant, and its path."""
+        """Draw from above the edge (faint where there is none), the ant, and its path."""
         ends = self.env.poses(params, states)
         radii = self.env.skeleton(params).radii
         centre = self.env.engine.positions(states)[:, :2]

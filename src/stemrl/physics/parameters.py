@@ -106,7 +106,7 @@ class Parameter:
 
     @classmethod
     def parse(cls, address: str) -> "Parameter":
-        """The parameter at `address`; raises `UserError` if it is none."""
+        """Return the parameter at `address`; raises `UserError` if it is none."""
         kind_name, *rest = address.split(":")
         if kind_name not in KINDS:
             raise UserError(f"unknown model parameter '{address}'{nearest(kind_name, KINDS)}")
@@ -186,8 +186,8 @@ def remark_wide(ranges: Mapping[str, Interval]) -> None:
 
 
 def addresses(nominal: mujoco.MjModel, kind: str, *, by_axis: bool = False) -> tuple[str, ...]:
-    """The address of every named object of the model on which `kind` has an effect (a factor on
-    zero has none); with `by_axis`, one for each component."""
+    """Return the address of every named object of the model on which `kind` has an effect (a factor
+    on zero has none); with `by_axis`, one for each component."""
     found = []
     for name in _names(nominal, KINDS[kind].what):
         axes = range(KINDS[kind].axes) if by_axis else [None]
@@ -203,7 +203,7 @@ def addresses(nominal: mujoco.MjModel, kind: str, *, by_axis: bool = False) -> t
 
 
 def limbs(nominal: mujoco.MjModel) -> tuple[str, ...]:
-    """The address of every limb length and limb radius that the model can change."""
+    """Return the address of every limb length and limb radius that the model can change."""
     found = []
     for kind in ("limb_length", "limb_radius"):
         for name in _names(nominal, "body")[1:]:

@@ -62,8 +62,8 @@ class AbstractParamsFamily(AbstractMujocoFamily):
         return MujocoEnv(self.robot, self.objective, self.parameters, self.engine)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Exponents uniform in the box of the widths; `ood`: in the shell around it. Where a width
-        is zero the multipliers are exactly 1. With ranges of one's own, as they say."""
+        """Draw exponents uniformly from the box of the widths; `ood`: in the shell around it. Where
+        a width is zero the multipliers are exactly 1. With ranges of one's own, as they say."""
         if self.ranges:
             drawn = draw_in(key, split, self.own, self.beyond, log=True)
             return {"values": jnp.stack([*drawn.values()])}
@@ -72,16 +72,16 @@ class AbstractParamsFamily(AbstractMujocoFamily):
         return {"values": jnp.exp(jnp.asarray(scales) * exponents)}
 
     def parameter_names(self) -> dict[str, tuple[str, ...]]:
-        """The addresses of what is multiplied."""
+        """Return the addresses of what is multiplied."""
         return {"values": self.parameters.addresses}
 
     def context(self, params: Params) -> Float[Array, " P"]:
-        """The logarithms of the multipliers."""
+        """Return the logarithms of the multipliers."""
         return jnp.log(params["values"])
 
     def settings(self) -> dict[str, Any]:
-        """The fields, by name; without ranges of one's own where there are none, so that identities
-        that were written before there were any stay what they were."""
+        """Return the fields, by name; without ranges of one's own where there are none, so that
+        identities that were written before there were any stay what they were."""
         settings = super().settings()
         if not self.ranges:
             del settings["ranges"]

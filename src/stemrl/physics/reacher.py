@@ -59,15 +59,15 @@ class ReacherEnv(eqx.Module):
         return REACHER.engine(name=self.engine_name)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, ReacherState]:
-        """As v5: angles uniform in ±0.1, velocities in ±0.005."""
+        """Draw angles uniformly from ±0.1 and velocities from ±0.005, as v5."""
         position_key, velocity_key = jax.random.split(key)
         angles = jax.random.uniform(position_key, (2,), minval=-0.1, maxval=0.1)
         velocity = jax.random.uniform(velocity_key, (2,), minval=-0.005, maxval=0.005)
         return self.start(angles, velocity, params["goal"])
 
     def start(self, angles: Array, velocity: Array, goal: Array) -> tuple[Array, ReacherState]:
-        """An episode from these angles and velocities `[2]` (rad, rad/s). The target, which nothing
-        touches, lies still at `goal`."""
+        """Return an episode from these angles and velocities `[2]` (rad, rad/s). The target, which
+        nothing touches, lies still at `goal`."""
         qpos, qvel = jnp.concatenate([angles, goal]), jnp.concatenate([velocity, jnp.zeros(2)])
         state = ReacherState(self.engine.start(qpos, qvel), tip_of(angles))
         return self.observe(angles, velocity, state.tip), state
@@ -85,14 +85,14 @@ class ReacherEnv(eqx.Module):
         return obs, after, reward, motion.diverged, jnp.asarray(False), events
 
     def observe(self, angles: Array, velocity: Array, tip: Array) -> Float[Array, "8"]:
-        """The observation."""
+        """Return the observation."""
         return jnp.concatenate([jnp.cos(angles), jnp.sin(angles), velocity, tip])
 
     def judge(
         self, tip: Array, action: Array, goal: Array
     ) -> tuple[Float[Array, ""], Array, Float[Array, ""]]:
-        """The reward of a step that left the tip there, whether it is within reach of the goal, and
-        the distance."""
+        """Return the reward of a step that left the tip there, whether it is within reach of the
+        goal, and the distance."""
         distance = jnp.sqrt(jnp.sum((tip - goal) ** 2))
         within = distance < self.tolerance
         if self.reward_type == "sparse":
@@ -100,11 +100,11 @@ class ReacherEnv(eqx.Module):
         return -distance - jnp.sum(action**2), within, distance
 
     def observation_space(self, params: Params | None = None) -> Box:
-        """Unbounded, `[8]`."""
+        """Return the space of observations, `[8]`, without bounds."""
         return Box((8,))
 
     def action_space(self, params: Params | None = None) -> Box:
-        """Of the motors' strength, `[2]`, within ±1."""
+        """Return the space of the motors' strengths, `[2]`, within ±1."""
         return Box((2,), -1.0, 1.0)
 
     def poses(self, params: Params, states: ReacherState) -> np.ndarray:
@@ -143,7 +143,7 @@ class ReacherGoal(AbstractMujocoFamily, AbstractGoalFamily):  # pyright: ignore[
         return ReacherEnv(self.reward_type, self.tolerance, self.engine)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """A goal uniform in the disc of radius 0.2, as v5; the same in training and test."""
+        """Draw a goal uniform in the disc of radius 0.2, as v5; the same in training and test."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it trains on all goals")
         angle_key, radius_key = jax.random.split(key)
@@ -152,7 +152,7 @@ class ReacherGoal(AbstractMujocoFamily, AbstractGoalFamily):  # pyright: ignore[
         return {"goal": radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])}
 
     def context(self, params: Params) -> Float[Array, "2"]:
-        """The goal (metres)."""
+        """Return the goal (metres)."""
         return params["goal"]
 
     @property
@@ -161,20 +161,21 @@ class ReacherGoal(AbstractMujocoFamily, AbstractGoalFamily):  # pyright: ignore[
         return Box((2,), -sum(LINKS), sum(LINKS))
 
     def achieved(self, obs: Float[Array, "... 8"]) -> Float[Array, "... 2"]:
-        """The tip's place."""
+        """Return the tip's place."""
         return obs[..., 6:]
 
     def with_goal(self, params: Params, goal: Float[Array, "2"]) -> Params:
-        """A task with this goal; the parameters are the goal and nothing else."""
+        """Return a task with this goal; the parameters are the goal and nothing else."""
         return {**params, "goal": goal}
 
     def reward(self, obs: Array, action: Array, next_obs: Array, params: Params):
-        """By where the step left the tip. (Where the simulation diverged, nothing moved.)"""
+        """Return the reward by where the step left the tip. (Where the simulation diverged, nothing
+        moved.)"""
         reward, _, _ = self.env.judge(self.achieved(next_obs), action, params["goal"])
         return reward, jnp.asarray(False)
 
     def draw(self, params: Any, states: Any) -> Scene:
-        """The arm from above, and the goal as large as the tolerance."""
+        """Draw the arm from above, and the goal as large as the tolerance."""
         angles = self.env.engine.positions(states.physics)[:, :2]
         turn = np.cumsum(angles, axis=1)
         ways = np.stack([np.cos(turn), np.sin(turn)], -1) * np.asarray(LINKS)[:, None]
@@ -191,6 +192,6 @@ class ReacherGoal(AbstractMujocoFamily, AbstractGoalFamily):  # pyright: ignore[
 
 
 def tip_of(angles: Float[Array, "2"]) -> Float[Array, "2"]:
-    """Where the tip is at these angles of shoulder and elbow (metres)."""
+    """Return where the tip is at these angles of shoulder and elbow (metres)."""
     turn = jnp.cumsum(angles)
     return jnp.stack([jnp.cos(turn), jnp.sin(turn)]) @ jnp.asarray(LINKS)

@@ -78,9 +78,9 @@ LEVELS = (0.03, 0.15, 0.4, 0.75)
 def expectations(
     agent: "VariBADAgent", problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
 ) -> list[dict[str, Float[np.ndarray, "size size"]]]:
-    """For each task in `params` (`[tasks, …]`) what the agent expects of every cell (x, y), between
-    elsewhere's reward (0) and the goal's (1), by moment: at the beginning, in the middle of the first
-    episode, and after the first and the last but one."""
+    """Return, for each task in `params` (`[tasks, …]`), what the agent expects of every cell (x,
+    y), between elsewhere's reward (0) and the goal's (1), by moment: at the beginning, in the
+    middle of the first episode, and after the first and the last but one."""
     family = problem.target
     context = jax.vmap(lambda p: problem.context(family, p))(params)
     expected = np.asarray(_play(agent, family, params, context, key, rounds)[2])
@@ -97,7 +97,7 @@ def expectations(
 
 
 def shades(cells: Float[np.ndarray, "size size"]) -> list[str]:
-    """Cells (x, y) between 0 and 1 as lines of text, the highest y first."""
+    """Return cells (x, y) between 0 and 1 as lines of text, the highest y first."""
     shade = np.searchsorted(LEVELS, cells)
     return [" ".join(SHADES[i] for i in row) for row in shade.T[::-1]]
 

@@ -35,7 +35,8 @@ class Imagining(PEARLAgent):
 def beliefs(
     agent: Any, problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
 ) -> list[dict[str, Any]]:
-    """For each task in `params` (`[tasks, …]`) what the agent believes of it at a few moments.
+    """Return, for each task in `params` (`[tasks, …]`), what the agent believes of it at a few
+    moments.
 
     Of PEARL in the plane `{"goal", "radius", "moments": [{"title", "ways": [samples, time, 2]}]}`: where it
     goes by samples of z, before anything and after the last round. Of an agent that predicts rewards, on
@@ -108,7 +109,7 @@ def _ways(
 
 
 def belief_text(belief: dict[str, Any]) -> str:
-    """One task's, for a terminal: its moments side by side."""
+    """Return one task's, for a terminal: its moments side by side."""
     moments = belief["moments"]
     if "cells" in moments[0]:
         said = "what it predicts that every cell pays"
@@ -121,7 +122,7 @@ def belief_text(belief: dict[str, Any]) -> str:
 
 
 def belief_svg(belief: dict[str, Any]) -> str:
-    """One task's, for a page: its moments side by side."""
+    """Return one task's, for a page: its moments side by side."""
     return "".join(
         f'<figure class="belief"><svg viewBox="{_window(belief)}" role="img"'
         f' xmlns="http://www.w3.org/2000/svg" aria-label="{escape(moment["title"])}">'

@@ -18,8 +18,8 @@ SPEED_SECONDS = 0.25
 
 
 def bodies(family: AbstractFamily, params: Any, states: Any) -> Scene | None:
-    """The scene of a family whose environment has `poses` and `skeleton` (see `physics`); `None` for
-    a robot of nothing but meshes."""
+    """Return the scene of a family whose environment has `poses` and `skeleton` (see `physics`);
+    `None` for a robot of nothing but meshes."""
     env: Any = family.env
     ends = np.asarray(env.poses(params, states), float)
     skeleton = env.skeleton(params)
@@ -36,7 +36,7 @@ def bodies(family: AbstractFamily, params: Any, states: Any) -> Scene | None:
 
 
 def role_of(limb: int) -> Role:
-    """A part's colour: the trunk, or limbs by turns one side's or the other's."""
+    """Return a part's colour: the trunk, or limbs by turns one side's or the other's."""
     return "body" if limb < 0 else ("near", "far")[limb % 2]
 
 

@@ -39,7 +39,7 @@ ALIKE = ("seed", "seeds", "devices", "versions", "schema", *EXTENSIBLE)
 def learning_curves(
     runs: Sequence[Run], metric: str | None = None, x: str = "steps"
 ) -> dict[str, Any]:
-    """A figure of a metric while runs trained, as `metrics.jsonl` has it.
+    """Return a figure of a metric while runs trained, as `metrics.jsonl` has it.
 
     Runs that differ in their seed alone are one line, all of their seeds together, as long as all of
     them last. The band is the 95% t interval of their mean.
@@ -71,7 +71,8 @@ def learning_curves(
 def adaptation_curves(
     names: Sequence[str], evaluations: Sequence[Evaluation | FewShotEvaluation], x: str = "episodes"
 ) -> dict[str, Any]:
-    """A figure of the score on held-out tasks as it was measured after more and more of each.
+    """Return a figure of the score on held-out tasks as it was measured after more and more of
+    each.
 
     The band is the 95% t interval over the training seeds of a run where it has several, else the
     95% bootstrap interval over tasks.
@@ -103,8 +104,8 @@ def adaptation_curves(
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run: its method, the settings in which the runs of that method differ, and
-    its folder where all that does not tell them apart."""
+    """Return a short name for each run: its method, the settings in which the runs of that method
+    differ, and its folder where all that does not tell them apart."""
     told = [_told(run) for run in runs]
     names = []
     for one in told:

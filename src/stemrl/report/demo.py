@@ -99,7 +99,7 @@ def demo(
 
 
 def configuration(quick: bool = False, seed: int = 0) -> RunConfig:
-    """The demo's run."""
+    """Return the demo's run."""
     settings = QUICK_SETTINGS if quick else SETTINGS
     family_settings = QUICK_FAMILY_SETTINGS if quick else FAMILY_SETTINGS
     made = RunConfig(METHOD, FAMILY, settings, family_settings, seed=seed)

@@ -40,7 +40,7 @@ def few_shot_page(
     which: Which,
     title: str | None,
 ) -> str:
-    """Supervised runs of one family, evaluated on the same tasks, as an HTML page."""
+    """Evaluate supervised runs of one family on the same tasks, and return an HTML page about them."""
     first = runs[0]
     for run in runs[1:]:
         ours, theirs = first.problem.target.identity, run.problem.target.identity
@@ -97,7 +97,7 @@ def few_shot_page(
 
 
 def finding(story: dict[str, Any]) -> str:
-    """The result in a sentence."""
+    """Return the result in a sentence."""
     said = []
     for subject in story["subjects"]:
         points = subject["evaluation"]["points"]
@@ -335,8 +335,8 @@ ROWS, COLUMNS = 13, 60
 
 
 def plot(agent: FewShotAgent, train: Examples, test: Examples, steps: int | None) -> str | None:
-    """One task in a terminal, where x and y are numbers: `·` the function, `*` what is predicted,
-    `●` the examples. `None` where they are not."""
+    """Return one task in a terminal, where x and y are numbers: `·` the function, `*` what is
+    predicted, `●` the examples. `None` where they are not."""
     family = agent.problem.target
     if (family.inputs, family.outputs) != (1, 1):
         return None

@@ -100,7 +100,7 @@ def report(
 
 
 def write(path: Path, story: dict[str, Any], shown: list[dict[str, Any]]) -> Path:
-    """The page of a story, at `path`, whole or not at all."""
+    """Return the page of a story, at `path`, whole or not at all."""
     return _write(path, page(story, shown))
 
 
@@ -123,7 +123,8 @@ def gather(
     comparisons: Sequence[Subject] | None = None,
     title: str | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `report` writes, as plain data: the story and the animations (see `tell`, `shows`)."""
+    """Return what `report` writes, as plain data: the story and the animations (see `tell`,
+    `shows`)."""
     if not runs:
         raise UserError("a report needs at least one run")
     first = runs[0]
@@ -169,14 +170,14 @@ def gather(
 
 
 def from_scratch(run: Run) -> AbstractAgent:
-    """What knows nothing of the run's tasks, and learns by PPO on as many episodes at a time as the
-    run's own agent adapts on."""
+    """Return what knows nothing of the run's tasks, and learns by PPO on as many episodes at a time
+    as the run's own agent adapts on."""
     learner = FineTune(episodes_per_round=run.agent().episodes_per_round)
     return learner.from_scratch(run.problem, jax.random.key(run.config.seed))
 
 
 def subject(run: Run, evaluation: Evaluation, label: str | None = None, note: str = "") -> Subject:
-    """A run in a report."""
+    """Return a run in a report."""
     config = run.config.as_dict()
     values = config.pop("settings")
     config.pop("versions")

@@ -10,7 +10,7 @@ from ..settings import settings_of
 
 
 def described(run: Run, values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The run's hyper-parameters with their defaults and meanings."""
+    """Return the run's hyper-parameters with their defaults and meanings."""
     learner = run.learner
     defaults = {
         f.name: f.default
@@ -31,7 +31,7 @@ def described(run: Run, values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Each run's method; with its folder where two runs share a method."""
+    """Return each run's method; with its folder where two runs share a method."""
     methods = [run.config.method for run in runs]
     if len(set(methods)) == len(methods):
         return methods

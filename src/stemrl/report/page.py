@@ -10,7 +10,7 @@ from .svg import Series, chart, legend, number, short
 
 
 def page(story: dict[str, Any], shows: list[dict[str, Any]]) -> str:
-    """The whole page. `story` comes from `tell`, `shows` from `shows`."""
+    """Return the whole page. `story` comes from `tell`, `shows` from `shows`."""
     parts = [
         _header(story),
         _tiles(story),
@@ -31,7 +31,7 @@ def page(story: dict[str, Any], shows: list[dict[str, Any]]) -> str:
 
 
 def document(story: dict[str, Any], parts: list[str], shows: list[dict[str, Any]]) -> str:
-    """A whole page of these parts, with the numbers behind it in the element `data`."""
+    """Return a whole page of these parts, with the numbers behind it in the element `data`."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -43,7 +43,7 @@ def document(story: dict[str, Any], parts: list[str], shows: list[dict[str, Any]
 
 
 def footer(story: dict[str, Any]) -> str:
-    """Who wrote it, when, and where the numbers are."""
+    """Return who wrote it, when, and where the numbers are."""
     return (
         f"<footer>Written by stemrl {escape(story['versions'].get('stemrl', ''))} on"
         f" {escape(story['created'])}. The numbers behind every figure are in this file, in the"
@@ -52,7 +52,7 @@ def footer(story: dict[str, Any]) -> str:
 
 
 def finding(story: dict[str, Any]) -> str:
-    """The result in a sentence or two."""
+    """Return the result in a sentence or two."""
     subject, *others = story["subjects"]
     first, last = _ends(subject)
     evaluation = subject["evaluation"]
@@ -73,7 +73,7 @@ def finding(story: dict[str, Any]) -> str:
 
 
 def episodes(point: dict[str, float]) -> str:
-    """`1 episode`, `20 episodes`."""
+    """Return `1 episode`, `20 episodes`."""
     used = point["episodes_used"]
     return f"{used} episode{'' if used == 1 else 's'}"
 
@@ -190,7 +190,7 @@ def _beliefs(story: dict[str, Any]) -> str:
 
 
 def adaptation_chart(story: dict[str, Any]) -> tuple[str, list[tuple[int, str]]]:
-    """The return while adapting as an `<svg>`, and the style and name of each line in it."""
+    """Return the return while adapting as an `<svg>`, and the style and name of each line in it."""
     series = _adaptation_series(story)
     described = f"Return by target episodes used. {finding(story)}"
     drawing = chart(series, "Target episodes used", "Return", described, x_zero=True, x_whole=True)
@@ -379,7 +379,7 @@ def _how(story: dict[str, Any]) -> str:
 
 
 def configuration(story: dict[str, Any]) -> str:
-    """The settings of every subject, folded."""
+    """Return the settings of every subject, folded."""
     sections = []
     for subject in story["subjects"]:
         if not subject["config"] and not subject["settings"]:
@@ -414,7 +414,7 @@ def configuration(story: dict[str, Any]) -> str:
 
 
 def figure(title: str, body: str, caption: str) -> str:
-    """A section with a picture and what it shows."""
+    """Return a section with a picture and what it shows."""
     return (
         f"<section><h2>{escape(title)}</h2><figure>{body}"
         f"<figcaption>{escape(caption)}</figcaption></figure></section>"

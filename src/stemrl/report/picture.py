@@ -31,15 +31,16 @@ LEAST_METRES = 6.0
 
 @functools.cache
 def colours() -> dict[str, str]:
-    """The light colours of `assets/report.css`, by name."""
+    """Return the light colours of `assets/report.css`, by name."""
     text = files("stemrl.report").joinpath("assets", "report.css").read_text("utf-8")
     light = text.partition("@media")[0]
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light))
 
 
 def animate(shows: Sequence[dict[str, Any]], path: str | Path, **options: Any) -> Path:
-    """The tasks in a file that moves, a GIF or an MP4 by its ending; `options` as for `frames`.
-    Raises `UserError` for another ending, and where there is nothing to encode an MP4 with."""
+    """Return the tasks in a file that moves, a GIF or an MP4 by its ending; `options` as for
+    `frames`. Raises `UserError` for another ending, and where there is nothing to encode an MP4
+    with."""
     path = Path(path)
     writers = {".gif": gif, ".mp4": mp4}
     if path.suffix.lower() not in writers:
@@ -50,7 +51,7 @@ def animate(shows: Sequence[dict[str, Any]], path: str | Path, **options: Any) -
 def gif(
     shows: Sequence[dict[str, Any]], path: str | Path, *, rate: float = 20.0, **options: Any
 ) -> Path:
-    """The tasks as a GIF; at most 50 frames a second (browsers slow down what is faster)."""
+    """Return the tasks as a GIF; at most 50 frames a second (browsers slow down what is faster)."""
     drawn = list(frames(shows, rate=rate, **options))
     # One palette for all frames, or colours would flicker.
     palette = drawn[len(drawn) // 2].quantize(64)
@@ -67,7 +68,7 @@ def gif(
 def mp4(
     shows: Sequence[dict[str, Any]], path: str | Path, *, rate: float = 25.0, **options: Any
 ) -> Path:
-    """The tasks as an MP4 (H.264) that any browser and slide program plays."""
+    """Return the tasks as an MP4 (H.264) that any browser and slide program plays."""
     path = Path(path)
     drawn = frames(shows, rate=rate, **options)
     first = next(drawn)
@@ -95,7 +96,7 @@ def mp4(
 
 
 def encoder() -> str:
-    """The program `ffmpeg`: the one that comes with the extra `video`, or the system's."""
+    """Return the program `ffmpeg`: the one that comes with the extra `video`, or the system's."""
     try:
         import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
 
@@ -112,8 +113,8 @@ def encoder() -> str:
 def frames(
     shows: Sequence[dict[str, Any]], *, width: int = 360, rate: float = 20.0, labelled: bool = True
 ) -> Iterator[Image.Image]:
-    """`rate` pictures a second of the tasks below one another, each with its panels side by side,
-    `width` pixels wide, from the episodes' beginning to a moment after their end.
+    """Return `rate` pictures a second of the tasks below one another, each with its panels side by
+    side, `width` pixels wide, from the episodes' beginning to a moment after their end.
 
     `labelled` sets each task's parameters above its panels.
     """
@@ -231,8 +232,8 @@ def _paint(draw: Any, shape: dict[str, Any], frame: int, place: Any, scale: floa
 
 
 def still(story: dict[str, Any], show: dict[str, Any], *, every: float = 1.0) -> str:
-    """An SVG of its own: one task before and after adaptation, a pose for `every` so many seconds,
-    beside the return while adapting. It follows the reader's light or dark scheme."""
+    """Return an SVG of its own: one task before and after adaptation, a pose for `every` so many
+    seconds, beside the return while adapting. It follows the reader's light or dark scheme."""
     rows, top = [], 40.0
     left, wide = 12.0, 560.0
     scenes = [panel["scene"] for panel in show["panels"]]

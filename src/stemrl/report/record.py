@@ -37,23 +37,23 @@ class RecordedEnv(eqx.Module):
     env: Environment
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, EnvState]:
-        """The environment's own."""
+        """Return the environment's own."""
         return self.env.reset(key, params)
 
     def step(
         self, key: PRNGKeyArray, state: EnvState, action: Array, params: Params
     ) -> tuple[Obs, EnvState, Array, Array, Array, Info]:
-        """The environment's own, with `before` and `after` among the events."""
+        """Return the environment's own, with `before` and `after` among the events."""
         *stepped, events = self.env.step(key, state, action, params)
         events = {**events, "before": state, "after": stepped[1]}
         return (*stepped, events)  # pyright: ignore[reportReturnType]
 
     def observation_space(self, params: Params | None = None) -> AnySpace:
-        """The environment's own."""
+        """Return the space of the environment's own."""
         return self.env.observation_space(params)
 
     def action_space(self, params: Params | None = None) -> Space:
-        """The environment's own."""
+        """Return the space of the environment's own."""
         return self.env.action_space(params)
 
 
@@ -71,7 +71,7 @@ class RecordedFamily(AbstractFamily):
         return RecordedEnv(self.family.env)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """The family's own."""
+        """Draw the family's own."""
         return self.family.sample(key, split)
 
 
@@ -91,8 +91,8 @@ class Recording:
     lengths: Int[np.ndarray, "tasks rounds episodes"]
 
     def episode(self, task: int, round: int) -> tuple[Params, EnvState, float]:
-        """The task's parameters, and the states `[steps + 1, …]` and return of the episode whose
-        return is the round's median: neither luck nor mishap."""
+        """Return the task's parameters, and the states `[steps + 1, …]` and return of the episode
+        whose return is the round's median: neither luck nor mishap."""
         scores = self.scores[task, round]
         chosen = int(np.argsort(scores, kind="stable")[(len(scores) - 1) // 2])
         steps = int(self.lengths[task, round, chosen])

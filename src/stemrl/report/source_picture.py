@@ -13,9 +13,10 @@ PREFIX = "source/mean/"
 
 
 def source_history(run: Run, seed: int | None = None) -> dict[str, Float[np.ndarray, " rows"]]:
-    """What a run of `epopt` with a target's budget, one of its seeds (the first by default), wrote of its source distribution, by metric: each
-    parameter's `source/mean/NAME` and `source/std/NAME`, `source/rounds`, `target_steps`. Raises
-    `UserError` for a run that has no such."""
+    """Return what a run of `epopt` with a target's budget, one of its seeds (the first by default),
+    wrote of its source distribution, by metric: each parameter's `source/mean/NAME` and
+    `source/std/NAME`, `source/rounds`, `target_steps`. Raises `UserError` for a run that has no
+    such."""
     seed = run.config.seed if seed is None else seed
     rows = [row for row in run.metrics() if "source/rounds" in row and row["seed"] == seed]
     names = [k for k in (rows[0] if rows else {}) if k.startswith("source/") or k == "target_steps"]

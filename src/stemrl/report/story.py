@@ -46,7 +46,7 @@ def tell(
     versions: dict[str, str],
     entries: dict[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Any]:
-    """The story of these subjects; the first is the one that the report is about.
+    """Return the story of these subjects; the first is the one that the report is about.
 
     `tasks` are the parameters of the evaluated tasks, `[tasks, …]`, and `entries` the names of
     their entries where they have any (see `AbstractTasks.parameter_names`).
@@ -73,9 +73,9 @@ def tell(
 
 
 def curves(rows: Sequence[dict[str, Any]], adapting: bool = True) -> list[dict[str, Any]]:
-    """The learning curves in the rows of `metrics.jsonl`: the mean over seeds, and the lowest and
-    the highest seed. Several updates are averaged into one of about a hundred points. `adapting`:
-    whether held-out tasks were measured after an adaptation."""
+    """Return the learning curves in the rows of `metrics.jsonl`: the mean over seeds, and the
+    lowest and the highest seed. Several updates are averaged into one of about a hundred points.
+    `adapting`: whether held-out tasks were measured after an adaptation."""
     updates = [row for row in rows if row["kind"] == "update"]
     held_out = [row for row in rows if row["kind"] == "evaluation"]
     measured = bool(updates) and updates[-1].get("return/after") is not None
@@ -115,8 +115,9 @@ def _curve(
 def columns(
     tasks: Params, entries: dict[str, tuple[str, ...]] | None = None
 ) -> tuple[list[str], np.ndarray]:
-    """The tasks' parameters as a table: names, and values `[tasks, names]`. Constant ones and
-    those beyond the first few are left out. `entries` are the names of some parameters' entries."""
+    """Return the tasks' parameters as a table: names, and values `[tasks, names]`. Constant ones
+    and those beyond the first few are left out. `entries` are the names of some parameters'
+    entries."""
     names, parts = [], []
     for name, rows, inner in _parameters(tasks, entries):
         for index in range(rows.shape[1]):
@@ -151,9 +152,9 @@ def shows(
     seed: int = 0,
     most: int = SHOWN_TASKS,
 ) -> list[dict[str, Any]]:
-    """At most `most` of the tasks before and after adaptation, side by side: for each a `label`
-    and two `panels` (one of an agent that never adapts), as the page's player takes them. Empty
-    where the family cannot be drawn."""
+    """Return at most `most` of the tasks before and after adaptation, side by side: for each a
+    `label` and two `panels` (one of an agent that never adapts), as the page's player takes them.
+    Empty where the family cannot be drawn."""
     chosen, entries = spread(tasks, most), problem.target.parameter_names()
     moments = [(0, "Before adaptation"), (rounds - 1, after(agent, rounds - 1))]
     if not adapts(agent):
@@ -182,13 +183,13 @@ def shows(
 
 
 def after(agent: AbstractAgent, rounds: int) -> str:
-    """`After 20 episodes`."""
+    """Return `After 20 episodes`."""
     episodes = agent.episodes_per_round * rounds
     return f"After {episodes} episode{'' if episodes == 1 else 's'}"
 
 
 def label(tasks: Params, index: int, entries: dict[str, tuple[str, ...]] | None = None) -> str:
-    """A task's parameters in words: `speed 1.25`, `goal (3, 4)`, `goal 0110`,
+    """Return a task's parameters in words: `speed 1.25`, `goal (3, 4)`, `goal 0110`,
     `body_mass:torso 0.71`; those that all tasks share are left out."""
     words = []
     for name, values, inner in _parameters(tasks, entries):
@@ -216,8 +217,8 @@ def _in_words(values: np.ndarray) -> str:
 
 
 def spread(tasks: Params, n: int) -> np.ndarray:
-    """Indices of `n` tasks (fewer if there are fewer different ones) that differ most in their first
-    parameter: evenly over its ranks, both ends left out where there are enough."""
+    """Return the indices of `n` tasks (fewer if there are fewer different ones) that differ most in
+    their first parameter: evenly over its ranks, both ends left out where there are enough."""
     leaves = [np.asarray(leaf, float).reshape(count(tasks), -1) for leaf in jax.tree.leaves(tasks)]
     _, different = np.unique(np.concatenate(leaves, axis=1), axis=0, return_index=True)
     different = np.sort(different)

@@ -40,7 +40,7 @@ def chart(
     x_zero: bool = False,
     x_whole: bool = False,
 ) -> str:
-    """The series in one pair of axes, as an `<svg>` element.
+    """Return the series in one pair of axes, as an `<svg>` element.
 
     **Arguments:**
 
@@ -102,7 +102,7 @@ def chart(
 
 
 def legend(series: Sequence[Series]) -> str:
-    """The names of the series beside a sample of each, as HTML."""
+    """Return the names of the series beside a sample of each, as HTML."""
     items = "".join(
         '<li><svg class="swatch" viewBox="0 0 30 12" aria-hidden="true">'
         + (f'<path class="line s{one.style}" d="M1 6H29"/>' if one.line else "")
@@ -114,7 +114,7 @@ def legend(series: Sequence[Series]) -> str:
 
 
 def short(value: float) -> str:
-    """A number as an axis shows it: `1.5M`, `20k`, `−0.25`."""
+    """Return a number as an axis shows it: `1.5M`, `20k`, `−0.25`."""
     size = abs(value)
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= limit:
@@ -124,7 +124,7 @@ def short(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number as text and tables show it: three significant digits at least, no exponent."""
+    """Return a number as text and tables show it: three significant digits at least, no exponent."""
     if value is None or not math.isfinite(value):
         return "–"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2

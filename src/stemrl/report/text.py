@@ -29,8 +29,8 @@ Bounds = tuple[float, float, float, float]
 def sketches(
     agent: AbstractAgent, problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
 ) -> list[str]:
-    """For each task in `params` (`[tasks, …]`) one episode before adaptation and one after the
-    last, side by side; just one for an agent that never adapts. Of each round it is the episode
+    """Return, for each task in `params` (`[tasks, …]`), one episode before adaptation and one after
+    the last, side by side; just one for an agent that never adapts. Of each round it is the episode
     whose return is the median.
 
     Empty where the family cannot be drawn. With the key that `draw_tasks` gives, these are the
@@ -60,8 +60,8 @@ def sketches(
 
 
 def beside(panels: Sequence[tuple[str, Scene]]) -> str | None:
-    """Titled scenes of one task side by side, to one scale; `None` for what a terminal cannot
-    show."""
+    """Return titled scenes of one task side by side, to one scale; `None` for what a terminal
+    cannot show."""
     scenes = [seen for _, seen in panels]
     if all(_cells(seen) for seen in scenes):
         pictures = [_grid(seen) for seen in scenes]
@@ -76,7 +76,7 @@ def beside(panels: Sequence[tuple[str, Scene]]) -> str | None:
 
 
 def columns(panels: Sequence[Sequence[str]], width: int = COLUMNS) -> str:
-    """Pictures of several lines side by side."""
+    """Put pictures of several lines side by side."""
     rows = zip_longest(*panels, fillvalue="")
     return "\n".join("    ".join(cell.ljust(width) for cell in row).rstrip() for row in rows)
 
@@ -84,7 +84,7 @@ def columns(panels: Sequence[Sequence[str]], width: int = COLUMNS) -> str:
 def ways_in_plane(
     panels: Sequence[Float[np.ndarray, "ways time 2"]], goal: Float[np.ndarray, "2"], radius: float
 ) -> list[list[str]]:
-    """Many ways in the plane at once, each panel a picture to the same scale, with the goal."""
+    """Return many ways in the plane at once, each panel a picture to the same scale, with the goal."""
     points = np.concatenate([*(ways.reshape(-1, 2) for ways in panels), goal[None]])
     half = 1.05 * float(np.abs(points).max()) + radius
     pictures = []
@@ -235,7 +235,7 @@ class _Canvas:
             self.dot(centre + radius * np.asarray([math.cos(angle), math.sin(angle)]))
 
     def mark(self, point: Sequence[float] | np.ndarray, sign: str) -> str | None:
-        """A character over the dots; returns the one that was there."""
+        """Return a character over the dots; returns the one that was there."""
         row, column = self.place(point)
         at = round(row) // 4, round(column) // 2
         before, self.marks[at] = self.marks.get(at), sign

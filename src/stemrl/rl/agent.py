@@ -11,14 +11,16 @@ from .policy import perceive
 
 
 class PolicyAgent(AbstractAgent):
-    """Follows a policy that sees the observation and, where it is revealed, the context.
+    """An agent that follows a fixed policy of the observation and, if it is revealed, of the
+    context.
 
-    The memory is the context (or `None`), the carry `()`. `info` holds `log_prob` (of the action,
-    under the distribution it was drawn from) and `context`.
+    Its memory is the context (or `None`), its carry `()`. The `info` of a step holds `log_prob` (of
+    the action, under the distribution that it was drawn from) and `context`.
     """
 
     policy: eqx.Module
-    """Called with what `perceive` gives and a context: a distribution over actions."""
+    """The policy: called with what `perceive` gives and a context, it returns a distribution over
+    actions."""
     normalizer: Normalizer | None
     space: Space = eqx.field(static=True)
     """The observation space."""

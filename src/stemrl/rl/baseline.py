@@ -21,12 +21,13 @@ def linear_baseline(
     valid: Bool[Array, "episodes time"],
     ridge: float = 1e-4,
 ) -> Float[Array, "episodes time"]:
-    """V(s, t) of each step, fitted to `returns`; 0 on padding.
+    """Fit a linear value function to `returns`, and return V(s, t) of each step; 0 on padding. No
+    gradient flows through it.
 
-    The features are centred and scaled to unit variance first, so that one `ridge` fits all: it
-    is far above float32's rounding, so the system is always well posed, and far below anything
-    that matters to the fit. `inputs` may be `None`: then V depends on the time alone. No gradient
-    flows.
+    - `inputs`: features of each observation, or `None`: then V depends on the time alone.
+    - `ridge`: how much the size of the weights counts. The features are centred and scaled to unit
+      variance first, so that one value suits all: it is far above float32's rounding, so that the
+      system can always be solved, and far below what would matter to the fit.
     """
     time = jnp.broadcast_to(jnp.arange(returns.shape[1]) / 100.0, returns.shape)
     columns = jnp.stack([time, time**2, time**3], -1)
@@ -55,12 +56,12 @@ def episode_advantages(
     discount: float | Array,
     gae_lambda: float | Array,
 ) -> Float[Array, "episodes time"]:
-    """Generalized advantages of whole episodes of one task over its linear baseline, standardized
-    over all their steps; 0 on padding.
+    """Return generalized advantages of whole episodes of one task over a linear baseline that is
+    fitted to them. They are standardized over all steps, and 0 on padding.
 
-    The horizon counts as the end: the baseline knows the time and the objective is the return
-    within the horizon, so what would come after is nobody's concern (the time-aware agent of Pardo
-    et al. 1712.00378), and nothing is bootstrapped.
+    The horizon counts as the end of an episode: the baseline knows the time, and the objective is
+    the return within the horizon. So nothing is bootstrapped (the time-aware agent of Pardo et al.
+    1712.00378).
     """
     returns = jax.vmap(lambda r: discounted_returns(r, discount))(reward)
     value = linear_baseline(inputs, returns, valid)

@@ -27,14 +27,14 @@ ALL, DIVIDED = PartitionSpec(), PartitionSpec(AXIS)
 
 
 def sharing(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
-    """What is compiled and called inside is divided among the devices of `mesh`; nothing is where
-    that is `None`."""
+    """Divide what is compiled and called inside among the devices of `mesh`; nothing is divided
+    where that is `None`."""
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def mesh_of(devices: int) -> Mesh:
-    """The first `devices` devices, in a row. Raises `UserError` if there are not so many, or if
-    there are several processes and it is not all of their devices."""
+    """Return the first `devices` devices, in a row. Raises `UserError` if there are not so many, or
+    if there are several processes and it is not all of their devices."""
     found = jax.devices()
     if jax.process_count() > 1 and devices != len(found):
         raise UserError(
@@ -52,7 +52,7 @@ def mesh_of(devices: int) -> Mesh:
 
 
 def parts() -> int:
-    """How many devices are to share what follows; 1 outside `sharing`, and within a share."""
+    """Return how many devices are to share what follows; 1 outside `sharing`, and within a share."""
     mesh = jax.sharding.get_abstract_mesh()
     divided = AXIS in mesh.axis_names and AXIS not in mesh.manual_axes
     return mesh.shape[AXIS] if divided else 1
@@ -61,7 +61,8 @@ def parts() -> int:
 def share(
     function: Callable[[Any, Any], Any], everyone: PyTree, tasks: PyTree, out: Any = DIVIDED
 ) -> Any:
-    """`function(everyone, tasks)`, each device with all of the one and its share of the other.
+    """Return `function(everyone, tasks)`, each device with all of the one and its share of the
+    other.
 
     **Arguments:** leaves of `tasks` are `[tasks, …]`; `out` says for the result, or for each of its
     parts, whether it is divided in the same way or, after `mean`, the same `ALL` over.
@@ -88,8 +89,8 @@ def share(
 
 
 def split(key: PRNGKeyArray, shape: tuple[int, ...], axis: int = 0) -> PRNGKeyArray:
-    """`jax.random.split` into `shape`, the tasks at `axis`; within a share, the keys that these
-    tasks would have if all were on one device."""
+    """Return `jax.random.split` into `shape`, the tasks at `axis`; within a share, the keys that
+    these tasks would have if all were on one device."""
     mesh = jax.sharding.get_abstract_mesh()
     if AXIS not in mesh.manual_axes:
         return jax.random.split(key, shape)
@@ -100,13 +101,14 @@ def split(key: PRNGKeyArray, shape: tuple[int, ...], axis: int = 0) -> PRNGKeyAr
 
 
 def mean(tree: PyTree[Array]) -> Any:
-    """Within a share, the mean over all devices of what is each one's own mean over its tasks."""
+    """Return the mean over all devices, within a share, of what is each one's own mean over its
+    tasks."""
     within = AXIS in jax.sharding.get_abstract_mesh().manual_axes
     return lax.pmean(tree, AXIS) if within else tree
 
 
 def spread(batch: PyTree[Array]) -> Any:
-    """A minibatch `[rows, …]`, divided among the devices where that can be done equally."""
+    """Return a minibatch `[rows, …]`, divided among the devices where that can be done equally."""
     number = parts()
     if number == 1 or count(batch) % number:
         return batch
@@ -114,14 +116,14 @@ def spread(batch: PyTree[Array]) -> Any:
 
 
 def everywhere(tree: PyTree[Array]) -> Any:
-    """The same, whole on every device."""
+    """Return the same, whole on every device."""
     if parts() == 1:
         return tree
     return jax.tree.map(lambda x: lax.with_sharding_constraint(x, ALL), tree)
 
 
 def placed(tree: PyTree[Array], mesh: Mesh | None) -> Any:
-    """Arrays of one device, the same in every process, on all of the mesh."""
+    """Put arrays of one device, the same in every process, on all devices of the mesh."""
     if mesh is None:
         return tree
     whole = NamedSharding(mesh, ALL)
@@ -141,5 +143,5 @@ def placed(tree: PyTree[Array], mesh: Mesh | None) -> Any:
 
 
 def here(tree: PyTree[Array], mesh: Mesh | None) -> Any:
-    """The copy on this process's first device of what is whole everywhere."""
+    """Return the copy on this process's first device of what is whole everywhere."""
     return tree if mesh is None else jax.tree.map(lambda x: x.addressable_data(0), tree)

@@ -12,27 +12,27 @@ from ..core import Box, Discrete, MultiDiscrete, Space, UserError, observation_s
 
 
 class AbstractDistribution(eqx.Module):
-    """A distribution over one action, or with leading dimensions over many independent ones."""
+    """A distribution over one action; with leading dimensions, over many independent ones."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKeyArray) -> Array:
-        """One action for each leading index."""
+        """Draw one action for each leading index."""
 
     @abc.abstractmethod
     def mode(self) -> Array:
-        """The most likely action."""
+        """Return the most likely action."""
 
     @abc.abstractmethod
     def log_prob(self, action: Array) -> Float[Array, "..."]:
-        """Log-density or log-probability, in nats."""
+        """Return the log-density or log-probability of an action, in nats."""
 
     @abc.abstractmethod
     def entropy(self) -> Float[Array, "..."]:
-        """Entropy in nats."""
+        """Return the entropy, in nats."""
 
 
 class Categorical(AbstractDistribution):
-    """Over 0, …, n − 1, by logits."""
+    """A distribution over 0, …, n − 1, given by its logits."""
 
     logits: Float[Array, "... n"]
 
@@ -52,7 +52,7 @@ class Categorical(AbstractDistribution):
         return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
     def kl(self, other: "Categorical") -> Float[Array, "..."]:
-        """KL(self ‖ other), in nats."""
+        """Return KL(self ‖ other), in nats."""
         log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
         return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
@@ -83,7 +83,7 @@ class MultiCategorical(AbstractDistribution):
         return jnp.sum(self.each.entropy(), axis=-1)
 
     def kl(self, other: "MultiCategorical") -> Float[Array, "..."]:
-        """KL(self ‖ other), in nats."""
+        """Return KL(self ‖ other), in nats."""
         return jnp.sum(self.each.kl(other.each), axis=-1)
 
 
@@ -92,7 +92,7 @@ _NEVER = -1e9
 
 
 class DiagonalGaussian(AbstractDistribution):
-    """Independent normals."""
+    """Independent normal distributions, one for each entry of an action."""
 
     mean: Float[Array, "... n"]
     log_std: Float[Array, "... n"]
@@ -113,14 +113,15 @@ class DiagonalGaussian(AbstractDistribution):
         return jnp.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
     def kl(self, other: "DiagonalGaussian") -> Float[Array, "..."]:
-        """KL(self ‖ other), in nats."""
+        """Return KL(self ‖ other), in nats."""
         ratio = jnp.exp(2 * (self.log_std - other.log_std))
         distance = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
         return 0.5 * jnp.sum(ratio + distance - 1 - jnp.log(ratio), axis=-1)
 
 
 class TanhGaussian(AbstractDistribution):
-    """tanh of a diagonal Gaussian, so inside (−1, 1) (SAC, 1812.05905, appendix C)."""
+    """tanh of a diagonal Gaussian, so that actions are inside (−1, 1) (SAC, 1812.05905, appendix
+    C)."""
 
     mean: Float[Array, "... n"]
     log_std: Float[Array, "... n"]
@@ -131,19 +132,19 @@ class TanhGaussian(AbstractDistribution):
     def sample_with_log_prob(
         self, key: PRNGKeyArray
     ) -> tuple[Float[Array, "... n"], Float[Array, "..."]]:
-        """An action and its log-density, without inverting the tanh."""
+        """Return an action and its log-density, without inverting the tanh."""
         return self.from_noise(jax.random.normal(key, self.mean.shape, self.mean.dtype))
 
     def from_noise(
         self, noise: Float[Array, "... n"]
     ) -> tuple[Float[Array, "... n"], Float[Array, "..."]]:
-        """The same from standard normal noise that was drawn before."""
+        """Return an action and its log-density from standard normal noise that was drawn before."""
         raw = self.mean + jnp.exp(self.log_std) * noise
         density = -jnp.sum(0.5 * noise**2 + self.log_std + 0.5 * math.log(2 * math.pi), axis=-1)
         return jnp.tanh(raw), density - _log_slope(raw)
 
     def mode(self) -> Float[Array, "... n"]:
-        """tanh of the mean: the median, which stands for the mode as is usual."""
+        """Return tanh of the mean: the median, which stands for the mode as is usual."""
         return jnp.tanh(self.mean)
 
     def log_prob(self, action: Float[Array, "... n"]) -> Float[Array, "..."]:
@@ -151,7 +152,8 @@ class TanhGaussian(AbstractDistribution):
         return DiagonalGaussian(self.mean, self.log_std).log_prob(raw) - _log_slope(raw)
 
     def entropy(self) -> Float[Array, "..."]:
-        """Not known in closed form: minus the log-density at the mode, a rough stand-in."""
+        """Return minus the log-density at the mode, a rough stand-in: the entropy is not known in
+        closed form."""
         return -self.log_prob(self.mode())
 
 
@@ -167,8 +169,8 @@ PolicyDistribution = Categorical | MultiCategorical | DiagonalGaussian
 def policy_distribution(
     space: Space, outputs: Float[Array, "... outputs"], log_std: Float[Array, "... actions"] | None
 ) -> PolicyDistribution:
-    """The distribution over actions that a policy's last layer describes: `outputs_for(space)` logits,
-    or means beside `log_std`."""
+    """Return the distribution over actions that a policy's last layer describes:
+    `outputs_for(space)` logits, or means beside `log_std`."""
     if isinstance(space, Discrete):
         return Categorical(outputs)
     if isinstance(space, MultiDiscrete):
@@ -178,8 +180,8 @@ def policy_distribution(
 
 
 def outputs_for(space: Space) -> int:
-    """How many numbers a policy's last layer gives for `space`: logits, or means. Raises `UserError` for
-    actions that are neither discrete nor a vector."""
+    """Return how many numbers a policy's last layer gives for `space`: logits, or means. Raises
+    `UserError` for actions that are neither discrete nor a vector."""
     if isinstance(space, Box) and len(space.shape) != 1:
         raise UserError(
             f"actions must be discrete or a vector, not of shape {space.shape}; let the environment"

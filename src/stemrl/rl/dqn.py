@@ -43,7 +43,7 @@ from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 class DQNLearned(eqx.Module):
-    """The networks and what moves them."""
+    """The networks, and the state of the optimizer that moves them."""
 
     network: Network
     """Q(s, ·)."""
@@ -140,7 +140,8 @@ class DQN(AbstractOffPolicy):
         next_values: Float[Array, "batch actions"],
         value_range: ValueRange | None,
     ) -> Float[Array, " batch"]:
-        """y of a batch; `next_values` are those of Q̄."""
+        """Return the target y of each row of a batch. `next_values` are Q̄ of the next
+        observations, `[batch, actions]`."""
         chosen_by = network(rows.next_obs, rows.context) if self.double else None
         target = bellman_targets(
             rows.reward, rows.carries_on, next_values, self.discount, chosen_by
@@ -169,7 +170,7 @@ def bellman_targets(
     discount: float | Array,
     chosen_by: Float[Array, "... actions"] | None = None,
 ) -> Float[Array, "..."]:
-    """y = r + γ c Q̄(s′, a′).
+    """Return y = r + γ c Q̄(s′, a′).
 
     **Arguments:**
 
@@ -188,12 +189,12 @@ def bellman_targets(
 def q_loss(
     values: Float[Array, "... actions"], action: Int[Array, "..."], target: Float[Array, "..."]
 ) -> Float[Array, ""]:
-    """½ E[(Q(s, a) − y)²]."""
+    """Return ½ E[(Q(s, a) − y)²]."""
     return 0.5 * jnp.mean((value_of(values, action) - target) ** 2)
 
 
 def value_of(values: Float[Array, "... actions"], action: Int[Array, "..."]) -> Float[Array, "..."]:
-    """Q(s, a) of Q(s, ·)."""
+    """Return Q(s, a) of Q(s, ·)."""
     # A sum, for the gradient of an indexing is a slow scatter.
     return jnp.sum(values * jax.nn.one_hot(action, values.shape[-1]), axis=-1)
 

@@ -12,28 +12,28 @@ from ..core import Carry, Context, Memory, Params, Transition
 
 
 class Trials(NamedTuple):
-    """What `play` leaves behind."""
+    """What `play` returns: the episodes of every task, and what became of its agent."""
 
     transitions: Transition
     """`[tasks, rounds, episodes, time, …]`, padded; see `valid`."""
     carries: Carry
     """The last carry of every episode, `[tasks, rounds, episodes, …]`."""
     memory: Memory
-    """What each task's agent has become, `[tasks, …]`."""
+    """The memory of each task's agent after the last adaptation, `[tasks, …]`."""
 
     @property
     def returns(self) -> Float[Array, "tasks rounds episodes"]:
-        """Undiscounted return of every episode."""
+        """The undiscounted return of every episode."""
         return jnp.sum(self.transitions.reward, axis=-1)
 
     @property
     def lengths(self) -> Int[Array, "tasks rounds episodes"]:
-        """Steps of every episode."""
+        """The number of steps of every episode."""
         return jnp.sum(self.transitions.valid, axis=-1)
 
 
 class RolloutState(NamedTuple):
-    """Worlds under way, every leaf `[lanes, …]`."""
+    """Worlds in the middle of being played, one in each lane. Every leaf is `[lanes, …]`."""
 
     params: Params
     context: Context
@@ -42,9 +42,9 @@ class RolloutState(NamedTuple):
     obs: PyTree[Array]
     state: PyTree[Array]
     elapsed: Int[Array, " lanes"]
-    """Steps taken in this episode."""
+    """Steps taken so far in this episode."""
     episode: Int[Array, " lanes"]
-    """Episodes finished in this trial."""
+    """Episodes finished so far in this trial."""
     score: Float[Array, " lanes"]
     """This episode's return so far."""
     fresh: Bool[Array, " lanes"]
@@ -56,31 +56,32 @@ class Rollout(NamedTuple):
 
     transitions: Transition
     trial_start: Bool[Array, "time lanes"]
-    """The first step of a trial, before which memory and carry were new."""
+    """Whether the step is the first of a trial, before which memory and carry were new."""
     trial_end: Bool[Array, "time lanes"]
-    """The last step of a trial."""
+    """Whether the step is the last of a trial."""
     episode: Int[Array, "time lanes"]
-    """The episode's index in its trial."""
+    """The number of the episode in its trial, from 0."""
     score: Float[Array, "time lanes"]
-    """The episode's return up to and with this step: where `transitions.ended`, its return."""
+    """The return of the episode up to and with this step. Where `transitions.ended`, it is the
+    episode's return."""
 
     def mean_return(self) -> Float[Array, ""]:
-        """Mean return of the episodes that ended in this chunk; of the unfinished ones' so far if
-        none did."""
+        """Return the mean return of the episodes that ended in this chunk; of the unfinished ones
+        so far, if none did."""
         ended = self.transitions.ended
         finished = jnp.sum(self.score * ended) / jnp.maximum(jnp.sum(ended), 1)
         return jnp.where(jnp.any(ended), finished, jnp.mean(self.score[-1]))
 
 
 def over(function: Any, axes: str, *args: Any) -> Any:
-    """`function` for every task and episode. `axes` names each argument's leading dimensions: `e`
-    or `-`, tasks and episodes; `t`, tasks only (shared by a task's episodes)."""
+    """Return `function` for every task and episode. `axes` names each argument's leading
+    dimensions: `e` or `-`, tasks and episodes; `t`, tasks only (shared by a task's episodes)."""
     inner = tuple(None if axis == "t" else 0 for axis in axes)
     return jax.vmap(jax.vmap(function, in_axes=inner))(*args)
 
 
 def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> PyTree[Array]:
-    """`new` where `mask`, else `old`; the mask's dimensions lead those of every leaf."""
+    """Return `new` where `mask`, else `old`; the mask's dimensions lead those of every leaf."""
 
     def leaf(n: Array, o: Array) -> Array:
         return jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - mask.ndim)), n, o)
@@ -89,7 +90,7 @@ def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> 
 
 
 def strong(tree: PyTree[Array]) -> PyTree[Array]:
-    """The same arrays without weak types, which would retrace a scan."""
+    """Return the same arrays without weak types, which would retrace a scan."""
 
     def leaf(x: Any) -> Array:
         x = jnp.asarray(x)
@@ -99,10 +100,10 @@ def strong(tree: PyTree[Array]) -> PyTree[Array]:
 
 
 def like(tree: PyTree[Array], template: PyTree[Array]) -> PyTree[Array]:
-    """`tree` in the dtypes of `template`, so that it may be carried through a loop."""
+    """Return `tree` in the dtypes of `template`, so that it may be carried through a loop."""
     return jax.tree.map(lambda x, t: jnp.asarray(x, t.dtype), tree, template)
 
 
 def tracing(x: Any) -> bool:
-    """Whether this runs inside a program that is being compiled, of which `x` is a part."""
+    """Return whether this runs inside a program that is being compiled, of which `x` is a part."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x))

@@ -14,12 +14,12 @@ from .devices import spread
 
 
 def weighted_mean(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[Array, ""]:
-    """Mean of `x` where `weight` is 1; 0 if it is nowhere."""
+    """Return the mean of `x` where `weight` is 1; 0 if it is nowhere."""
     return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1.0)
 
 
 def standardize(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[Array, "..."]:
-    """(x − mean) / std over the rows that count; 0 on the others."""
+    """Return (x − mean) / std over the rows that count; 0 on the others."""
     centred = (x - weighted_mean(x, weight)) * weight
     return centred / (jnp.sqrt(weighted_mean(centred**2, weight)) + 1e-8)
 
@@ -27,7 +27,7 @@ def standardize(x: Float[Array, "..."], weight: Float[Array, "..."]) -> Float[Ar
 def explained_variance(
     value: Float[Array, "..."], target: Float[Array, "..."], weight: Float[Array, "..."]
 ) -> Float[Array, ""]:
-    """1 − Var[V̂ − V] / Var[V̂]: 1 for a perfect value function, 0 for a constant."""
+    """Return 1 − Var[V̂ − V] / Var[V̂]: 1 for a perfect value function, 0 for a constant."""
 
     def variance(x: Array) -> Array:
         return weighted_mean((x - weighted_mean(x, weight)) ** 2, weight)
@@ -36,7 +36,8 @@ def explained_variance(
 
 
 def optimizer(max_gradient_norm: float | Array) -> optax.GradientTransformation:
-    """Adam behind a bound on the gradient's *global* norm, without a step size (see `descend`).
+    """Return Adam behind a bound on the gradient's *global* norm, without a step size (see
+    `descend`).
 
     Build it where it is used: as a field, every new object would be compiled anew.
     """
@@ -55,7 +56,7 @@ def descend(
     learning_rate: float | Array,
     factors: PyTree[Array] | None = None,
 ) -> tuple[Any, optax.OptState]:
-    """One step of size `learning_rate` against the transformed gradient.
+    """Return one step of size `learning_rate` against the transformed gradient.
 
     `factors`, a number for each leaf of `parameters`, multiply the step size there. Where one is 0,
     the leaf stands still and its gradient is taken for 0 *before* the transform: what does not move
@@ -99,7 +100,7 @@ def gradient_steps(
     after: Callable[[Any, Any], Any] | None = None,
     go_on: Callable[[dict[str, Array]], Bool[Array, ""]] | None = None,
 ) -> Descent:
-    """One gradient step for each batch: the loop that every method with gradients runs.
+    """Return one gradient step for each batch: the loop that every method with gradients runs.
 
     **Arguments:**
 
@@ -138,8 +139,8 @@ def gradient_steps(
 def shuffled(
     key: PRNGKeyArray, rows: int, epochs: int, minibatches: int
 ) -> Int[Array, "batches size"]:
-    """Row numbers of every minibatch of every epoch, each epoch a permutation. If `minibatches`
-    does not divide `rows`, each epoch leaves out a few rows, others each time."""
+    """Return the row numbers of every minibatch of every epoch, each epoch a permutation. If
+    `minibatches` does not divide `rows`, each epoch leaves out a few rows, others each time."""
     size = rows // minibatches
     orders = jax.vmap(lambda k: jax.random.permutation(k, rows))(jax.random.split(key, epochs))
     return orders[:, : size * minibatches].reshape(epochs * minibatches, size)
@@ -160,20 +161,18 @@ def fit(
     gradient: Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]] | None = None,
     factors: PyTree[Array] | None = None,
 ) -> tuple[Any, optax.OptState, dict[str, Array]]:
-    """Epochs of shuffled minibatches.
+    """Take epochs of gradient steps on shuffled minibatches. Return parameters, the optimizer's
+    state, and the mean metrics of the steps that were taken.
 
-    **Arguments:**
-
-    - `loss(parameters, minibatch)`: a scalar, and metrics of which one is `kl` if `target_kl` is.
-    - `rows`: every leaf `[rows, …]`: steps, or whole sequences.
-    - `target_kl`: stop for this update once a minibatch finds the policy further than 1.5 times
-      this from where it began (nats).
-    - `gradient(loss, parameters, minibatch)`: the gradient and metrics of a step; those of `loss`
-      if none.
-    - `factors`: on the step size, for each leaf of `parameters` (see `descend`).
-
-    Returns the mean metrics of the steps that were taken, and with `target_kl` among them
-    `epochs_taken`, passes over the rows before the stop.
+    - `loss(parameters, minibatch)`: returns a scalar, and metrics. With `target_kl` one of them is
+      `kl`.
+    - `rows`: every leaf `[rows, …]`; a row is a step, or a whole sequence.
+    - `target_kl`: the update ends once a minibatch finds the policy further than 1.5 times this
+      from where it began (nats). `epochs_taken`, the passes over the rows before that, is then
+      among the metrics.
+    - `gradient(loss, parameters, minibatch)`: returns the gradient and metrics of a step, in place
+      of those of `loss`.
+    - `factors`: multiply the step size, for each leaf of `parameters` (see `descend`).
     """
     count = jax.tree.leaves(rows)[0].shape[0]
     minibatches = min(minibatches, count)
@@ -204,7 +203,8 @@ def fit(
 
 
 def annealed(value: float | Array, updates: int | None, done: Int[Array, ""]) -> float | Array:
-    """A step size or weight after `done` of the `updates` in which it falls linearly to zero."""
+    """Return a step size or weight after `done` of the `updates` in which it falls linearly to
+    zero."""
     if updates is None:
         return value
     return value * jnp.maximum(1.0 - done / updates, 0.0)

@@ -102,7 +102,8 @@ def play_on_host(
     *,
     adapt_last: bool = False,
 ) -> Trials:
-    """`play` for a host family; it opens `tasks × episodes_per_round` worlds at once, and closes them."""
+    """Return `play` for a host family; it opens `tasks × episodes_per_round` worlds at once, and
+    closes them."""
     tasks, episodes_per_round = count(params), agent.episodes_per_round
     start_key, rounds_key = jax.random.split(key)
     memory = _start(agent, context, jax.random.split(start_key, tasks))
@@ -229,8 +230,8 @@ def begin_rollout_on_host(
     key: PRNGKeyArray,
     lanes: int,
 ) -> RolloutState:
-    """`begin_rollout` for a host family. It makes no world yet (`rollout_on_host` does), so it may be
-    traced; until then `RolloutState.obs` is zero."""
+    """Return `begin_rollout` for a host family. It makes no world yet (`rollout_on_host` does), so
+    it may be traced; until then `RolloutState.obs` is zero."""
     return _new_trials(agent, problem, family, jax.random.split(key, lanes))
 
 
@@ -313,7 +314,7 @@ def rollout_on_host(
     steps: int,
     episodes: int = 1,
 ) -> tuple[RolloutState, Rollout]:
-    """`rollout` for a host family."""
+    """Return `rollout` for a host family."""
     lanes = rollout_state.elapsed.shape[0]
     gone = lost(rollout_state)
     if gone.any():

@@ -11,8 +11,8 @@ Part = TypeVar("Part")
 
 
 def inherited(ours: Part, found: Any) -> tuple[Part, list[str]]:
-    """`ours` with each leaf replaced by the leaf of `found` that has the same path, shape and type;
-    and the paths of those for which there is none."""
+    """Return `ours` with each leaf replaced by the leaf of `found` that has the same path, shape
+    and type; and the paths of those for which there is none."""
     theirs = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]}
     left = []
 
@@ -27,9 +27,9 @@ def inherited(ours: Part, found: Any) -> tuple[Part, list[str]]:
 
 
 def learned_parts(found: State, *names: str) -> dict[str, Any]:
-    """The parts of a learner's state that have these names, also where a learner holds the state of
-    another one (`learner`) or of its core (`learned`). Raises `UserError` where there is not even
-    the first."""
+    """Return the parts of a learner's state that have these names, also where a learner holds the
+    state of another one (`learner`) or of its core (`learned`). Raises `UserError` where there is
+    not even the first."""
     left, parts = [found], {}
     while left:
         state = left.pop(0)
@@ -43,8 +43,8 @@ def learned_parts(found: State, *names: str) -> dict[str, Any]:
 
 
 def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, Any], list[str]]:
-    """Parts of `state`, by name, with what fits of the parts of `found`; and what did not fit.
-    Raises `UserError` where nothing of the first part fits."""
+    """Return parts of `state`, by name, with what fits of the parts of `found`; and what did not
+    fit. Raises `UserError` where nothing of the first part fits."""
     theirs = learned_parts(found, *names)
     parts, left = {}, []
     for index, name in enumerate(names):

@@ -21,8 +21,9 @@ from ..core import Context, Problem, UserError
 
 
 def tasks_of(problem: Problem, setting: str) -> int:
-    """How many tasks there are, each of which a head or a gradient is for. Raises `UserError` where the
-    family has not a few tasks whose context says which, or the context is not revealed."""
+    """Return how many tasks there are, each of which a head or a gradient is for. Raises
+    `UserError` where the family has not a few tasks whose context says which, or the context is not
+    revealed."""
     family = problem.source
     if not family.worlds:
         raise UserError(
@@ -37,14 +38,15 @@ def tasks_of(problem: Problem, setting: str) -> int:
 def own_head(
     out: Float[Array, "... all"], context: Float[Array, "... tasks"], tasks: int
 ) -> Float[Array, "... outputs"]:
-    """Of the outputs of all heads, `[…, tasks × outputs]`, those of the task in `context`, one-hot."""
+    """Return those of the outputs of all heads, `[…, tasks × outputs]`, that belong to the task in
+    `context`, one-hot."""
     heads = out.reshape(*out.shape[:-1], tasks, -1)
     return jnp.sum(heads * context[..., None], axis=-2)
 
 
 def project_conflicts(gradients: Float[Array, "tasks entries"]) -> Float[Array, " entries"]:
-    """The mean of the tasks' gradients after each was projected away from those that it conflicts with,
-    beginning with the next one (in the paper, in random order)."""
+    """Return the mean of the tasks' gradients after each was projected away from those that it
+    conflicts with, beginning with the next one (in the paper, in random order)."""
     tasks = len(gradients)
     sizes = jnp.sum(gradients**2, axis=1)
 
@@ -64,7 +66,7 @@ def surgery(
     tasks: int,
     is_part: Callable[[Any], bool] | None = None,
 ) -> tuple[Any, dict[str, Array]]:
-    """The gradient to descend, and the metrics, from the gradient of each task alone.
+    """Return the gradient to descend, and the metrics, from the gradient of each task alone.
 
     **Arguments:**
 
@@ -93,8 +95,8 @@ def surgical_gradient(
     parameters: PyTree[Array],
     rows: Any,
 ) -> tuple[Any, dict[str, Array]]:
-    """`surgery` on the gradient of `loss` for `rows` of several tasks: it is taken on each task's rows
-    alone, by their weights. `rows` have `context`, `weight` and `policy_weight`."""
+    """Return `surgery` on the gradient of `loss` for `rows` of several tasks: it is taken on each
+    task's rows alone, by their weights. `rows` have `context`, `weight` and `policy_weight`."""
     context: Context = rows.context
 
     def of_task(task: Float[Array, " tasks"]) -> tuple[Any, dict[str, Array], Array]:

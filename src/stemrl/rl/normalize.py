@@ -7,10 +7,10 @@ from jaxtyping import Array, Bool, Float
 
 
 class Normalizer(eqx.Module):
-    """Mean and variance of all observations so far, entry by entry (Chan et al. 1979, parallel).
+    """Running mean and variance of all observations so far, entry by entry (Chan et al. 1979).
 
-    Held in a learner's state and copied into its agent; experience is stored raw and normalized
-    where it is used.
+    It is held in a learner's state and copied into its agent. Experience is stored raw, and
+    normalized where it is used.
     """
 
     count: Float[Array, ""]
@@ -20,13 +20,14 @@ class Normalizer(eqx.Module):
 
     @classmethod
     def of(cls, size: int) -> "Normalizer":
-        """Before the first observation: the identity."""
+        """Return the normalizer before the first observation: the identity."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
     def update(
         self, x: Float[Array, "... size"], valid: Bool[Array, "..."] | None = None
     ) -> "Normalizer":
-        """With the observations in `x`, those that are not padding."""
+        """Return the normalizer with the observations in `x` added, but for those that are not
+        `valid`."""
         x = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1]))
         w = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(x.dtype)
         n = jnp.sum(w)
@@ -43,19 +44,21 @@ class Normalizer(eqx.Module):
 
     @property
     def std(self) -> Float[Array, " size"]:
-        """Standard deviation; 1 before there are two observations, and where nothing varies."""
+        """The standard deviation of each entry; 1 before there are two observations, and where
+        nothing varies."""
         variance = self.m2 / jnp.maximum(self.count, 1)
         return jnp.where((self.count > 1) & (variance > 1e-8), jnp.sqrt(variance), 1.0)
 
     def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
-        """(x − mean) / std, clipped to ±10."""
+        """Return (x − mean) / std, clipped to ±10."""
         return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
 
 
 class RewardScaler(eqx.Module):
-    """The scale of rewards: standard deviation of the discounted return so far, lane by lane.
+    """The scale of rewards: the running standard deviation of the discounted return, which is
+    summed lane by lane.
 
-    Dividing by it keeps value targets near one without moving the optimum.
+    Rewards divided by it keep value targets near one, and the optimum is the same.
     """
 
     running: Float[Array, " lanes"]
@@ -63,7 +66,7 @@ class RewardScaler(eqx.Module):
 
     @classmethod
     def of(cls, lanes: int) -> "RewardScaler":
-        """Before the first reward: scale 1."""
+        """Return the scaler before the first reward: its scale is 1."""
         return cls(jnp.zeros(lanes), Normalizer.of(1))
 
     def update(
@@ -73,8 +76,8 @@ class RewardScaler(eqx.Module):
         discount: float | Array,
         valid: Bool[Array, "time lanes"] | None = None,
     ) -> "RewardScaler":
-        """With a chunk of rewards, those that are not padding; `ended` sets a lane's discounted sum
-        back to 0 after its step."""
+        """Return the scaler with a chunk of rewards added, but for those that are not `valid`.
+        After a step that `ended` an episode, the lane's discounted sum begins at 0 again."""
 
         def step(running: Array, row: tuple[Array, Array]):
             r, end = row
@@ -85,5 +88,5 @@ class RewardScaler(eqx.Module):
         return RewardScaler(running, self.statistics.update(sums[..., None], valid))
 
     def __call__(self, reward: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Reward over scale, clipped to ±10."""
+        """Return the reward over the scale, clipped to ±10."""
         return jnp.clip(reward / self.statistics.std[0], -10.0, 10.0)

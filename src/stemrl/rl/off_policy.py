@@ -46,16 +46,17 @@ Learned = PyTree[Array]
 
 
 class ValueRange(NamedTuple):
-    """Between which two numbers every value is known to lie."""
+    """Two numbers between which every value is known to lie."""
 
     low: float | Array
     high: float | Array
 
 
 class Explorer(AbstractAgent):
-    """Another agent at work for the replay: any action, each as likely, with probability `random`.
+    """An agent that takes a uniformly random action with probability `random`, and otherwise does
+    what another agent does.
 
-    The other agent's memory must be the context; `info` holds it as `context`.
+    The other agent's memory must be the context. The `info` of a step holds it as `context`.
     """
 
     policy: AbstractAgent
@@ -89,18 +90,18 @@ class OffPolicyState(eqx.Module):
     """Everything that an off-policy learner knows."""
 
     learned: Any
-    """Of its core; see `Learned`."""
+    """What the method itself has learned; see `Learned`."""
     replay: Replay
     normalizer: Normalizer
     rollout_state: RolloutState
     collected: Int[Array, ""]
-    """Environment steps so far."""
+    """Environment steps taken so far."""
     key: PRNGKeyArray
 
 
 class AbstractOffPolicy(AbstractLearner):
-    """A learner with a replay: packed lanes, one policy for all tasks; contextual where the context
-    is revealed."""
+    """A learner with a replay. It plays packed lanes with one policy for all tasks, which sees the
+    context if that is revealed."""
 
     num_envs: int = eqx.field(static=True, default=4)
     """Worlds played side by side; a few cost a simulator hardly more than one."""
@@ -133,9 +134,9 @@ class AbstractOffPolicy(AbstractLearner):
     def begin(
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
     ) -> Learned:
-        """Fresh networks for these spaces and a context of so many entries (0 for none), whatever
-        the context is: a task's parameters, a goal, a latent. Raises `UserError` for spaces that
-        the method cannot learn in."""
+        """Return fresh networks for these spaces and a context of so many entries (0 for none),
+        whatever the context is: a task's parameters, a goal, a latent. Raises `UserError` for
+        spaces that the method cannot learn in."""
 
     @abc.abstractmethod
     def fit(
@@ -145,7 +146,8 @@ class AbstractOffPolicy(AbstractLearner):
         key: PRNGKeyArray,
         value_range: ValueRange | None = None,
     ) -> tuple[Learned, dict[str, Array]]:
-        """Gradient steps, one on each of `batches`, and the mean of each step's metrics.
+        """Take gradient steps, one on each of `batches`. Return the result and the mean of the
+        steps' metrics.
 
         **Arguments:**
 
@@ -163,8 +165,8 @@ class AbstractOffPolicy(AbstractLearner):
         normalizer: Normalizer | None,
         exploring: bool = False,
     ) -> AbstractAgent:
-        """The agent of what has been learned; its memory is the context. With `exploring`, with the
-        noise that the method explores with."""
+        """Return the agent of what has been learned; its memory is the context. With `exploring`,
+        it acts with the noise that the method explores with."""
 
     # ---- the method around it -------------------------------------------------------------------
 
@@ -220,8 +222,12 @@ class AbstractOffPolicy(AbstractLearner):
         experience: Rollout,
         reward: Callable[[Row], Array] | None = None,
     ) -> tuple[OffPolicyState, dict[str, Array]]:
-        """`reward`, if any, says what rows drawn from the replay earn, in place of what they did:
-        for rewards that are themselves being learned, and would be out of date if stored."""
+        """Store a chunk of steps, and learn from the replay. Return the next state and the metrics.
+
+        - `reward`: if given, it says what rows drawn from the replay earn, in place of their stored
+          reward. It is for rewards that are themselves being learned, and would be out of date if
+          they were stored.
+        """
         key, sample_key, fit_key = jax.random.split(state.key, 3)
         space = problem.source.observation_space
         steps = experience.transitions
@@ -267,7 +273,7 @@ class AbstractOffPolicy(AbstractLearner):
         return self.policy(state.learned, problem.source.observation_space, state.normalizer)
 
     def explorer(self, problem: Problem, state: OffPolicyState) -> Explorer:
-        """The agent that collects."""
+        """Return the agent that collects: random at first, then with the method's own noise."""
         space = problem.source.observation_space
         warming = state.collected < self.warm_up_steps
         return Explorer(
@@ -279,8 +285,8 @@ class AbstractOffPolicy(AbstractLearner):
     def inherit(
         self, problem: Problem, state: OffPolicyState, donor: AbstractLearner, found: State
     ) -> tuple[OffPolicyState, list[str]]:
-        """Networks, their slow copies and what observations are scaled by; with a fresh optimizer and
-        an empty replay."""
+        """Take over networks, their slow copies and what observations are scaled by; with a fresh
+        optimizer and an empty replay."""
         fields = [f.name for f in dataclasses.fields(state.learned)]
         names = [name for name in fields if "optimizer" not in name]
         parts, left = inherit_parts(state.learned, found, *names)
@@ -293,7 +299,7 @@ class AbstractOffPolicy(AbstractLearner):
 
 
 def seen(space: Space, normalizer: Normalizer | None, rows: Row) -> Row:
-    """Rows whose observations are as the networks see them."""
+    """Return rows whose observations are as the networks see them."""
     return rows._replace(
         obs=perceive(space, normalizer, rows.obs),
         next_obs=perceive(space, normalizer, rows.next_obs),
@@ -301,7 +307,7 @@ def seen(space: Space, normalizer: Normalizer | None, rows: Row) -> Row:
 
 
 def moved(slow: PyTree[Array], now: PyTree[Array], rate: float | Array) -> Any:
-    """The slow copy of networks after a move towards them: θ̄ + rate (θ − θ̄)."""
+    """Return the slow copy of networks after a move towards them: θ̄ + rate (θ − θ̄)."""
     return jax.tree.map(lambda s, n: s + rate * (n - s), slow, now)
 
 

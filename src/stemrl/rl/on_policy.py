@@ -31,7 +31,7 @@ from .rollout import begin_rollout, rollout
 
 
 class ActorCritic(eqx.Module):
-    """A policy and a value function that share nothing."""
+    """A policy and a value function that share no layers."""
 
     policy: Policy
     value: Network
@@ -48,8 +48,11 @@ class ActorCritic(eqx.Module):
         tasks: int = 0,
         key: PRNGKeyArray,
     ) -> "ActorCritic":
-        """Fresh networks for the spaces of `problem`, and for contexts of `context` entries: of what it
-        reveals if none; `tasks`: heads, if each task has its own."""
+        """Return fresh networks for the spaces of `problem`.
+
+        - `context`: how many entries contexts have; by default as many as `problem` reveals.
+        - `tasks`: how many heads there are, if each task has its own.
+        """
         policy_key, value_key = jax.random.split(key)
         observations, actions = problem.source.observation_space, problem.source.action_space
         context = context_size(problem) if context is None else context
@@ -68,7 +71,7 @@ class ActorCritic(eqx.Module):
         )
 
     def values(self, inputs: Array, context: Context) -> Float[Array, "..."]:
-        """V of what `perceive` gave."""
+        """Return V of inputs that `perceive` gave."""
         return self.value(inputs, context)[..., 0]
 
 
@@ -93,7 +96,7 @@ class Rows(NamedTuple):
 def value_loss(
     value: Float[Array, "..."], target: Float[Array, "..."], weight: Float[Array, "..."]
 ) -> Float[Array, ""]:
-    """½ E[(V − V̂)²]."""
+    """Return ½ E[(V − V̂)²], the weighted mean over the steps."""
     return 0.5 * weighted_mean((value - target) ** 2, weight)
 
 
@@ -107,9 +110,9 @@ def rows_of(
     gae_lambda: float | Array,
     policy_weight: Float[Array, "batch time"] | None = None,
 ) -> tuple[Rows, Float[Array, " rows"]]:
-    """Sequences of steps, every leaf `[batch, time, …]`, as rows with advantages (standardized over
-    all of them) and value targets; and their values as they were. `reward` is the scaled one;
-    `policy_weight` says which steps the policy learns from, all if none.
+    """Return sequences of steps, every leaf `[batch, time, …]`, as rows with advantages
+    (standardized over all of them) and value targets; and their values as they were. `reward` is
+    the scaled one; `policy_weight` says which steps the policy learns from, all if none.
 
     Both values of a step are the network's own, that of the true next observation too: what a time
     limit cuts off counts, what follows a termination does not.
@@ -154,8 +157,8 @@ class OnPolicyState(eqx.Module):
 
 
 class AbstractOnPolicy(AbstractLearner):
-    """A learner from packed lanes of fresh steps, one policy for all tasks; contextual where the context
-    is revealed."""
+    """A learner from packed lanes of fresh steps. It has one policy for all tasks, which sees the
+    context if that is revealed."""
 
     num_envs: int = eqx.field(static=True, default=32)
     """Worlds played side by side."""
@@ -195,7 +198,7 @@ class AbstractOnPolicy(AbstractLearner):
     def loss(
         self, networks: ActorCritic, rows: Rows
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """What gradient steps on some rows descend, and its parts."""
+        """Return the loss that gradient steps on some rows descend, and its parts as metrics."""
 
     @abc.abstractmethod
     def improve(
@@ -209,8 +212,9 @@ class AbstractOnPolicy(AbstractLearner):
         *,
         factors: PyTree[Array] | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
-        """Parameters, optimizer and metrics after learning from `rows`, with gradient steps on `loss`,
-        after `updates` updates. `factors`: on the step size, for each leaf of `parameters`."""
+        """Learn from `rows` by gradient steps on `loss`, after `updates` updates. Return
+        parameters, optimizer and metrics. `factors` multiply the step size, for each leaf of
+        `parameters`."""
 
     # ---- the method around it -------------------------------------------------------------------
 
@@ -266,8 +270,11 @@ class AbstractOnPolicy(AbstractLearner):
         reward: Callable[[Transition], Array] | None = None,
         weight: Callable[[Transition], Array] | None = None,
     ) -> tuple[OnPolicyState, dict[str, Array]]:
-        """`reward`, if any, says what steps earn, in place of what they did; `weight`, if any, how much
-        each counts in what policy and value learn from."""
+        """Learn from a chunk of steps. Return the next state and the metrics.
+
+        - `reward`: if given, it says what steps earn, in place of their own reward.
+        - `weight`: if given, it says how much each step counts in what policy and value learn from.
+        """
         key, fit_key = jax.random.split(state.key)
         steps = experience.transitions
         state, rows, value = self.prepare(
@@ -299,7 +306,7 @@ class AbstractOnPolicy(AbstractLearner):
     def inherit(
         self, problem: Problem, state: OnPolicyState, donor: AbstractLearner, found: State
     ) -> tuple[OnPolicyState, list[str]]:
-        """Networks, what observations and rewards are scaled by; a fresh optimizer."""
+        """Take over networks and what observations and rewards are scaled by; a fresh optimizer."""
         parts, left = inherit_parts(state, found, "networks", "normalizer")
         theirs = learned_parts(found, "networks", "scaler").get("scaler")
         scaler = (
@@ -310,7 +317,7 @@ class AbstractOnPolicy(AbstractLearner):
         return dataclasses.replace(state, **parts, scaler=scaler), left
 
     def fresh_optimizer(self, networks: PyTree[Array]) -> optax.OptState:
-        """The optimizer before its first step, for whatever is to be moved."""
+        """Return the optimizer before its first step, for whatever is to be moved."""
         return optimizer(self.max_gradient_norm).init(networks)  # pyright: ignore
 
     def prepare(
@@ -321,9 +328,12 @@ class AbstractOnPolicy(AbstractLearner):
         reward: Float[Array, "time lanes"] | None = None,
         policy_weight: Float[Array, "time lanes"] | None = None,
     ) -> tuple[OnPolicyState, Rows, Float[Array, " rows"]]:
-        """Steps `[time, lanes, …]` as rows, and their values as they were; the state has seen the
-        observations and rewards, as far as they are no padding. `reward` is in place of what the
-        steps paid; see `rows_of` for `policy_weight`."""
+        """Turn steps `[time, lanes, …]` into rows. Return the state, which has counted their
+        observations and rewards, the rows, and the values that the networks gave before.
+
+        - `reward`: if given, it takes the place of what the steps paid.
+        - `policy_weight`: see `rows_of`.
+        """
         space = problem.source.observation_space
         reward, scaler = steps.reward if reward is None else reward, state.scaler
         if self.normalize_rewards:

@@ -129,7 +129,7 @@ def play_episodes(
     params: Params,
     key: PRNGKeyArray,
 ) -> tuple[Carry, Transition]:
-    """One round of every task: last carries `[tasks, episodes, …]`, transitions
+    """Return one round of every task: last carries `[tasks, episodes, …]`, transitions
     `[tasks, episodes, time, …]`."""
     env, horizon = family.seen_env, family.horizon
     batch = (count(params), agent.episodes_per_round)

@@ -26,7 +26,8 @@ from .normalize import Normalizer
 
 
 def perceive(space: Space, normalizer: Normalizer | None, obs: Array) -> Array:
-    """What a network is given: flattened and, where that makes sense, normalized."""
+    """Return what a network is given: the observation as a flat vector, normalized where that makes
+    sense. Images keep their shape."""
     x = flatten(space, obs)
     if normalizer is None or not isinstance(space, Box) or is_image(space):
         return x
@@ -34,7 +35,7 @@ def perceive(space: Space, normalizer: Normalizer | None, obs: Array) -> Array:
 
 
 def context_size(problem: Problem) -> int:
-    """Entries of the revealed context; 0 where nothing is revealed."""
+    """Return the number of entries of the revealed context; 0 where nothing is revealed."""
     if problem.reveal == "nothing":
         return 0
     return int(jax.eval_shape(lambda: _one_context(problem.source)).size)
@@ -45,12 +46,14 @@ def _one_context(family: AbstractFamily) -> Any:
 
 
 class Network(eqx.Module):
-    """(observation, context) to a vector: a convolutional encoder for images, then an MLP."""
+    """A network from an observation and a context to a vector: a convolutional encoder for images,
+    then an MLP."""
 
     encoder: ConvEncoder | None
     body: MLP
     tasks: int = eqx.field(static=True)
-    """Heads, one for each task, of which the context says which; 0: one for all, which sees it."""
+    """Number of heads, one for each task, of which the context chooses one; 0: one head for all
+    tasks, which sees the context."""
 
     def __init__(
         self,
@@ -81,12 +84,13 @@ class Network(eqx.Module):
         )
 
     def __call__(self, inputs: Array, context: Context = None) -> Float[Array, "... outputs"]:
-        """`inputs` is what `perceive` gave; `context` has the same leading dimensions, or none."""
+        """Return the outputs. `inputs` is what `perceive` gave; `context` has the same leading
+        dimensions, or none."""
         return self.head(self.features(inputs, context), context)
 
     def features(self, inputs: Array, context: Context = None) -> Float[Array, "... features"]:
-        """What the network makes of its inputs before it decides: the encoder's output for images, else
-        the last hidden layer's."""
+        """Return what the network makes of its inputs before it decides: the encoder's output for
+        images, otherwise the last hidden layer's."""
         if self.encoder is not None:
             return self.encoder(inputs)
         x = inputs if self.tasks else _with_context(inputs, context)
@@ -97,7 +101,7 @@ class Network(eqx.Module):
     def head(
         self, features: Float[Array, "... features"], context: Context = None
     ) -> Float[Array, "... outputs"]:
-        """The decision on `features`."""
+        """Return the outputs that belong to `features`."""
         if self.encoder is not None:
             out = self.body(features if self.tasks else _with_context(features, context))
         else:
@@ -115,7 +119,8 @@ def _with_context(x: Array, context: Context) -> Array:
 
 
 class Policy(eqx.Module):
-    """A stochastic policy: categorical (over each of several choices), or Gaussian with a state-independent deviation."""
+    """A stochastic policy: categorical (over each of several choices), or Gaussian with a deviation
+    that does not depend on the state."""
 
     network: Network
     log_std: Float[Array, " actions"] | None
@@ -156,7 +161,7 @@ class Policy(eqx.Module):
         self.actions = action_space
 
     def __call__(self, inputs: Array, context: Context = None) -> PolicyDistribution:
-        """The distribution over actions."""
+        """Return the distribution over actions."""
         log_std = self.log_std
         if log_std is not None:
             log_std = jnp.maximum(log_std, self.min_log_std)

@@ -33,9 +33,11 @@ def clipped_policy_loss(
     weight: Float[Array, "..."],
     clip: float | Array,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """−E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] (eq. 7), and how far the policy has moved.
+    """Return −E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] (eq. 7), and how far the policy has moved, as
+    metrics.
 
-    `kl` is the estimate E[ρ − 1 − log ρ] of KL(old ‖ new): never negative, of low variance.
+    `kl` is the estimate E[ρ − 1 − log ρ] of KL(old ‖ new), which is never negative and has a low
+    variance.
     """
     # Padding may hold any action: its ratio must not overflow before it is weighted by 0.
     log_ratio = jnp.where(weight > 0, log_prob - old_log_prob, 0.0)
@@ -55,7 +57,7 @@ def ppo_loss(
     value_weight: float | Array,
     entropy_weight: float | Array,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The whole objective (eq. 9, negated) on some rows, and its parts."""
+    """Return the whole objective (eq. 9, negated) on some rows, and its parts."""
     distribution = networks.policy(rows.inputs, rows.context)
     policy, moved = clipped_policy_loss(
         distribution.log_prob(rows.action), rows.log_prob, rows.advantage, rows.policy_weight, clip
@@ -71,7 +73,8 @@ PPOState = OnPolicyState
 
 
 class PPO(AbstractOnPolicy):
-    """PPO with packed lanes, one policy for all tasks; contextual where the context is revealed."""
+    """PPO with packed lanes. It has one policy for all tasks, which sees the context if that is
+    revealed."""
 
     name: ClassVar[str] = "ppo"
 
@@ -110,7 +113,7 @@ class PPO(AbstractOnPolicy):
     def loss(
         self, networks: ActorCritic, rows: Rows
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The whole objective on some rows, and its parts."""
+        """Return the whole objective on some rows, and its parts."""
         return ppo_loss(networks, rows, self.clip, self.value_weight, self.entropy_weight)
 
     def improve(
@@ -124,7 +127,7 @@ class PPO(AbstractOnPolicy):
         *,
         factors: PyTree[Array] | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
-        """`fit` to `loss` by these settings, after `updates` updates."""
+        """Return what `fit` makes of `loss` by these settings, after `updates` updates."""
         if factors is None and isinstance(parameters, ActorCritic):
             factors = tuned(parameters, self.tune, updates // self.updates_per_layer)
         return fit(

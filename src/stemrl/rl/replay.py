@@ -16,7 +16,7 @@ from ..core import AbstractFamily, Box, Context, Info, Params, Transition
 
 
 class Row(NamedTuple):
-    """One step in the replay, or with leading dimensions many. Raw."""
+    """One step in the replay; with leading dimensions, many. All values are raw."""
 
     obs: Array
     context: Context
@@ -28,10 +28,10 @@ class Row(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """An episode in the replay, `[time, …]`, or with leading dimensions many. Raw."""
+    """An episode in the replay, `[time, …]`; with leading dimensions, many. All values are raw."""
 
     params: Params
-    """The task that was played, without a time dimension; `()` where nobody asks for it."""
+    """The task that was played, without a time dimension; `()` if it is not kept."""
     obs: Array
     action: Array
     """In the agent's units."""
@@ -40,15 +40,16 @@ class Episode(NamedTuple):
     """0 where the task itself ended with the step, else 1."""
     next_obs: Array
     events: Info
-    """What else each step is to keep, by name."""
+    """Further values that are kept of each step, by name."""
     length: Int[Array, "..."]
-    """Its steps; what is beyond them is padding."""
+    """The number of its steps; what lies beyond them is padding."""
 
     @classmethod
     def empty(
         cls, family: AbstractFamily, params: bool = True, events: Mapping[str, Any] | None = None
     ) -> "Episode":
-        """One of no steps, for an episode of `family`; `events` are examples of a step's, if any."""
+        """Return an episode without steps, as a template for episodes of `family`. `events` are
+        examples of what a step keeps, if it keeps anything."""
         task: Any = ()
         if params:
             shapes = jax.eval_shape(lambda: family.sample(jax.random.key(0), "train"))
@@ -65,7 +66,8 @@ class Episode(NamedTuple):
 
     @classmethod
     def of(cls, params: Params, steps: Transition, events: tuple[str, ...] = ()) -> "Episode":
-        """The episodes `[…, time, …]` that were played; `params` have their leading dimensions."""
+        """Make episodes of transitions `[…, time, …]` that were played; `params` have the same
+        leading dimensions."""
         return cls(
             params,
             steps.obs,
@@ -78,7 +80,7 @@ class Episode(NamedTuple):
         )
 
     def at(self, *index: Array) -> "Episode":
-        """Steps: those at the last index, a time, of the episodes that the others name."""
+        """Return single steps. The last index is the time, the others name the episode."""
         params, length = jax.tree.map(lambda x: x[index[:-1]], (self.params, self.length))
         steps = jax.tree.map(lambda x: x[index], self._replace(params=(), length=()))
         return steps._replace(params=params, length=length)
@@ -90,13 +92,12 @@ def draw_steps(
     shape: int | tuple[int, ...],
     of: Int[Array, "..."] | None = None,
 ) -> tuple[Int[Array, "..."], Int[Array, "..."]]:
-    """Which episode, and which of its steps: draws of this shape, every stored step as likely.
+    """Draw steps, every stored one as likely as the others. Return the number of the episode and of
+    the step in it, both of this shape.
 
-    **Arguments:**
-
-    - `length`: of every episode, `[episodes]`, or `[groups, episodes]` with `of`.
-    - `of`: from which group each draw is, broadcast to `shape`; the group must hold a step. The
-      episode is then its index within the group.
+    - `length`: of every episode, `[episodes]`; with `of`, `[groups, episodes]`.
+    - `of`: the group that each draw is from, broadcast to `shape`. The group must hold a step. The
+      number of the episode is then that within the group.
     """
     ends = jnp.cumsum(length)
     if of is None:
@@ -113,10 +114,11 @@ def draw_steps(
 
 
 class Replay(eqx.Module):
-    """The last `capacity` rows, in a ring; or a ring for each of several groups (of each task).
+    """The last `capacity` rows, in a ring; or one ring for each of several groups (such as each
+    task).
 
     A row is a step, or an `Episode`. Rows come in chunks of one size that divides the capacity, so
-    that a chunk is one contiguous write: with a donated state it happens in place, and nothing is
+    that a chunk is one contiguous write. With a donated state this happens in place, and nothing is
     copied but the chunk.
     """
 
@@ -129,26 +131,26 @@ class Replay(eqx.Module):
 
     @classmethod
     def of(cls, row: PyTree[Array], capacity: int, groups: int | None = None) -> "Replay":
-        """An empty one for rows like `row` (without leading dimensions); with `groups`, that many
-        rings of `capacity` rows each."""
+        """Return an empty replay for rows like `row` (without leading dimensions). With `groups`,
+        it has that many rings of `capacity` rows each."""
         leading = () if groups is None else (groups,)
         rows = jax.tree.map(lambda x: jnp.zeros((*leading, capacity, *x.shape), x.dtype), row)
         return cls(rows, jnp.zeros(leading, jnp.int32), jnp.zeros(leading, jnp.int32))
 
     @property
     def capacity(self) -> int:
-        """Rows that it can hold, in each group."""
+        """The number of rows that it can hold, in each group."""
         return jax.tree.leaves(self.rows)[0].shape[self.position.ndim]
 
     @property
     def age(self) -> Int[Array, "*groups capacity"]:
-        """How many rows came after the one in each place of the ring, those of one before included."""
+        """How many rows were written after the one in each place of the ring."""
         return (self.position[..., None] - 1 - jnp.arange(self.capacity)) % self.capacity
 
     def add(self, chunk: PyTree[Array], into: Int[Array, " chunks"] | None = None) -> "Replay":
-        """With a chunk, every leaf `[n, …]`, over the oldest. `n` must divide the capacity and be
-        the same every time. In groups: with a chunk `[chunks, n, …]` for each of the groups
-        `into`, no group twice."""
+        """Return the replay with a chunk, every leaf `[n, …]`, written over the oldest rows. `n`
+        must divide the capacity and be the same every time. In groups: with a chunk `[chunks, n,
+        …]` for each of the groups `into`, no group twice."""
         n = jax.tree.leaves(chunk)[0].shape[0 if into is None else 1]
         if self.capacity % n:
             raise ValueError(f"chunks of {n} rows do not divide a capacity of {self.capacity}")
@@ -184,8 +186,8 @@ class Replay(eqx.Module):
         recent: int | None = None,
         among: Bool[Array, " capacity"] | None = None,
     ) -> Any:
-        """Steps drawn uniformly with replacement from those held, every leaf `[*shape, …]`: rows,
-        or, of a replay of episodes, an `Episode` without its time dimension.
+        """Return steps drawn uniformly with replacement from those held, every leaf `[*shape, …]`:
+        rows, or, of a replay of episodes, an `Episode` without its time dimension.
 
         **Arguments:**
 
@@ -211,7 +213,8 @@ class Replay(eqx.Module):
         of: Int[Array, "..."] | None = None,
         recent: int | None = None,
     ) -> Any:
-        """Whole rows (of a replay of episodes, whole episodes), drawn as `steps` draws steps."""
+        """Draw whole rows uniformly with replacement, `[*shape, …]`; in a replay of episodes these
+        are whole episodes. See `steps` for the arguments."""
         size, position = (x if of is None else x[of] for x in (self.size, self.position))
         if recent is None:
             index = jax.random.randint(key, shape, 0, size)

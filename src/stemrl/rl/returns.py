@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 def discounted_returns(
     reward: Float[Array, " time"], discount: float | Array
 ) -> Float[Array, " time"]:
-    """Gₜ = rₜ + γ Gₜ₊₁ to the sequence's end (padding has reward 0 and changes nothing)."""
+    """Return Gₜ = rₜ + γ Gₜ₊₁ to the sequence's end (padding has reward 0 and changes nothing)."""
 
     def step(g: Array, r: Array):
         g = r + discount * g
@@ -26,7 +26,7 @@ def generalized_advantages(
     discount: float | Array,
     gae_lambda: float | Array,
 ) -> Float[Array, " time"]:
-    """Generalized advantage estimates (Schulman 1506.02438, eq. 16).
+    """Return generalized advantage estimates (Schulman 1506.02438, eq. 16).
 
     δₜ = rₜ + γ·bootstrapₜ·V(s′ₜ) − V(sₜ);  Aₜ = δₜ + γλ·carry_onₜ·Aₜ₊₁
 

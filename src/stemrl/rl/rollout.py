@@ -31,7 +31,8 @@ def begin_rollout(
     key: PRNGKeyArray,
     lanes: int,
 ) -> RolloutState:
-    """Lanes at the start of their first trial, on tasks of the `train` split."""
+    """Return the state of `lanes` lanes at the start of their first trial, on tasks of the family's
+    `train` split."""
     if family.stepping == "host":
         return begin_rollout_on_host(agent, problem, family, key, lanes)
     return jax.vmap(lambda k: _new_trial(agent, problem, family, k))(jax.random.split(key, lanes))
@@ -46,12 +47,13 @@ def rollout(
     steps: int,
     episodes: int = 1,
 ) -> tuple[RolloutState, Rollout]:
-    """`steps` steps in every lane, going on from `rollout_state`.
+    """Take `steps` steps in every lane, going on from `rollout_state`. Return the next state and
+    the steps, `[time, lanes, …]`.
 
-    The agent's `episodes_per_round` must be 1; after each of a trial's `episodes` episodes it adapts on its
-    carry alone (`adapt` is handed `None` for the episodes). The memory in `rollout_state` was made by the
-    agent of an earlier update: only what the agent itself holds is always up to date. Inside
-    `sharing` every device plays its share of the lanes.
+    The agent's `episodes_per_round` must be 1. After each of a trial's `episodes` episodes it
+    adapts on its carry alone (`adapt` is given `None` for the episodes). The memory in
+    `rollout_state` was made by the agent of an earlier update; only what the agent itself holds is
+    always up to date. Inside `sharing` every device plays its share of the lanes.
     """
     if agent.episodes_per_round != 1:
         raise ValueError(

@@ -42,7 +42,7 @@ SACState = OffPolicyState
 
 
 class SACLearned(eqx.Module):
-    """The networks and what moves them."""
+    """The networks, and the state of the optimizer that moves them."""
 
     networks: Networks
     target: Critics
@@ -51,7 +51,8 @@ class SACLearned(eqx.Module):
 
 
 class SAC(AbstractOffPolicy):
-    """SAC with packed lanes, one policy for all tasks; contextual where the context is revealed."""
+    """SAC with packed lanes. It has one policy for all tasks, which sees the context if that is
+    revealed."""
 
     name: ClassVar[str] = "sac"
 
@@ -129,7 +130,7 @@ class SAC(AbstractOffPolicy):
         return learned, jax.tree.map(jnp.mean, descent.metrics)
 
     def noise(self, networks: Networks, action: Array, key: PRNGKeyArray) -> Array | None:
-        """What `loss` needs for batches of these actions, `[…, batch, actions]`: standard normal
+        """Draw what `loss` needs for batches of actions `[…, batch, actions]`: standard normal
         noise `[…, 2, batch, actions]`; `None` for discrete actions."""
         if isinstance(networks.policy.actions, Discrete):
             return None
@@ -139,7 +140,7 @@ class SAC(AbstractOffPolicy):
     def gradient(
         self, networks: Networks, target: Critics, batch: Row, noise: Array | None
     ) -> tuple[Networks, dict[str, Array]]:
-        """What is descended for one batch, and what to report."""
+        """Return the gradient that is descended for one batch, and the metrics."""
         take = jax.grad(self.loss, has_aux=True)
         if not self.gradient_surgery:
             return take(networks, target, batch, noise)
@@ -160,9 +161,9 @@ class SAC(AbstractOffPolicy):
         noise: Array | None,
         weight: Float[Array, " batch"] | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """J_Q + J_π + J_α of one batch, of its rows by their weights if there are any, and what to
-        report: each moves only its own part of `networks`, and only J_Q moves a context that is
-        learned."""
+        """Return J_Q + J_π + J_α of one batch, and the metrics. Each term moves only its own part
+        of `networks`, and only J_Q moves a context that is learned. `weight` says how much each row
+        counts."""
         actions = networks.policy.actions
         discrete = isinstance(actions, Discrete)
         entropy = self.target_entropy
@@ -196,7 +197,7 @@ def continuous_losses(
     target_entropy: float | Array,
     weight: Float[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """J_Q + J_π + J_α: each moves only its own part of `networks`, and only J_Q the context.
+    """Return J_Q + J_π + J_α: each moves only its own part of `networks`, and only J_Q the context.
     Observations in `batch` are as the networks see them; its rows count by `weight`, if any."""
     temperature = jnp.exp(lax.stop_gradient(networks.log_temperature))
     context = lax.stop_gradient(batch.context)
@@ -226,7 +227,8 @@ def discrete_losses(
     target_entropy: float | Array,
     weight: Float[Array, " batch"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The same with sums over the actions in place of samples (1910.07207, eq. 10 to 12)."""
+    """Return `continuous_losses` with sums over the actions in place of samples (1910.07207, eq. 10
+    to 12)."""
     temperature = jnp.exp(lax.stop_gradient(networks.log_temperature))
     context = lax.stop_gradient(batch.context)
     after = lax.stop_gradient(networks.policy)(batch.next_obs, context)

@@ -17,7 +17,8 @@ from .policy import Network, is_image, observation_size
 
 
 class SoftPolicy(eqx.Module):
-    """A tanh Gaussian whose deviation depends on the state, or a categorical."""
+    """A policy that is a tanh Gaussian whose deviation depends on the state, or a categorical
+    distribution."""
 
     network: Network
     actions: Space = eqx.field(static=True)
@@ -33,7 +34,8 @@ class SoftPolicy(eqx.Module):
         tasks: int = 0,
         key: PRNGKeyArray,
     ):
-        """Fresh, for these spaces and a context of so many entries; with `tasks`, a head for each."""
+        """Make a fresh policy for these spaces and a context of so many entries; with `tasks`, it
+        has a head for each task."""
         refuse_several_choices("a soft actor-critic", actions)
         self.actions = actions
         self.network = Network(
@@ -48,7 +50,7 @@ class SoftPolicy(eqx.Module):
         )
 
     def __call__(self, inputs: Array, context: Context = None) -> TanhGaussian | Categorical:
-        """The distribution over actions."""
+        """Return the distribution over actions."""
         out = self.network(inputs, context)
         if isinstance(self.actions, Discrete):
             return Categorical(out)
@@ -89,24 +91,25 @@ _affine: Callable[[Array, Array, Array, int], Array] = _twin_affine  # pyright: 
 
 
 class Critics(eqx.Module):
-    """Two action values in one stack of matrices.
+    """Two action values, whose layers lie side by side in one stack of matrices.
 
-    The first layer is split in two, for what is observed and for the action, so that two actions
-    of one observation share its larger half, and no gradient of the observation is taken where
-    nobody asks for one.
+    The first layer is split in two, one part for what is observed and one for the action. So two
+    actions of one observation share the larger part, and no gradient with regard to the observation
+    is computed where none is needed.
     """
 
     encoder: ConvEncoder | None
-    """For images; the critics share it."""
+    """An encoder for images, which both critics share."""
     observed: Float[Array, "2 inputs hidden"]
     acted: Float[Array, "2 actions hidden"] | None
     """`None` where the critics give one value for each of a few discrete actions."""
     weights: tuple[Float[Array, "2 inputs outputs"], ...]
-    """Of the layers behind the first."""
+    """Weights of the layers behind the first."""
     biases: tuple[Float[Array, "2 1 outputs"], ...]
-    """Of all layers."""
+    """Biases of all layers."""
     tasks: int = eqx.field(static=True)
-    """Heads, one for each task, of which the context says which; 0: one for all, which sees it."""
+    """Number of heads, one for each task, of which the context chooses one; 0: one head for all
+    tasks, which sees the context."""
 
     def __init__(
         self,
@@ -118,7 +121,8 @@ class Critics(eqx.Module):
         tasks: int = 0,
         key: PRNGKeyArray,
     ):
-        """Fresh, for these spaces and a context of so many entries; with `tasks`, a head for each."""
+        """Make fresh critics for these spaces and a context of so many entries; with `tasks`, they
+        have a head for each task."""
         self.tasks = tasks
         encoder_key, body_key = jax.random.split(key)
         inputs = observation_size(observations)
@@ -146,8 +150,8 @@ class Critics(eqx.Module):
     def __call__(
         self, inputs: Array, context: Context, *actions: Float[Array, "batch actions"]
     ) -> Float[Array, "2 rows outputs"]:
-        """Q of each of `actions` in turn (`rows` = batch × how many; outputs 1), or without any, Q
-        of every discrete action (rows = batch).
+        """Return Q of each of `actions` in turn (`rows` is batch × how many there are, outputs 1);
+        without any, Q of every discrete action (`rows` is batch).
 
         The critics' parameters, and what is behind `inputs` and `context`, learn from the first of
         the actions only.

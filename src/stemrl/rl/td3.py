@@ -48,17 +48,17 @@ from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 class DeterministicPolicy(eqx.Module):
-    """μ(s) = tanh(network(s)), in (−1, 1)."""
+    """A policy μ(s) = tanh(network(s)), whose actions are in (−1, 1)."""
 
     network: Network
 
     def __call__(self, inputs: Array, context: Context = None) -> Float[Array, "... actions"]:
-        """The action."""
+        """Return the action."""
         return jnp.tanh(self.network(inputs, context))
 
 
 class TD3Learned(eqx.Module):
-    """The networks and what moves them."""
+    """The networks, their slow copies, and the states of the optimizers that move them."""
 
     policy: DeterministicPolicy
     critics: Critics
@@ -73,7 +73,7 @@ class TD3Learned(eqx.Module):
 
 
 class TD3(AbstractOffPolicy):
-    """TD3 with packed lanes, one policy for all tasks; continuous actions only."""
+    """TD3 with packed lanes and one policy for all tasks. It is for continuous actions only."""
 
     name: ClassVar[str] = "td3"
 
@@ -198,7 +198,8 @@ class TD3(AbstractOffPolicy):
         noise: Float[Array, "batch actions"],
         value_range: ValueRange | None,
     ) -> Float[Array, " batch"]:
-        """y of a batch, with standard normal noise that was drawn before."""
+        """Return the target y of each row of a batch, with standard normal noise that was drawn
+        before."""
         blur = jnp.clip(self.target_noise * noise, -self.target_noise_clip, self.target_noise_clip)
         action = jnp.clip(learned.slow_policy(batch.next_obs, batch.context) + blur, -1.0, 1.0)
         next_q = jnp.min(learned.slow_critics(batch.next_obs, batch.context, action)[..., 0], 0)
@@ -221,14 +222,14 @@ class TD3(AbstractOffPolicy):
 def critic_loss(
     critics: Critics, batch: Row, target: Float[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """J_Q, and the mean value. A context that is learned learns from this alone."""
+    """Return J_Q, and the mean value. A context that is learned learns from this alone."""
     q = critics(batch.obs, batch.context, batch.action)[..., 0]
     error = q - lax.stop_gradient(target)
     return 0.5 * jnp.sum(jnp.mean(error**2, axis=1)), jnp.mean(q)
 
 
 def policy_loss(policy: DeterministicPolicy, critics: Critics, batch: Row) -> Float[Array, ""]:
-    """J_μ."""
+    """Return J_μ."""
     context = lax.stop_gradient(batch.context)
     action = policy(batch.obs, context)
     return -jnp.mean(critics(batch.obs, context, action)[0, :, 0])

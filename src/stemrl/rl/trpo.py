@@ -28,21 +28,21 @@ Vector = Float[Array, " parameters"]
 
 
 class TrustRegionStep(NamedTuple):
-    """What a step did; all scalars."""
+    """What a step of TRPO did. All fields are scalars."""
 
     improvement: Float[Array, ""]
     """S(θ_new) − S(θ_old)."""
     kl: Float[Array, ""]
     """D(θ_old, θ_new), in nats."""
     backtracks: Int[Array, ""]
-    """Times that the line search shortened the step."""
+    """How often the line search shortened the step."""
     accepted: Bool[Array, ""]
-    """False where no tried step was good enough and the parameters stayed as they were."""
+    """Whether a step was good enough; if not, the parameters stayed as they were."""
 
 
 class FisherMatrix(eqx.Module):
-    """F of a policy on some samples, as something that can be multiplied with. A pytree, so that
-    those of several tasks can be made in one loop and used in another."""
+    """The Fisher matrix F of a policy on some samples, in a form that can be multiplied with. It is
+    a pytree, so that those of several tasks can be made in one loop and used in another."""
 
     old: Any
     """The distributions over actions at θ_old."""
@@ -78,7 +78,7 @@ class FisherMatrix(eqx.Module):
 
 
 def mean_kl(old: Any, new: Any, weight: Float[Array, " samples"]) -> Float[Array, ""]:
-    """Σ weight · KL(old ‖ new)."""
+    """Return Σ weight · KL(old ‖ new)."""
     return jnp.sum(weight * old.kl(new))
 
 
@@ -94,7 +94,7 @@ def trust_region_update(
     iterations: int = 10,
     backtracks: int = 10,
 ) -> tuple[Vector, TrustRegionStep]:
-    """One step of TRPO: natural gradient, then line search.
+    """Return one step of TRPO: natural gradient, then line search.
 
     **Arguments:**
 
@@ -121,7 +121,7 @@ def trust_region_update(
 def conjugate_gradient(
     product: Callable[[Vector], Vector], b: Vector, iterations: int, tolerance: float = 1e-10
 ) -> tuple[Vector, Vector]:
-    """x ≈ A⁻¹ b for a positive definite A given by its products, and A x.
+    """Return x ≈ A⁻¹ b for a positive definite A given by its products, and A x.
 
     Stops early, by no longer moving, once ‖b − A x‖² is below `tolerance` ‖b‖². A x comes free
     as b minus the residual.
@@ -153,7 +153,7 @@ def line_search(
     backtracks: int,
     shrink: float = 0.8,
 ) -> tuple[Vector, TrustRegionStep]:
-    """The longest of ever shorter steps that improves the surrogate inside the trust region.
+    """Return the longest of ever shorter steps that improves the surrogate inside the trust region.
 
     A step that leaves the region is shortened to where its KL, quadratic in the length, would be
     just inside (or by `shrink`, if that is shorter); one that only fails to improve, by `shrink`.

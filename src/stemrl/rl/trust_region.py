@@ -28,7 +28,8 @@ from .tuning import Tune, require_only_the_head_is_new, require_tune, tuned
 
 
 class TRPO(AbstractOnPolicy):
-    """TRPO with packed lanes, one policy for all tasks; contextual where the context is revealed."""
+    """TRPO with packed lanes. It has one policy for all tasks, which sees the context if that is
+    revealed."""
 
     name: ClassVar[str] = "trpo"
 
@@ -62,7 +63,7 @@ class TRPO(AbstractOnPolicy):
     def loss(
         self, networks: ActorCritic, rows: Rows
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The value's: the policy is not moved by gradient steps."""
+        """Return the value's loss; the policy is not moved by gradient steps."""
         value = value_loss(networks.values(rows.inputs, rows.context), rows.target, rows.weight)
         return value, {"loss/value": value}
 
@@ -77,7 +78,8 @@ class TRPO(AbstractOnPolicy):
         *,
         factors: PyTree[Array] | None = None,
     ) -> tuple[Any, optax.OptState, dict[str, Array]]:
-        """One trust region step of the policy on all rows, then epochs of gradient steps on `loss`."""
+        """Take one trust region step of the policy on all rows, then epochs of gradient steps on
+        `loss`. Return parameters, optimizer and metrics."""
         if factors is None and isinstance(parameters, ActorCritic):
             factors = tuned(parameters, self.tune, updates // self.updates_per_layer)
         free = None if factors is None else factors.policy
@@ -99,8 +101,9 @@ class TRPO(AbstractOnPolicy):
     def policy_step(
         self, networks: ActorCritic, rows: Rows, free: PyTree[Array] | None = None
     ) -> tuple[Any, dict[str, Float[Array, ""]]]:
-        """The policy after a natural gradient step within the trust region, and what it did; `free`: 1
-        for each leaf of the policy that may move and 0 for others, all if none."""
+        """Return the policy after a natural gradient step within the trust region, and what the
+        step did. `free` is 1 for each leaf of the policy that may move and 0 for the others; by
+        default all may."""
         flat, unravel = ravel_pytree(networks.policy)
         moves: Any = 1.0
         if free is not None:

@@ -23,8 +23,9 @@ def require_tune(tune: str, updates_per_layer: int) -> None:
 
 
 def layer_depths(networks: PyTree[Array]) -> PyTree[int]:
-    """For each leaf, how many layers lie between it and what its network says: 0 for the last layer, and
-    for what is in no layer (a deviation, a temperature); the encoder of images is the deepest."""
+    """Return, for each leaf, how many layers lie between it and what its network says: 0 for the
+    last layer, and for what is in no layer (a deviation, a temperature); the encoder of images is
+    the deepest."""
     paths = [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_flatten_with_path(networks)[0]
@@ -51,8 +52,9 @@ def layer_depths(networks: PyTree[Array]) -> PyTree[int]:
 def tuned(
     networks: PyTree[Array], tune: Tune, unfrozen: Int[Array, ""] | int = 0
 ) -> PyTree[Array] | None:
-    """Factors on the step size of each leaf, 1 where it learns and 0 where it is frozen; `None` where all
-    learns. `unfrozen`: layers below the head that learn by now, where they do so gradually."""
+    """Return factors on the step size of each leaf, 1 where it learns and 0 where it is frozen;
+    `None` where all learns. `unfrozen`: layers below the head that learn by now, where they do so
+    gradually."""
     if tune == "all":
         return None
     reach = unfrozen if tune == "gradual" else 0

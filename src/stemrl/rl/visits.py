@@ -21,34 +21,35 @@ from .rollout import begin_rollout, rollout
 
 
 class Schedule(NamedTuple):
-    """How often the target is visited, and for how long. All static."""
+    """How often the target is visited, and for how long. All fields are static."""
 
     source_steps: int
     """Steps that an update takes in the source."""
     source_to_target: int
-    """Steps in the source for each one in the target."""
+    """How many steps are taken in the source for each one in the target."""
     num_envs: int
-    """Worlds of the target, side by side."""
+    """How many worlds of the target are played side by side."""
     length: int
-    """Steps in each of them, a visit."""
+    """How many steps a visit takes in each of them."""
 
     @classmethod
     def of(
         cls, source_steps: int, source_to_target: int, num_envs: int, rollout_length: int
     ) -> "Schedule":
-        """For a learner that takes `rollout_length` steps in each of `num_envs` worlds of the
-        source: as many worlds of the target, visited at every update or, where the steps do not
-        divide, at nearly every one, so that the ratio holds in the long run."""
+        """Return the schedule for a learner that takes `rollout_length` steps in each of `num_envs`
+        worlds of the source. As many worlds of the target are visited at every update or, where the
+        steps do not divide, at nearly every one, so that the ratio holds in the long run."""
         length = max(1, math.ceil(rollout_length / source_to_target))
         return cls(source_steps, source_to_target, num_envs, length)
 
     @property
     def steps(self) -> int:
-        """Steps that one visit takes."""
+        """The number of steps that one visit takes."""
         return self.num_envs * self.length
 
     def total(self, updates: int) -> int:
-        """Steps in the target that so many updates take, exactly, if the budget allows them."""
+        """Return how many steps in the target so many updates take, exactly, if the budget allows
+        for them."""
         if updates < 1:
             return 0
         # Visit k falls into the first update i with k · steps · ratio ≤ i · source_steps.
@@ -57,29 +58,31 @@ class Schedule(NamedTuple):
 
 
 class Visits(eqx.Module):
-    """The target's worlds under way, and what was spent there."""
+    """The target's worlds in the middle of being played, and how much of the budget was spent
+    there."""
 
     rollout_state: RolloutState
     spent: Int[Array, ""]
-    """Steps taken in the target, of the problem's budget."""
+    """Steps of the problem's budget that were taken in the target so far."""
 
 
 class Visit(NamedTuple):
-    """What one update saw of the target."""
+    """The steps that one update took in the target."""
 
     transitions: Transition
     """`[time, lanes, …]`, without `info`; zeros, not valid, where nothing was played."""
     taken: Bool[Array, ""]
     """Whether anything was played: it was due, and within the budget."""
     mean_return: Float[Array, ""]
-    """Of the episodes that ended in it (see `Rollout.mean_return`); 0 where nothing was played."""
+    """The mean return of the episodes that ended in it (see `Rollout.mean_return`); 0 where nothing
+    was played."""
 
 
 def begin_visits(
     agent: AbstractAgent, problem: Problem, schedule: Schedule, key: PRNGKeyArray
 ) -> Visits:
-    """Worlds of the target at the start of their first episodes. Raises `UserError` if the budget
-    does not even allow for one visit."""
+    """Return worlds of the target at the start of their first episodes. Raises `UserError` if the
+    budget does not even allow for one visit."""
     if problem.budget < schedule.steps:
         named = problem.source.identity != problem.target.identity
         raise UserError(
@@ -99,8 +102,8 @@ def visit(
     collected: Int[Array, ""],
     key: PRNGKeyArray,
 ) -> tuple[Visits, Visit]:
-    """Play a chunk in the target, if it is due after `collected` steps in the source and within
-    the budget."""
+    """Play a chunk in the target, if one is due after `collected` steps in the source and fits into
+    the budget. Return the worlds as they are then, and the steps."""
     due = visits.spent * schedule.source_to_target <= collected
     taken = due & (visits.spent + schedule.steps <= problem.budget)
 

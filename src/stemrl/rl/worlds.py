@@ -46,7 +46,7 @@ class World:
         self.env: Any = family.attempt("make", params, lambda: family.make(params))
 
     def change(self, params: Params) -> bool:
-        """Become the world of another task, if the family can; whether it could."""
+        """Become the world of another task, if the family can; return whether it could."""
         order = type(self.family).__mro__
         changer, maker = (
             next(i for i, cls in enumerate(order) if name in vars(cls))
@@ -61,11 +61,12 @@ class World:
         return True
 
     def reset(self, seed: int) -> np.ndarray:
-        """The first observation of a new episode."""
+        """Return the first observation of a new episode."""
         return self._observation(self._attempt("reset", lambda: self.env.reset(seed=seed))[0])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
-        """`(next_obs, reward, terminated, truncated, events)`; `action` in the world's units."""
+        """Return `(next_obs, reward, terminated, truncated, events)`; `action` in the world's
+        units."""
         taken: Any = int(action) if self.discrete else self._shaped(action)
         obs, reward, terminated, truncated, info = self._attempt(
             f"step {self.steps + 1}", lambda: self.env.step(taken)
@@ -111,7 +112,7 @@ _worlds: dict[int, World] = {}
 
 
 def keep(world: World) -> int:
-    """Keep a world; the number it is known by."""
+    """Keep a world, and return the number that it is known by."""
     if not _worlds:
         # Registered after whatever the environment imported, so it runs before: `multiprocessing`
         # waits at exit for processes that nobody has told to end.
@@ -140,7 +141,8 @@ def _drop_all() -> None:
 
 
 def lost(rollout_state: RolloutState) -> np.ndarray:
-    """Which lanes are in a world that this process does not have, at that very step: `[lanes]`."""
+    """Return which lanes are in a world that this process does not have, at that very step:
+    `[lanes]`."""
     numbers, steps = np.asarray(rollout_state.state.number), np.asarray(rollout_state.state.steps)
     found = [_worlds.get(int(number)) for number in numbers]
     here = [w is not None and w.steps == at for w, at in zip(found, steps, strict=True)]
@@ -150,8 +152,8 @@ def lost(rollout_state: RolloutState) -> np.ndarray:
 def open_worlds(
     family: AbstractFamily, rollout_state: RolloutState, left: Iterable[World | None] = ()
 ) -> tuple[list[World], RolloutState]:
-    """Every lane's world; those yet to be made are made, or made of one that is `left` from a trial that
-    has ended, and reset. What is left over is closed."""
+    """Return every lane's world; those yet to be made are made, or made of one that is `left` from
+    a trial that has ended, and reset. What is left over is closed."""
     pool = [world for world in left if world is not None]
     state = jax.tree.map(np.array, rollout_state.state)
     obs = np.array(rollout_state.obs)

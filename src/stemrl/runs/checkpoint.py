@@ -59,13 +59,13 @@ class Manifest:
 
 
 def name_of(steps: int) -> str:
-    """The folder of a checkpoint, so that names sort as steps do."""
+    """Return the folder of a checkpoint, so that names sort as steps do."""
     return f"{steps:012d}"
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first, damaged ones included. Raises `UserError` if the
-    folder is a link."""
+    """Return the checkpoints in `folder`, oldest first, damaged ones included. Raises `UserError`
+    if the folder is a link."""
     if not _is_own(folder):
         return []
     return sorted(
@@ -162,7 +162,7 @@ def tidy(folder: Path) -> None:
 
 
 def best_first(found: list[tuple[Path, Manifest]]) -> list[tuple[Path, Manifest]]:
-    """By score, the earlier one first where two are equal, those never evaluated last."""
+    """Sort by score, the earlier one first where two are equal, those never evaluated last."""
 
     def order(item: tuple[Path, Manifest]) -> tuple[float, int]:
         score = item[1].score
@@ -172,12 +172,12 @@ def best_first(found: list[tuple[Path, Manifest]]) -> list[tuple[Path, Manifest]
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What the checkpoint at `path` says of itself, its own checksum verified."""
+    """Return what the checkpoint at `path` says of itself, its own checksum verified."""
     return _manifest(_read_about(path))
 
 
 def load(path: Path, template: PyTree[Any]) -> tuple[PyTree[Array], Manifest]:
-    """The state at `path`, in the shape of `template` (of `jax.ShapeDtypeStruct`).
+    """Return the state at `path`, in the shape of `template` (of `jax.ShapeDtypeStruct`).
 
     Raises `Damaged` if it is not what was written, and `UserError` if it is whole but of another
     learner, family or version: then none of the run's checkpoints fits.
@@ -201,7 +201,7 @@ def load(path: Path, template: PyTree[Any]) -> tuple[PyTree[Array], Manifest]:
 
 
 def bytes_of(template: PyTree[Any]) -> int:
-    """What a state of this shape takes."""
+    """Return what a state of this shape takes."""
     return sum(leaf["bytes"] for leaf in _described(template).values())
 
 

@@ -34,7 +34,7 @@ def forget_programs(most: int | None = None) -> bool:
 
 
 def cache_folder() -> Path:
-    """`STEMRL_CACHE` if set, else the user's cache folder."""
+    """Return `STEMRL_CACHE` if set, else the user's cache folder."""
     if chosen := os.environ.get("STEMRL_CACHE"):
         return Path(chosen).expanduser() / "xla"
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -131,7 +131,7 @@ class RunConfig:
 
     @classmethod
     def tiny(cls, method: str, updates: int = 1, **changes: Any) -> "RunConfig":
-        """The smallest training of a method of the registry, of so many updates, without
+        """Return the smallest training of a method of the registry, of so many updates, without
         evaluations; `changes` are other fields. Raises `UserError` for a method without one."""
         tiny = registry.find("methods", method).tiny
         if tiny is None:
@@ -142,12 +142,12 @@ class RunConfig:
         return dataclasses.replace(config, steps=steps)
 
     def learner(self) -> Any:
-        """The method with its settings: an `AbstractLearner` or `AbstractSupervisedLearner`."""
+        """Return the method with its settings: an `AbstractLearner` or `AbstractSupervisedLearner`."""
         return _build("methods", self.method, self.settings)
 
     def problem(self) -> Any:
-        """The family, the target if there is one, and who may see the parameters: a `Problem`, or a
-        `SupervisedProblem` of supervised families."""
+        """Return the family, the target if there is one, and who may see the parameters: a
+        `Problem`, or a `SupervisedProblem` of supervised families."""
         target = source = self._family("family", self.family, self.family_settings)
         if self.target is not None:
             target = self._family("target", self.target, self.target_settings)
@@ -199,8 +199,8 @@ class RunConfig:
         return family
 
     def resolved(self) -> "RunConfig":
-        """The same with every hyper-parameter and setting written out, so that neither a default
-        that changes later nor another working directory changes the run."""
+        """Return the same with every hyper-parameter and setting written out, so that neither a
+        default that changes later nor another working directory changes the run."""
         problem = self.problem()
         return dataclasses.replace(
             self,
@@ -232,10 +232,10 @@ class RunConfig:
     def as_dict(
         self, out: Path | None = None, begun: dict[str, str] | None = None
     ) -> dict[str, Any]:
-        """What `config.json` holds: the resolved configuration, the identity of its families and
-        the versions of the libraries; the files that it depends on and, of a run in the folder `out`,
-        where that is. Digests of code are as when the run was begun, if `begun` says what they were
-        then."""
+        """Return what `config.json` holds: the resolved configuration, the identity of its families
+        and the versions of the libraries; the files that it depends on and, of a run in the folder
+        `out`, where that is. Digests of code are as when the run was begun, if `begun` says what
+        they were then."""
         problem, resolved = self.problem(), self.resolved()
         fields = {f.name: getattr(resolved, f.name) for f in dataclasses.fields(self)}
         for name in ("settings", "family_settings", "target_settings"):
@@ -282,8 +282,8 @@ class RunConfig:
                 )
 
     def text(self, out: Path | None = None, begun: dict[str, str] | None = None) -> bytes:
-        """`config.json`, as it is written; see `as_dict`. Raises `UserError` for settings that JSON
-        has no word for."""
+        """Return `config.json`, as it is written; see `as_dict`. Raises `UserError` for settings
+        that JSON has no word for."""
         try:
             text = json.dumps(self.as_dict(out, begun), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
@@ -309,7 +309,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, content: Any) -> "RunConfig":
-        """From what `as_dict` gave, or from its fields alone."""
+        """Make it of what `as_dict` gave, or of its fields alone."""
         if not isinstance(content, dict):
             raise UserError("not a run's configuration: a JSON object is wanted")
         content = dict(content)

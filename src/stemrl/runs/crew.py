@@ -43,7 +43,7 @@ class Job:
         self.done: Future[None] = Future()
 
     def steps(self) -> int:
-        """Environment steps done so far."""
+        """Return how many environment steps are done so far."""
         row = last_row(self.out / METRICS)
         return 0 if row is None else min(int(row["steps"]), self.config.steps)
 
@@ -166,7 +166,7 @@ def _finished(config: RunConfig, out: Path) -> bool:
 
 
 def main() -> int:
-    """What a process of the crew does: read its order, train, end."""
+    """Return what a process of the crew does: read its order, train, end."""
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_when_orphaned, daemon=True).start()
     enable_compilation_cache()

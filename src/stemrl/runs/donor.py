@@ -16,8 +16,9 @@ from .starting import split_start
 def begin_from(
     config: RunConfig, learner: AbstractLearner, problem: Problem, state: State
 ) -> tuple[State, str]:
-    """`state`, just begun, with what fits of the run that `config` starts from; and a line that says
-    what did not. Each seed begins from the same seed of that run, or all from its only one."""
+    """Return `state`, just begun, with what fits of the run that `config` starts from; and a line
+    that says what did not. Each seed begins from the same seed of that run, or all from its only
+    one."""
     path, steps = split_start(config.start or "")
     run = Run.open(path)
     seeds = run.config.seeds

@@ -17,8 +17,9 @@ from ..errors import UserError, nearest
 def checked(
     cls: type, settings: dict[str, Any], owner: str, beside: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """`settings` as the fields of `cls` want them. Raises `UserError` for a name that is not a
-    field, with the nearest that is, or that stands `beside` them, and for a value of another type."""
+    """Return `settings` as the fields of `cls` want them. Raises `UserError` for a name that is not
+    a field, with the nearest that is, or that stands `beside` them, and for a value of another
+    type."""
     kinds = field_kinds(cls)
     typed = {}
     for name, value in settings.items():
@@ -29,7 +30,7 @@ def checked(
 
 
 def field_kinds(cls: type) -> dict[str, Any]:
-    """The annotation of every field that a user may set."""
+    """Return the annotation of every field that a user may set."""
     try:
         hints = get_type_hints(cls)
     except NameError:  # an annotation that only a type checker can see
@@ -39,7 +40,8 @@ def field_kinds(cls: type) -> dict[str, Any]:
 
 
 def coerce(value: Any, kind: Any, what: str) -> Any:
-    """`value` as a `kind`; lists become tuples and whole numbers floats where those are wanted."""
+    """Return `value` as a `kind`; lists become tuples and whole numbers floats where those are
+    wanted."""
     fitted = _fit(value, kind)
     if fitted is not _MISFIT:
         return fitted
@@ -50,7 +52,7 @@ def coerce(value: Any, kind: Any, what: str) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """A kind in a user's words: `a whole number`, `one of tanh, relu`, …"""
+    """Return a kind in a user's words: `a whole number`, `one of tanh, relu`, …"""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     if kind in words:
         return words[kind]
@@ -113,12 +115,12 @@ def _fit_tuple(value: Any, inner: tuple[Any, ...]) -> Any:
 
 
 def hashable(value: Any) -> Any:
-    """A value of whatever kind, with JSON's lists as tuples, as fields must have them."""
+    """Return a value of whatever kind, with JSON's lists as tuples, as fields must have them."""
     return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON has it: tuples as lists, infinities as text."""
+    """Return a setting as JSON has it: tuples as lists, infinities as text."""
     if isinstance(value, tuple | list):
         return [plain(v) for v in value]
     if isinstance(value, float) and math.isinf(value):

@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 
 def open_here(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
-    """A file of a run, opened for writing (`wb`, `ab`, `a+b`), never through a link."""
+    """Return a file of a run, opened for writing (`wb`, `ab`, `a+b`), never through a link."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
@@ -29,7 +29,7 @@ def open_here(path: Path, mode: str, buffering: int = -1) -> BinaryIO:
 
 
 def unfinished(name: str) -> str:
-    """What a file is called while `write_whole` writes it."""
+    """Return what a file is called while `write_whole` writes it."""
     return f".{name}.writing"
 
 

@@ -34,12 +34,12 @@ def join() -> None:
 
 
 def first() -> bool:
-    """Whether this process is the one that writes; the only one is."""
+    """Return whether this process is the one that writes; the only one is."""
     return jax.process_index() == 0
 
 
 def agreed(number: int) -> int:
-    """The largest number that any process says here: what all of them then do."""
+    """Return the largest number that any process says here: what all of them then do."""
     if jax.process_count() == 1:
         return number
     return int(np.max(multihost_utils.process_allgather(np.int32(number))))

@@ -125,8 +125,8 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
 
 
 def units_per_update(learner: Any, problem: Any) -> int:
-    """By how much an update moves a run on: environment steps, or 1 for a learner whose unit is the
-    update. Raises `UserError` for a learner that takes no steps and does not say so."""
+    """Return by how much an update moves a run on: environment steps, or 1 for a learner whose unit
+    is the update. Raises `UserError` for a learner that takes no steps and does not say so."""
     if learner.unit == "updates":
         return 1
     steps = learner.steps_per_update(problem)

@@ -61,8 +61,8 @@ class MetricsFile:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows; a last line that a crash cut short is left out. Reads line by line, so that a
-    file without any ends where the first is too long."""
+    """Return all rows; a last line that a crash cut short is left out. Reads line by line, so that
+    a file without any ends where the first is too long."""
     rows = []
     try:
         if not path.exists():
@@ -86,8 +86,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def last_row(path: Path) -> dict[str, Any] | None:
-    """The last whole row, while somebody else may be writing; `None` if there is none that can be
-    read."""
+    """Return the last whole row, while somebody else may be writing; `None` if there is none that
+    can be read."""
     try:
         with open_regular(path) as file:
             file.seek(0, os.SEEK_END)

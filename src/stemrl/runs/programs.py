@@ -42,7 +42,7 @@ class Learns(Protocol):
 
 
 def seed_keys(first: int, seeds: int) -> PRNGKeyArray:
-    """The key that each seed's training starts from: `[]` for one seed, else `[seeds]`."""
+    """Return the key that each seed's training starts from: `[]` for one seed, else `[seeds]`."""
     keys = [jax.random.fold_in(jax.random.key(first + i), _TRAINING) for i in range(seeds)]
     return keys[0] if seeds == 1 else jnp.stack(keys)
 
@@ -58,13 +58,13 @@ def _begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
 
 @eqx.filter_jit
 def begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
-    """The first state. Compiled, so that no two leaves share a buffer, which could not be donated
-    twice."""
+    """Return the first state. Compiled, so that no two leaves share a buffer, which could not be
+    donated twice."""
     return _begin(learner, problem, keys)
 
 
 def shape_of_state(learner: Learns, problem: Any, keys: PRNGKeyArray) -> PyTree[Any]:
-    """The state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with."""
+    """Return the state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with."""
     return eqx.filter_eval_shape(_begin, learner, problem, keys)
 
 
@@ -73,7 +73,7 @@ def advance(
     fixed: tuple[Learns, Any, Bool[Array, " leaves"], Int[Array, ""], bool],
     state: State,
 ) -> tuple[State, Int[Array, ""], dict[str, Array], Int[Array, "..."]]:
-    """Up to `CHUNK` updates.
+    """Do up to `CHUNK` updates.
 
     **Arguments:** `fixed` is learner, problem, the leaves that may be infinite (see `exempt`), the
     number of updates and whether the state has a leading dimension of seeds.
@@ -211,7 +211,7 @@ def _not_finite_steps(experience: Any) -> Int[Array, "3 4"]:
 
 
 def exempt(state: State, seeded: bool) -> np.ndarray:
-    """Which watched leaves are infinite from the start, on purpose, and so prove nothing."""
+    """Return which watched leaves are infinite from the start, on purpose, and so prove nothing."""
     watched = _watched(state, seeded).values()
     return np.array([not np.isfinite(np.asarray(x)).all() for x in watched], bool)
 
@@ -230,8 +230,8 @@ DIMENSIONS = {
 def not_finite(
     bad: Int[np.ndarray, "... 4"], state: State, metrics: dict[str, Any], seeded: bool
 ) -> tuple[int, str, str]:
-    """What is not finite, of what `advance` and `learn` say: the first seed's, its name, and for one
-    of `EXPERIENCED` where ('step 3 of environment 0'), else nothing."""
+    """Return what is not finite, of what `advance` and `learn` say: the first seed's, its name, and
+    for one of `EXPERIENCED` where ('step 3 of environment 0'), else nothing."""
     names = [*EXPERIENCED, *_watched(state, seeded), *_losses(metrics)]
     bad = bad.reshape(-1, len(names), 4)
     seed, quantity = np.argwhere(bad[..., 0] >= 0)[0]

@@ -45,7 +45,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The run in the folder `path`."""
+        """Return the run in the folder `path`."""
         refuse_forked()
         path = Path(at_home(str(path)))
         if not path.is_dir():
@@ -71,28 +71,28 @@ class Run:
         return isinstance(self.problem, SupervisedProblem)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`. Of kind `update`: `update`, `steps`, `seed` and the
+        """Return the rows of `metrics.jsonl`. Of kind `update`: `update`, `steps`, `seed` and the
         method's metrics; of kind `evaluation`: `update`, `steps`, `seed`, `score` (the mean return
         when the agent has adapted as often as it was let) and the `points` of the adaptation
         curve on held-out tasks."""
         return read_rows(self.path / METRICS)
 
     def to_frame(self) -> Any:
-        """The `metrics` as a pandas DataFrame, a row an update or evaluation and seed; without the
-        evaluations' `points`. Raises `UserError` where pandas is not installed."""
+        """Return the `metrics` as a pandas DataFrame, a row an update or evaluation and seed;
+        without the evaluations' `points`. Raises `UserError` where pandas is not installed."""
         rows = [{k: v for k, v in row.items() if k != "points"} for row in self.metrics()]
         return data_frame(rows)
 
     def state(self, which: Which = "last") -> State:
-        """The whole state of learning at the last or best checkpoint; if that is damaged, at the
-        next that is not. A number asks for the checkpoint of so many environment steps, which
+        """Return the whole state of learning at the last or best checkpoint; if that is damaged, at
+        the next that is not. A number asks for the checkpoint of so many environment steps, which
         nothing stands in for. With several seeds every leaf has a leading dimension `[seeds]`. An
         exported run has none."""
         return self.restore(which)[0]
 
     def agent(self, which: Which = "last", seed: int = 0) -> Any:
-        """What was learned, ready for a new task: an `AbstractAgent`, or of a supervised run a
-        `FewShotAgent`. `seed` counts the run's seeds from 0."""
+        """Return what was learned, ready for a new task: an `AbstractAgent`, or of a supervised run
+        a `FewShotAgent`. `seed` counts the run's seeds from 0."""
         if not 0 <= seed < self.config.seeds:
             raise UserError(
                 f"{self.path} has {self.config.seeds} seed(s), counted from 0; there is no {seed}"
@@ -109,7 +109,7 @@ class Run:
         return (self.path / AGENTS).is_dir()
 
     def restore(self, which: Which = "last") -> tuple[State, checkpoint.Manifest, list[str]]:
-        """State and manifest of a checkpoint, and a line for each damaged one passed over."""
+        """Return state and manifest of a checkpoint, and a line for each damaged one passed over."""
         self.refuse_exported()
         keys = jax.eval_shape(lambda: seed_keys(self.config.seed, self.config.seeds))
         return self._restore(which, shape_of_state(self.learner, self.problem, keys))
@@ -136,8 +136,8 @@ class Run:
         raise UserError(f"no checkpoint of {self.path} can be read: {'; '.join(damaged)}; {advice}")
 
     def ranked(self, which: Which = "last") -> list[Path]:
-        """The checkpoints in the order in which they are tried: newest first, or best first and
-        then newest first, or the one that was asked for."""
+        """Return the checkpoints in the order in which they are tried: newest first, or best first
+        and then newest first, or the one that was asked for."""
         if isinstance(which, bool) or (
             not isinstance(which, int) and which not in ("last", "best")
         ):
@@ -208,7 +208,7 @@ class Run:
 
 
 def shape_of_agent(run: Run) -> tuple[PyTree[Any], PyTree[Any]]:
-    """One seed's agent as `jax.ShapeDtypeStruct`s, and all in it that is no array."""
+    """Return one seed's agent as `jax.ShapeDtypeStruct`s, and all in it that is no array."""
     keys = jax.eval_shape(lambda: jax.random.key(0))
     agent = eqx.filter_eval_shape(
         lambda key: run.learner.agent(run.problem, run.learner.init(run.problem, key)), keys
@@ -217,5 +217,5 @@ def shape_of_agent(run: Run) -> tuple[PyTree[Any], PyTree[Any]]:
 
 
 def one_seed(state: State, config: RunConfig, seed: int) -> State:
-    """One seed's part of the state of a run."""
+    """Return one seed's part of the state of a run."""
     return state if config.seeds == 1 else jax.tree.map(lambda x: x[seed], state)

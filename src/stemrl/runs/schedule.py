@@ -29,24 +29,24 @@ class Schedule:
         return self.steps(self.updates)
 
     def steps(self, update: int) -> int:
-        """Steps done after so many updates."""
+        """Return steps done after so many updates."""
         return update * self.steps_per_update
 
     def ended(self, update: int) -> bool:
-        """Whether nothing is left to train."""
+        """Return whether nothing is left to train."""
         return update >= self.updates
 
     def evaluation_due(self, update: int) -> bool:
-        """Whether held-out tasks are due now; at the end of training in any case."""
+        """Return whether held-out tasks are due now; at the end of training in any case."""
         return self._due(update, self.evaluate_every)
 
     def keeping_due(self, update: int) -> bool:
-        """Whether a checkpoint that is kept for good is due now."""
+        """Return whether a checkpoint that is kept for good is due now."""
         return self._due(update, self.keep_every)
 
     def chunk(self, update: int, length: int) -> int:
-        """How many updates to do at once, about `length`: none beyond the next at which something
-        is due, and whole rows where there is a choice."""
+        """Return how many updates to do at once, about `length`: none beyond the next at which
+        something is due, and whole rows where there is a choice."""
         due = [self.updates]
         for every in (self.evaluate_every, self.keep_every):
             if every:
@@ -60,8 +60,8 @@ class Schedule:
         return end - update
 
     def rows(self, update: int, done: int) -> list[tuple[int, int]]:
-        """The updates `update` to `update` + `done` (counted from 0, the last one not included) as
-        rows: where each begins and ends."""
+        """Return the updates `update` to `update` + `done` (counted from 0, the last one not
+        included) as rows: where each begins and ends."""
         size, end = self.updates_per_row, update + done
         inner = range((update // size + 1) * size, end, size)
         edges = [update, *inner, end]

@@ -7,7 +7,7 @@ from . import checkpoint
 
 
 def split_start(text: str) -> tuple[Path, int | None]:
-    """The folder and, if one is named, the steps of its checkpoint."""
+    """Return the folder and, if one is named, the steps of its checkpoint."""
     text = at_home(text)
     path, at, steps = text.rpartition("@")
     if at and steps.replace("_", "").isdigit():
@@ -16,8 +16,8 @@ def split_start(text: str) -> tuple[Path, int | None]:
 
 
 def resolved(text: str) -> str:
-    """The same from any folder, and of a checkpoint that does not change if that run goes on; as it
-    is where the run is gone."""
+    """Return the same from any folder, and of a checkpoint that does not change if that run goes
+    on; as it is where the run is gone."""
     path, steps = split_start(text)
     path = path.resolve()
     saved = checkpoint.saved(path / "checkpoints")

@@ -115,8 +115,8 @@ class _Guard:
 
 
 def checked(names: Iterable[str]) -> list[str]:
-    """The names of trackers, each once. Raises `UserError` for one that is unknown or whose package
-    is not installed."""
+    """Return the names of trackers, each once. Raises `UserError` for one that is unknown or whose
+    package is not installed."""
     found = list(dict.fromkeys(names))
     for name in found:
         if name not in PACKAGES:
@@ -130,9 +130,9 @@ def checked(names: Iterable[str]) -> list[str]:
 
 
 def numbers(row: dict[str, Any], seeded: bool) -> Values:
-    """A row of `metrics.jsonl` as names and numbers; those of one seed of several under `seedN/`.
-    What is not finite is left out; what held-out tasks gave is under `evaluation/`, with the mean return after each number of
-    episodes."""
+    """Return a row of `metrics.jsonl` as names and numbers; those of one seed of several under
+    `seedN/`. What is not finite is left out; what held-out tasks gave is under `evaluation/`, with
+    the mean return after each number of episodes."""
     values: dict[str, Any] = {
         name: value
         for name, value in row.items()
@@ -150,7 +150,7 @@ def numbers(row: dict[str, Any], seeded: bool) -> Values:
 
 
 def parameters(config: RunConfig) -> dict[str, Any]:
-    """The configuration, flat: `method`, `settings.discount`, … and the versions."""
+    """Return the configuration, flat: `method`, `settings.discount`, … and the versions."""
     flat: dict[str, Any] = {}
     for name, value in config.as_dict().items():
         if isinstance(value, dict):

@@ -32,8 +32,8 @@ _ours: set[str] = set()
 
 
 def names_code(content: Any) -> list[str]:
-    """Every text in a configuration that could name code, sorted: those with a colon, but for
-    ranges (`gravity=5.0:15.0`), which are signed along and may be shown."""
+    """Return every text in a configuration that could name code, sorted: those with a colon, but
+    for ranges (`gravity=5.0:15.0`), which are signed along and may be shown."""
     fields = content if isinstance(content, dict) else {}
     found: set[str] = set()
     left = [fields.get(name) for name in _NAMING]
@@ -49,7 +49,7 @@ def names_code(content: Any) -> list[str]:
 
 
 def signature_of(content: Any) -> str | None:
-    """The signature of what a configuration names, which vouches for it; `None` if it names
+    """Return the signature of what a configuration names, which vouches for it; `None` if it names
     nothing or no key can be kept (then this process alone will open the run)."""
     signed = _signed_text(content)
     if signed is None:
@@ -60,8 +60,8 @@ def signature_of(content: Any) -> str | None:
 
 
 def without_key(content: Any) -> str | None:
-    """What to tell whoever makes a run whose code cannot be signed; `None` where it can, or where there
-    is nothing to sign."""
+    """Return what to tell whoever makes a run whose code cannot be signed; `None` where it can, or
+    where there is nothing to sign."""
     if not names_code(content) or _key(make=True) is not None:
         return None
     return (
@@ -73,9 +73,9 @@ def without_key(content: Any) -> str | None:
 
 @contextlib.contextmanager
 def vouched(content: Any, path: Path) -> Iterator[Any]:
-    """The configuration `content`, read from `path`, with files that were moved along with its folder
-    where they are now. Within this, code that it names is imported only if it carries this user's
-    signature."""
+    """Return the configuration `content`, read from `path`, with files that were moved along with
+    its folder where they are now. Within this, code that it names is imported only if it carries
+    this user's signature."""
     signed = _signed(content)
     content, moved = relocated(content, path)
     then = digests_of_code(content)
@@ -124,7 +124,7 @@ def _no_key() -> str:
 
 
 def key_file() -> Path | None:
-    """Where this user's key is: `stemrl/key` under `XDG_CONFIG_HOME` or `~/.config`."""
+    """Return where this user's key is: `stemrl/key` under `XDG_CONFIG_HOME` or `~/.config`."""
     try:
         base = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
     except RuntimeError:  # nobody's home

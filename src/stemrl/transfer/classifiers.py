@@ -42,7 +42,7 @@ class Classifiers(eqx.Module):
 
     @classmethod
     def of(cls, problem: Problem, hidden: tuple[int, ...], *, key: PRNGKeyArray) -> "Classifiers":
-        """Fresh ones (ReLU), which cannot tell."""
+        """Return fresh classifiers (ReLU), which cannot tell the domains apart yet."""
         first_key, second_key = jax.random.split(key)
         inputs = observation_size(problem.source.observation_space)
         pair = inputs + observation_size(problem.source.action_space)
@@ -72,7 +72,7 @@ class Classifiers(eqx.Module):
 def classifier_inputs(
     space: Space, actions: Space, normalizer: Normalizer, obs: Obs, action: Action, next_obs: Obs
 ) -> tuple[Float[Array, "... pair"], Float[Array, "... seen"]]:
-    """(s, a) and s′ as the classifiers see them."""
+    """Return (s, a) and s′ as the classifiers see them."""
     inputs, next_inputs = (perceive(space, normalizer, x) for x in (obs, next_obs))
     # What the world was given: beyond the bounds there is no difference to learn.
     taken = flatten(actions, clip_action(actions, action))
@@ -87,7 +87,7 @@ def classifier_loss(
     noise: float | Array,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The cross-entropies of both, −E_target[log q(target|·)] − E_source[log q(source|·)]
+    """Return the cross-entropies of both, −E_target[log q(target|·)] − E_source[log q(source|·)]
     (eq. 4, 5), and how they do."""
     first, second = jax.random.split(key)
     noises = (
@@ -104,9 +104,9 @@ def classifier_loss(
 def miscalibration(
     log_odds: Float[Array, " n"], is_target: Bool[Array, " n"], bins: int = 10
 ) -> Float[Array, ""]:
-    """How far a classifier's probabilities are from the frequencies, on average over steps (expected
-    calibration error, Naeini et al. 2015): 0 if of the steps that it calls the target's with 70%, 70%
-    are."""
+    """Return how far a classifier's probabilities are from the frequencies, on average over steps
+    (expected calibration error, Naeini et al. 2015): 0 if of the steps that it calls the target's
+    with 70%, 70% are."""
     probability = jax.nn.sigmoid(log_odds)
     bin_of = jnp.minimum((probability * bins).astype(jnp.int32), bins - 1)
     gap = jnp.zeros(bins).at[bin_of].add(probability - is_target)
@@ -114,7 +114,7 @@ def miscalibration(
 
 
 def visits(replay: Replay, states: int, actions: int) -> Int[Array, "states actions states"]:
-    """How often each (s, a, s′) is among the steps held."""
+    """Return how often each (s, a, s′) is among the steps held."""
     steps: Any = replay.rows
     held = (jnp.arange(replay.capacity) < replay.size).astype(jnp.int32)
     empty = jnp.zeros((states, actions, states), jnp.int32)

@@ -151,7 +151,7 @@ class DANN(AbstractLearner):
         return made
 
     def schedule(self, problem: Problem) -> Schedule:
-        """When the target is visited, and for how long."""
+        """Return when the target is visited, and for how long."""
         steps, inner = self.steps_per_update(problem), self.inner
         return Schedule.of(steps, self.source_to_target, inner.num_envs, inner.rollout_length)
 
@@ -196,7 +196,7 @@ class DANN(AbstractLearner):
         )
 
     def visitor(self, problem: Problem, learner: Any) -> AbstractAgent:
-        """Who acts in what is compared, by the state of the learner in the source."""
+        """Return who acts in what is compared, by the state of the learner in the source."""
         agent = self.inner.agent(problem, learner)
         if self.behavior == "policy":
             return agent
@@ -372,7 +372,8 @@ class DANN(AbstractLearner):
         return self.adapt_updates * self.steps_per_update(problem)
 
     def agent(self, problem: Problem, state: DANNState) -> AbstractAgent:
-        """The policy for the target: on the shared features, or on those of the target's encoder."""
+        """Return the policy for the target: on the shared features, or on those of the target's
+        encoder."""
         agent = self.inner.agent(problem, state.learner)
         if state.encoder is None:
             return agent
@@ -392,7 +393,8 @@ class DANN(AbstractLearner):
     def inherit(
         self, problem: Problem, state: DANNState, donor: AbstractLearner, found: State
     ) -> tuple[DANNState, list[str]]:
-        """What PPO inherits; in the separate form the target's encoder begins as the source's."""
+        """Return what PPO inherits; in the separate form the target's encoder begins as the
+        source's."""
         learner, left = self.inner.inherit(problem, state.learner, donor, found)
         encoder = None if state.encoder is None else learner.networks.policy.network
         return dataclasses.replace(state, learner=learner, encoder=encoder), left
@@ -413,7 +415,7 @@ class DANN(AbstractLearner):
 
 
 def at_home(problem: Problem) -> Problem:
-    """The source as its own target, for steps there that are compared and not learned from."""
+    """Return the source as its own target, for steps there that are compared and not learned from."""
     return Problem(problem.source, problem.source, 2**30, problem.reveal)
 
 

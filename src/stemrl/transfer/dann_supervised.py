@@ -138,13 +138,13 @@ class DANNSupervised(AbstractSupervisedLearner):
         return DANNSupervisedState(networks, state, data, jnp.zeros((), jnp.int32), key)
 
     def transform(self) -> optax.GradientTransformation:
-        """From gradients to directions."""
+        """Return what turns gradients into directions."""
         bound = optax.clip_by_global_norm(self.max_gradient_norm)  # pyright: ignore[reportArgumentType]
         step = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(0.9)
         return optax.chain(bound, step)
 
     def fresh(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Networks:
-        """Networks before anything is learned."""
+        """Return the networks before anything is learned."""
         encoder_key, head_key, domain_key = jax.random.split(key, 3)
         inputs, outputs = problem.source.inputs, problem.source.outputs
         encoder = MLP(inputs, self.features, self.hidden, self.activation, key=encoder_key)
@@ -153,7 +153,7 @@ class DANNSupervised(AbstractSupervisedLearner):
         return Networks(encoder, head, domain, encoder)
 
     def draw(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Data:
-        """The examples that there are, of one task of each domain's train split."""
+        """Draw the examples that there are, of one task of each domain's train split."""
         found = []
         for domain, k in zip((problem.source, problem.target), jax.random.split(key), strict=True):
             task_key, data_key = jax.random.split(k)
@@ -199,7 +199,8 @@ class DANNSupervised(AbstractSupervisedLearner):
         target: Array,
         progress: Float[Array, ""],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The labels' loss, and the domains' behind a gradient that is reversed on its way into f."""
+        """Return the labels' loss, and the domains' behind a gradient that is reversed on its way
+        into f."""
         features = networks.encoder(source.x), networks.encoder(target)
         weight = self.weight * adaptation_weight(progress)
         odds = [networks.domain(reverse_gradient(f, weight))[..., 0] for f in features]
@@ -221,8 +222,8 @@ class DANNSupervised(AbstractSupervisedLearner):
         target: Array,
         progress: Float[Array, ""],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The labels' loss on f and C, D's loss, and what the target's encoder descends to fool D: each
-        moves its own part."""
+        """Return the labels' loss on f and C, D's loss, and what the target's encoder descends to
+        fool D: each moves its own part."""
         features = networks.encoder(source.x)
         logits = networks.head(features)
         labels = problem.source.loss(logits, source.y)
@@ -241,8 +242,8 @@ class DANNSupervised(AbstractSupervisedLearner):
         }
 
     def in_its_phase(self, old: Networks, new: Networks, progress: Array) -> Networks:
-        """What may move: at first f and C, which the target's encoder copies; then D and the target's
-        encoder, unless its `weight` is 0."""
+        """Return what may move: at first f and C, which the target's encoder copies; then D and the
+        target's encoder, unless its `weight` is 0."""
         aligning = progress >= 1.0
 
         def where(then: Any, now: Any) -> Any:
@@ -282,10 +283,10 @@ def reverse_validation(
     updates: int,
     key: PRNGKeyArray,
 ) -> Float[Array, ""]:
-    """How well a learner has adapted, without one label of the target (§5.1.1; Zhong et al. 2010): the
-    target, labelled by what was learned, is the source of a second training by the same learner, whose
-    target is the source; the score there, where the labels are known, is returned. Of several settings
-    one takes the best.
+    """Return how well a learner has adapted, without one label of the target (§5.1.1; Zhong et al.
+    2010): the target, labelled by what was learned, is the source of a second training by the same
+    learner, whose target is the source; the score there, where the labels are known, is returned.
+    Of several settings one takes the best.
 
     **Arguments:**
 

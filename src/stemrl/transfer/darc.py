@@ -141,7 +141,7 @@ class DARC(AbstractLearner):
         return _in_lanes(make_named("methods", self.learner) if named else self.learner)
 
     def schedule(self, problem: Problem) -> Schedule:
-        """When the target is visited, and for how long."""
+        """Return when the target is visited, and for how long."""
         inner = self.inner
         return Schedule.of(
             self.steps_per_update(problem),
@@ -308,7 +308,7 @@ class DARC(AbstractLearner):
     def correct(
         self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
     ) -> Float[Array, "..."]:
-        """Δr of steps, with any leading dimensions; the action is in an agent's units.
+        """Return Δr of steps, with any leading dimensions; the action is in an agent's units.
 
         Not bounded: where the target can do nothing of the kind, it falls as long as one learns.
         """
@@ -332,7 +332,7 @@ class DARC(AbstractLearner):
     def inherit(
         self, problem: Problem, state: DARCState, donor: AbstractLearner, found: State
     ) -> tuple[DARCState, list[str]]:
-        """What the learner in the source inherits; from another DARC the classifiers too."""
+        """Return what the learner in the source inherits; from another DARC the classifiers too."""
         learner, left = self.inner.inherit(problem, state.learner, donor, found)
         state = dataclasses.replace(state, learner=learner)
         if isinstance(found, DARCState):
@@ -357,15 +357,16 @@ class DARC(AbstractLearner):
 def importance_weights(
     log_ratio: Float[Array, "..."], valid: Bool[Array, "..."]
 ) -> Float[Array, "..."]:
-    """The ratios p_target/p_source of some steps over their mean, and 0 where a step is not `valid`:
-    self-normalized, so that a constant in the log-ratio changes nothing and none overflows."""
+    """Return the ratios p_target/p_source of some steps over their mean, and 0 where a step is not
+    `valid`: self-normalized, so that a constant in the log-ratio changes nothing and none
+    overflows."""
     share = jax.nn.softmax(log_ratio, axis=None, where=valid)
     return jnp.sum(valid) * share
 
 
 def diagnosed(correction: Float[Array, "..."]) -> dict[str, Float[Array, ""]]:
-    """Δr of some steps in a few numbers: quantiles, and how much of it lies beyond 1, 3 and 10 nats;
-    when to trust it is on DARC's page."""
+    """Summarize Δr of some steps in a few numbers: quantiles, and how much of it lies beyond 1, 3
+    and 10 nats; when to trust it is on DARC's page."""
     size = jnp.abs(correction)
     low, middle, high = jnp.quantile(correction, jnp.asarray([0.05, 0.5, 0.95]))
     return {
@@ -383,7 +384,7 @@ def diagnosed(correction: Float[Array, "..."]) -> dict[str, Float[Array, ""]]:
 def correction_table(
     learner: DARC, problem: Problem, state: DARCState
 ) -> Float[Array, "states actions states"]:
-    """Δr of every (s, a, s′) of a problem with discrete observations and actions."""
+    """Return Δr of every (s, a, s′) of a problem with discrete observations and actions."""
     states, actions = problem.source.observation_space, problem.source.action_space
     if not (isinstance(states, Discrete) and isinstance(actions, Discrete)):
         raise UserError(f"'{problem.source.name}' is not tabular: Δr has no table")

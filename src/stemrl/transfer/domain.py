@@ -16,8 +16,8 @@ Form = Literal["shared", "separate"]
 
 @jax.custom_vjp
 def reverse_gradient(x: Array, weight: Float[Array, ""]) -> Array:
-    """`x`, whose gradient is multiplied by −`weight` on the way back (the paper's eq. 16 and 17): what
-    comes after it descends its loss, what comes before it ascends."""
+    """Return `x`, whose gradient is multiplied by −`weight` on the way back (the paper's eq. 16 and
+    17): what comes after it descends its loss, what comes before it ascends."""
     return x
 
 
@@ -33,26 +33,27 @@ reverse_gradient.defvjp(_forward, _backward)
 
 
 def adaptation_weight(progress: Float[Array, ""] | float) -> Float[Array, ""]:
-    """λ_p = 2 / (1 + e^(−10p)) − 1, from 0 to 1 as `progress` p does (§5.2.2): untrained features are
-    not worth confusing anybody with."""
+    """Return λ_p = 2 / (1 + e^(−10p)) − 1, from 0 to 1 as `progress` p does (§5.2.2): untrained
+    features are not worth confusing anybody with."""
     return 2.0 / (1.0 + jnp.exp(-10.0 * jnp.asarray(progress))) - 1.0
 
 
 def learning_rate_factor(progress: Float[Array, ""] | float, power: float | Array = 0.75) -> Array:
-    """(1 + 10p)^−power: what a step size is multiplied by (§5.2.2 has a power of 0.75)."""
+    """Return (1 + 10p)^−power: what a step size is multiplied by (§5.2.2 has a power of 0.75)."""
     return (1.0 + 10.0 * jnp.asarray(progress)) ** -power
 
 
 def domain_loss(
     source: Float[Array, " n"], target: Float[Array, " m"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The cross-entropy of a domain head's log-odds of "target", and its accuracy; each domain counts
-    half, however many examples there are of it."""
+    """Return the cross-entropy of a domain head's log-odds of "target", and its accuracy; each
+    domain counts half, however many examples there are of it."""
     halves = jnp.mean(jax.nn.softplus(source)), jnp.mean(jax.nn.softplus(-target))
     right = jnp.mean((source < 0) * 1.0), jnp.mean((target > 0) * 1.0)
     return 0.5 * (halves[0] + halves[1]), 0.5 * (right[0] + right[1])
 
 
 def fooling_loss(target: Float[Array, " m"]) -> Float[Array, ""]:
-    """What a target encoder of its own descends: the cross-entropy of calling the target "source"."""
+    """Return what a target encoder of its own descends: the cross-entropy of calling the target
+    "source"."""
     return jnp.mean(jax.nn.softplus(target))

@@ -131,7 +131,7 @@ class EPOpt(AbstractLearner):
         return made
 
     def inner(self, problem: Problem) -> AbstractOnPolicy:
-        """The policy gradient, on as many lanes as there are episodes."""
+        """Return the policy gradient, on as many lanes as there are episodes."""
         return dataclasses.replace(
             self._named(), num_envs=self.episodes, rollout_length=problem.source.horizon
         )
@@ -291,7 +291,7 @@ class EPOpt(AbstractLearner):
         return self.episodes * problem.source.horizon
 
     def steps_per_round(self, problem: Problem) -> int:
-        """Steps in the target that a round takes at most."""
+        """Return steps in the target that a round takes at most."""
         return self.target_episodes * problem.target.horizon
 
     def target_steps(self, problem: Problem, updates: int = 1) -> int:
@@ -304,5 +304,6 @@ class EPOpt(AbstractLearner):
 
 
 def worst(returns: Float[Array, " episodes"], epsilon: float | Array) -> Float[Array, " episodes"]:
-    """1 for the episodes whose return is at most the ε quantile of all, else 0; at least one is."""
+    """Return 1 for the episodes whose return is at most the ε quantile of all, else 0; at least one
+    is."""
     return (returns <= jnp.quantile(returns, epsilon, method="higher")).astype(jnp.float32)

@@ -95,7 +95,7 @@ class FineTuner(AbstractAgent):
     def adapt(
         self, memory: Learning, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
     ) -> Learning:
-        """A few epochs of PPO on `episodes`, `[episodes, time, …]`."""
+        """Return a few epochs of PPO on `episodes`, `[episodes, time, …]`."""
         if episodes is None:
             raise ValueError("fine-tuning learns from whole episodes; play it with `play`")
         normalize_observations, normalize_rewards = self.normalize
@@ -239,8 +239,8 @@ class FineTune(AbstractLearner):
         return self._agent(problem, state.networks, moments, state.normalizer, scaler)
 
     def from_scratch(self, problem: Problem, key: PRNGKeyArray) -> FineTuner:
-        """The same agent before any pretraining: training from scratch on the target alone, the
-        baseline of every adaptation curve."""
+        """Return the same agent before any pretraining: training from scratch on the target alone,
+        the baseline of every adaptation curve."""
         networks = ActorCritic.of(
             problem, self.hidden, self.activation, initial_std=self.initial_std, key=key
         )

@@ -54,8 +54,8 @@ class Beliefs(eqx.Module):
 
     @classmethod
     def of(cls, family: AbstractFamily, key: PRNGKeyArray) -> "Beliefs":
-        """What the family's train split says. Raises `UserError` where its tasks are no real numbers,
-        or all the same one."""
+        """Return what the family's train split says. Raises `UserError` where its tasks are no real
+        numbers, or all the same one."""
         parameter_names(family)
         drawn = as_vectors(family.tasks(key, "train", FIRST))
         mean, std = drawn.mean(axis=0), drawn.std(axis=0)
@@ -64,7 +64,7 @@ class Beliefs(eqx.Module):
         )
 
     def draw(self, key: PRNGKeyArray, n: int, widen: float | Array = 1.0) -> Float[Array, "n P"]:
-        """`n` worlds; `widen` times as wide."""
+        """Draw `n` worlds; `widen` times as wide."""
         std = jnp.maximum(self.std * widen, 1e-12)
         low, high = (self.low - self.mean) / std, (self.high - self.mean) / std
         normal = jax.random.truncated_normal(key, low, high, (n, *self.mean.shape))
@@ -72,7 +72,7 @@ class Beliefs(eqx.Module):
         return jnp.where(self.first_std > 0, drawn, self.mean)
 
     def log_odds(self, vectors: Float[Array, "n P"], widen: float | Array) -> Float[Array, " n"]:
-        """log P(p) − log q(p), but for a constant, with q `widen` times as wide as P."""
+        """Return log P(p) − log q(p), but for a constant, with q `widen` times as wide as P."""
         z = jnp.where(self.first_std > 0, (vectors - self.mean) / jnp.maximum(self.std, 1e-12), 0.0)
         return -0.5 * jnp.sum(z**2 * (1.0 - 1.0 / widen**2), axis=-1)
 
@@ -89,8 +89,8 @@ class Round(NamedTuple):
 def worlds(
     beliefs: Beliefs, family: AbstractFamily, key: PRNGKeyArray, n: int, widen: float = 1.0
 ) -> Params:
-    """`n` tasks to train on, every leaf `[n, …]`: the family's own until the target has taught
-    something, then what is believed."""
+    """Return `n` tasks to train on, every leaf `[n, …]`: the family's own until the target has
+    taught something, then what is believed."""
     own_key, key = jax.random.split(key)
     own = family.tasks(own_key, "train", n)
     ours = as_params(beliefs.draw(key, n, widen), own)
@@ -106,8 +106,8 @@ def believe(
     effective: float | Array,
     narrowest: float | Array,
 ) -> tuple[Beliefs, Round]:
-    """The next distribution, by worlds `vectors` that were drawn from this one, `widen` times as wide
-    (the family's own in the first round), and how well each explains the target.
+    """Return the next distribution, by worlds `vectors` that were drawn from this one, `widen`
+    times as wide (the family's own in the first round), and how well each explains the target.
 
     **Arguments:**
 
@@ -167,7 +167,7 @@ def log_likelihoods(
     error: float | Array,
     key: PRNGKeyArray,
 ) -> Float[Array, " worlds"]:
-    """log L of worlds of the source, by steps that were seen in the target.
+    """Return log L of worlds of the source, by steps that were seen in the target.
 
     **Arguments:**
 
@@ -223,8 +223,8 @@ def require_replayable(family: AbstractFamily, by: str) -> None:
 
 
 def parameter_names(family: AbstractFamily) -> list[str]:
-    """A name for each number that makes a task, in the order of `as_vectors`: `mass`, `values/0`.
-    Raises `UserError` where they are no real numbers."""
+    """Return a name for each number that makes a task, in the order of `as_vectors`: `mass`,
+    `values/0`. Raises `UserError` where they are no real numbers."""
     shapes = jax.eval_shape(lambda k: family.sample(k, "train"), jax.random.key(0))
     names: list[str] = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]:
@@ -240,13 +240,13 @@ def parameter_names(family: AbstractFamily) -> list[str]:
 
 
 def as_vectors(params: Params) -> Float[Array, "n P"]:
-    """Tasks, every leaf `[n, …]`, as rows of numbers."""
+    """Return tasks, every leaf `[n, …]`, as rows of numbers."""
     leaves = jax.tree.leaves(params)
     return jnp.concatenate([x.reshape(x.shape[0], -1) for x in leaves], axis=1)
 
 
 def as_params(vectors: Float[Array, "n P"], template: Params) -> Params:
-    """Rows of numbers as tasks like those in `template`, every leaf `[n, …]`."""
+    """Return rows of numbers as tasks like those in `template`, every leaf `[n, …]`."""
     leaves, structure = jax.tree.flatten(template)
     sizes = [math.prod(leaf.shape[1:]) for leaf in leaves]
     parts = jnp.split(vectors, np.cumsum(sizes)[:-1].tolist(), axis=1)
@@ -262,8 +262,8 @@ def as_params(vectors: Float[Array, "n P"], template: Params) -> Params:
 def seen_steps(
     transitions: Any, n: int, key: PRNGKeyArray
 ) -> tuple[Obs, Action, Obs, Float[Array, " n"]]:
-    """`n` of the valid steps of episodes `[tasks, 1, 1, time, …]`, drawn without regard to order; and
-    their weights, 0 where there was not even one."""
+    """Return `n` of the valid steps of episodes `[tasks, 1, 1, time, …]`, drawn without regard to
+    order; and their weights, 0 where there was not even one."""
     flat = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[4:]),
         (transitions.obs, transitions.action, transitions.next_obs, transitions.valid),

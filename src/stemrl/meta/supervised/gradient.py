@@ -64,7 +64,7 @@ class GradientDescent(AbstractFewShotLearner):
         test: Examples,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The loss of the network as it is, on all tasks."""
+        """Return the loss of the network as it is, on all tasks."""
         loss = jnp.mean(jax.vmap(lambda x, y: problem.source.loss(learned(x), y))(*test))
         return (loss if self.pretrain else 0.0 * loss), {"loss": loss}
 
@@ -87,7 +87,7 @@ class GradientDescent(AbstractFewShotLearner):
 
 
 def features_of(network: MLP, x: Float[Array, "n inputs"]) -> Float[Array, "n features"]:
-    """What the last layer is given."""
+    """Return the features that the last layer is given."""
     for layer in network.layers[:-1]:
         x = activate(network.activation, layer(x))
     return x
@@ -101,7 +101,7 @@ def descended(
     learning_rate: float | Array,
     optimizer: Optimizer,
 ) -> MLP:
-    """The network after gradient steps on a training set, all on all of it."""
+    """Return the network after gradient steps on a training set, all on all of it."""
     if len(train.x) == 0 or steps == 0:
         return network
     transform = optax.identity() if optimizer == "sgd" else optax.scale_by_adam()

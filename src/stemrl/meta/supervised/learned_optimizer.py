@@ -62,7 +62,7 @@ class CoordinatewiseOptimizer(eqx.Module):
         told: Float[Array, "parameters inputs"],
         adam: Float[Array, " parameters"],
     ) -> tuple[Float[Array, "parameters state"], Float[Array, " parameters"]]:
-        """The next hidden states, and how each parameter moves."""
+        """Return the next hidden states, and how each parameter moves."""
         hidden, out = self.cell.step(hidden, told)
         factor, further = jnp.moveaxis(self.output(out), -1, 0)
         return hidden, OUTPUT_SCALE * further - jnp.exp(self.adam_rate + factor) * adam
@@ -101,7 +101,7 @@ class LearnedOptimizer(AbstractFewShotLearner):
             raise UserError(f"inner_steps must be at least 1, not {self.inner_steps}")
 
     def network(self, inputs: int, outputs: int, key: PRNGKeyArray) -> MLP:
-        """First parameters θ₀."""
+        """Return first parameters θ₀."""
         return MLP(inputs, outputs, self.hidden, self.activation, key=key)
 
     def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> CoordinatewiseOptimizer:
@@ -126,7 +126,7 @@ class LearnedOptimizer(AbstractFewShotLearner):
         train: Examples,
         steps: int,
     ) -> Float[Array, "steps parameters"]:
-        """θ₁, …, θ_steps, each laid end to end. The x of `train` are features."""
+        """Return θ₁, …, θ_steps, each laid end to end. The x of `train` are features."""
         flat, unravel = ravel_pytree(network)
 
         def loss(flat: Array) -> Float[Array, ""]:
@@ -156,8 +156,8 @@ class LearnedOptimizer(AbstractFewShotLearner):
         test: Examples,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The loss after the last step and along the way, from first parameters that are drawn anew
-        for every task unless they are learned."""
+        """Return the loss after the last step and along the way, from first parameters that are
+        drawn anew for every task unless they are learned."""
         family = problem.source
 
         def one(key: PRNGKeyArray, train: Examples, test: Examples) -> Float[Array, " steps"]:
@@ -199,8 +199,9 @@ def told(
     parameter: Float[Array, " n"],
     time: float | Array,
 ) -> Float[Array, "n 5"]:
-    """What the LSTM is given: (log|∇|/p, sign ∇), or (−1, e^p ∇) where it is below e^−p (appendix A);
-    Adam's direction; the parameter itself; and the share of all steps that are taken."""
+    """Return what the LSTM is given: (log|∇|/p, sign ∇), or (−1, e^p ∇) where it is below e^−p
+    (appendix A); Adam's direction; the parameter itself; and the share of all steps that are taken.
+    """
     size = jnp.abs(gradient)
     large = size >= math.exp(-SMALLEST)
     logarithm = jnp.log(jnp.where(large, size, 1.0)) / SMALLEST

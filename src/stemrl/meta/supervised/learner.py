@@ -63,7 +63,7 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
 
     @abc.abstractmethod
     def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Any:
-        """φ before anything is learned."""
+        """Return φ before anything is learned."""
 
     def init(self, problem: SupervisedProblem, key: PRNGKeyArray) -> FewShotState:
         first, key = jax.random.split(key)
@@ -100,7 +100,8 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
         test: Examples,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """What is descended, and the metrics, of which `loss` is one. The sets are `[tasks, n, …]`."""
+        """Return what is descended, and the metrics, of which `loss` is one. The sets are `[tasks,
+        n, …]`."""
         source = SupervisedProblem.of(problem.source)
 
         def one(train: Examples, test: Examples) -> Float[Array, ""]:
@@ -116,8 +117,8 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
         return jnp.mean(jnp.concatenate(losses)), {"loss": jnp.mean(losses[-1])}
 
     def sizes(self) -> list[tuple[slice, int]]:
-        """Which tasks of a batch have training sets of how many shots; the last ones have all of
-        them. By default those are all tasks."""
+        """Return which tasks of a batch have training sets of how many shots; the last ones have
+        all of them. By default those are all tasks."""
         return [(slice(None), self.shots)]
 
     def steps_per_update(self, problem: SupervisedProblem) -> int:
@@ -176,7 +177,8 @@ class AbstractReader(AbstractFewShotLearner):
     suits images; none: x is read as it is."""
 
     def sizes(self) -> list[tuple[slice, int]]:
-        """Half of the tasks with all shots, and the others shared among 0, 1, 2, 5, … of them."""
+        """Return half of the tasks with all shots, and the others shared among 0, 1, 2, 5, … of
+        them."""
         fewer = [n for n in SIZES if n < self.shots]
         rest = self.meta_batch_size // 2
         edges = [rest * i // len(fewer) for i in range(len(fewer) + 1)]
@@ -194,5 +196,5 @@ SIZES = (0, 1, 2, 5, 10, 20, 50)
 
 
 def pairs(features: Features, examples: Examples) -> Float[Array, "... n both"]:
-    """What is read of every x, with its y behind it."""
+    """Return what is read of every x, with its y behind it."""
     return jnp.concatenate([features(examples.x), examples.y], axis=-1)

@@ -88,7 +88,8 @@ class SupervisedMAML(AbstractFewShotLearner):
         test: Examples,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """mean_i L(θᵢ'; testᵢ), and with it the loss before adaptation, on the training sets."""
+        """Return mean_i L(θᵢ'; testᵢ), and with it the loss before adaptation, on the training
+        sets."""
         family = problem.source
 
         def one(train: Examples, test: Examples):
@@ -110,8 +111,8 @@ class SupervisedMAML(AbstractFewShotLearner):
         train: Examples,
         steps: int,
     ) -> MLP:
-        """θ' after `steps` gradient steps on the training set of one task, all on all of it. The
-        outer loss differentiates through this very method."""
+        """Return θ' after `steps` gradient steps on the training set of one task, all on all of it.
+        The outer loss differentiates through this very method."""
         rates = initialization.rates
         if rates is None:
             rates = jax.tree.map(lambda _: self.inner_learning_rate, initialization.network)

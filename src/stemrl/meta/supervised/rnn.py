@@ -51,7 +51,8 @@ class RNNSupervised(AbstractReader):
     """Bound on the predictor's weights: they are this times the hidden state."""
 
     def predictor(self, inputs: int, outputs: int, key: PRNGKeyArray) -> MLP:
-        """A predictor with weights of its own: what those of a hidden state are put in place of."""
+        """Return a predictor with weights of its own: what those of a hidden state are put in place
+        of."""
         return MLP(inputs, outputs, self.hidden, self.activation, key=key)
 
     def parameters(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Reader:
@@ -77,7 +78,7 @@ class RNNSupervised(AbstractReader):
         )
 
     def read(self, learned: Reader, train: Examples) -> Float[Array, " parameters"]:
-        """The last hidden state."""
+        """Return the last hidden state."""
         if len(train.x) == 0:
             return learned.start
         x = jnp.tanh(learned.embed(with_products(learned.features(train.x), train.y)))
@@ -99,14 +100,14 @@ class RNNSupervised(AbstractReader):
 def with_products(
     z: Float[Array, "n features"], y: Float[Array, "n outputs"]
 ) -> Float[Array, "n both"]:
-    """z, y and all z · y: the gradient of a prediction's loss is made of such products, and to find that
-    out takes a recurrent network longer than all the rest."""
+    """Return z, y and all z · y: the gradient of a prediction's loss is made of such products, and
+    to find that out takes a recurrent network longer than all the rest."""
     products = (z[..., :, None] * y[..., None, :]).reshape(len(z), -1)
     return jnp.concatenate([z, y, products], axis=-1)
 
 
 def unraveled(flat: Float[Array, " parameters"], template: MLP) -> MLP:
-    """The predictor whose parameters, laid end to end, are `flat`."""
+    """Return the predictor whose parameters, laid end to end, are `flat`."""
     leaves, structure = jax.tree.flatten(template)
     ends = [0]
     for leaf in leaves:

@@ -47,7 +47,7 @@ class DilatedBlock(eqx.Module):
     def ends(
         self, past: Float[Array, "time inputs"], z: Float[Array, "n inputs"]
     ) -> Float[Array, "n more"]:
-        """At the last position of `n` sequences that have all but that in common."""
+        """Return the output at the last position of `n` sequences that have all but that in common."""
         known = self.dilation <= len(past)
         before = past[len(past) - self.dilation] if known else jnp.zeros(z.shape[-1])
         return self._gated(z, jnp.broadcast_to(before, z.shape))
@@ -82,7 +82,7 @@ class CausalAttention(eqx.Module):
     def ends(
         self, past: Float[Array, "time inputs"], z: Float[Array, "n inputs"]
     ) -> Float[Array, "n more"]:
-        """At the last position of `n` sequences that have all but that in common."""
+        """Return the output at the last position of `n` sequences that have all but that in common."""
         query = self.query(z)
         own = jnp.sum(query * self.key(z), axis=-1, keepdims=True)
         fit = jnp.concatenate([query @ self.key(past).T, own], axis=-1) / math.sqrt(query.shape[-1])
@@ -108,8 +108,8 @@ class Snail(eqx.Module):
     def ends(
         self, past: Float[Array, "time both"], asked: Float[Array, "n both"]
     ) -> Float[Array, "n outputs"]:
-        """At the last position of `n` sequences that have all but that in common: since nothing in the
-        past depends on it, that is gone through once."""
+        """Return the output at the last position of `n` sequences that have all but that in common:
+        since nothing in the past depends on it, that is gone through once."""
         z, last = self.embed(past), self.embed(asked)
         for block in self.blocks:
             z, last = block(z), block.ends(z, last)
