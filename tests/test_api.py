@@ -58,10 +58,29 @@ def test_make_by_name():
         stemrl.make_family("point2d")
     with pytest.raises(stemrl.UserError, match="did you mean 'steps'"):
         stemrl.train("ppo", "point-2d", total_timesteps=10)
-    with pytest.raises(stemrl.UserError, match="'environment': 'CartPole-v1'"):
-        stemrl.train("ppo", gymnasium.make("CartPole-v1"))  # pyright: ignore[reportArgumentType]
     with pytest.raises(stemrl.UserError, match="did you mean 'horizon'"):
         stemrl.make_family("point-2d", horizn=7)
+
+
+def test_an_environment_s_object_is_a_family_of_one_task():
+    env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    name, settings = stemrl.api._named("families", env)
+    assert (name, settings) == (
+        "gymnasium",
+        {"environment": "CartPole-v1", "ranges": "", "horizon": 500},
+    )
+    family = stemrl.make_family(name, **settings)
+    assert family.finite and family.action_space.n == 2
+    tasks = family.tasks(jax.random.key(0), "test", 3)
+    assert stemrl.core.count(tasks) == 3
+    world = family.make(jax.tree.map(lambda x: np.asarray(x[0]), tasks))
+    assert world.spec.id == "CartPole-v1" and family.change(world, tasks)
+    with pytest.raises(stemrl.UserError, match="no ood split"):
+        family.sample(jax.random.key(0), "ood")
+    wrapped = gymnasium.wrappers.TransformReward(env, abs)
+    for other in (gymnasium.make("Pendulum-v1", g=3.0), wrapped, env.unwrapped.__class__()):
+        with pytest.raises(stemrl.UserError, match="a name alone does not make it again"):
+            stemrl.train("ppo", other)
 
 
 def test_train_load_evaluate(run: stemrl.Run):

@@ -21,7 +21,7 @@ PAGES = [
     *(p for p in sorted(DOCS.rglob("*.md")) if p.parent.name != "api"),
 ]
 # Their commands are run, on files that the pages hold (`test_docs_pages`).
-RUN_ELSEWHERE = {"own-family.md", "own-mjcf.md", "own-method.md"}
+RUN_ELSEWHERE = {"own-family.md", "own-mjcf.md", "own-method.md", "recipes.md"}
 BLOCK = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 TRANSLATED = {

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from .errors import UserError
     from .evaluation import Evaluation
-    from .rl import play, rollout
+    from .rl import Player, play, rollout
     from .runs import Run, RunConfig
 
 _find = importer(
@@ -42,7 +42,7 @@ _find = importer(
         ),
         "errors": ("UserError",),
         "evaluation": ("Evaluation",),
-        "rl": ("play", "rollout"),
+        "rl": ("Player", "play", "rollout"),
         "runs": ("Run", "RunConfig"),
     },
 )
@@ -58,6 +58,7 @@ __all__ = [
     "Environment",
     "Evaluation",
     "Params",
+    "Player",
     "Problem",
     "Run",
     "RunConfig",

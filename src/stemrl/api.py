@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,13 +72,13 @@ def load(path: str | Path) -> Run:
 
 def train(
     method: str | Learner | type[Learner],
-    family: str | Family | type[Family],
+    family: str | Family | type[Family] | gymnasium.Env,
     *,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
     family_settings: Mapping[str, Any] | None = None,
-    target: str | Family | type[Family] | None = None,
+    target: str | Family | type[Family] | gymnasium.Env | None = None,
     target_settings: Mapping[str, Any] | None = None,
     track: Iterable[str] = (),
     **options: Any,
@@ -87,7 +88,8 @@ def train(
     **Arguments:**
 
     - `method`, `family`, `target`: names; or classes or instances of one's own, defined in a file
-      from which the run can be opened again.
+      from which the run can be opened again. A family may also be a `gymnasium.Env` that
+      `gymnasium.make` has made: as one task, with nothing that differs.
     - `out`: the run's folder; by default `runs/METHOD-FAMILY-seedN`.
     - `resume`: go on with the run in `out`.
     - `family_settings`, `target_settings`: settings other than their defaults.
@@ -373,19 +375,13 @@ def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(thing, str):
         return thing, {}
     what = "method" if kind == "methods" else "family"
+    if kind == "families" and isinstance(thing, gymnasium.Env):
+        return "gymnasium", _as_it_is(thing)
     wanted = (AbstractLearner, AbstractSupervisedLearner) if kind == "methods" else AbstractTasks
     if not (issubclass(thing, wanted) if isinstance(thing, type) else isinstance(thing, wanted)):
-        spec = getattr(getattr(thing, "spec", None), "id", None)
-        hint = (
-            "; a Gymnasium environment is the family 'gymnasium' with"
-            f" family_settings={{'environment': '{spec}', 'ranges': 'ATTRIBUTE=LOW:HIGH'}}, what differs"
-            " from task to task"
-            if spec and kind == "families"
-            else ""
-        )
         raise UserError(
             f"the {what} must be a name ('stemrl list {kind}' shows them), a class or an object of one,"
-            f" not {thing!r}{hint}"
+            f" not {thing!r}"
         )
     cls = thing if isinstance(thing, type) else type(thing)
     settings = {}
@@ -398,6 +394,21 @@ def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:
         if entry.path == path and (settings or not entry.preset):
             return name, settings
     return _path(cls), settings
+
+
+def _as_it_is(env: gymnasium.Env) -> dict[str, Any]:
+    """The settings by which the family `gymnasium` makes this environment again, as one task. Raises
+    `UserError` for one that a name does not make."""
+    spec = env.spec
+    made = {} if spec is None else {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+    if spec is None or made or spec.additional_wrappers:
+        why = "has arguments or wrappers of its own" if spec else "was not made by gymnasium.make"
+        raise UserError(
+            f"{env} {why}, so a name alone does not make it again: put what makes it into the `make` of"
+            " a class AbstractGymnasiumFamily in a file (docs/own-family.md), and give that class"
+        )
+    horizon = {} if spec.max_episode_steps is None else {"horizon": spec.max_episode_steps}
+    return {"environment": spec.id, "ranges": "", **horizon}
 
 
 def _path(cls: type) -> str:

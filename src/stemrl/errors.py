@@ -62,6 +62,9 @@ ELSEWHERE = {
     "inner_lr": "inner_learning_rate",
     "fast_batch_size": "inner_episodes",
     "num_tasks": "tasks",
+    "batch_size": "minibatches",
+    "tensorboard_log": "track",
+    "verbose": "quiet",
 }
 """What Stable-Baselines3, CleanRL and the authors' codes call what is called so here."""
 

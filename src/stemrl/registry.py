@@ -821,7 +821,8 @@ def find(kind: str, name: str) -> Entry:
         if kind == "families" and re.fullmatch(r"(\w+/)?[A-Z]\w*-v\d+", name):
             hint = (hint if "did you mean" in hint else "") + (
                 "; any environment of Gymnasium's is the family gymnasium with --family.environment"
-                f" {name} and --family.ranges ATTRIBUTE=LOW:HIGH, what differs from task to task"
+                f" {name} and --family.ranges ATTRIBUTE=LOW:HIGH, what differs from task to task ('':"
+                " nothing does)"
             )
         raise UserError(f"unknown {ONE_OF[kind]} '{name}'{hint}")
     return known[name]

@@ -16,6 +16,7 @@ from .normalize import Normalizer, RewardScaler
 from .off_policy import AbstractOffPolicy, Explorer, OffPolicyState, ValueRange
 from .on_policy import AbstractOnPolicy, ActorCritic, OnPolicyState, value_loss
 from .play import play
+from .player import Player
 from .policy import Network, Policy, context_size, flatten, is_image, observation_size, perceive
 from .ppo import PPO, PPOState, clipped_policy_loss
 from .replay import Episode, Replay, Row, draw_steps
@@ -52,6 +53,7 @@ __all__ = [
     "OffPolicyState",
     "OnPolicyState",
     "PPOState",
+    "Player",
     "Policy",
     "PolicyAgent",
     "Replay",

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal, Self
@@ -16,6 +17,7 @@ from ..errors import UserError
 from ..lazy import data_frame
 from ..machine import refuse_forked
 from ..reading import at_home
+from ..rl.player import Player
 from . import checkpoint
 from .config import RunConfig
 from .metrics import read_rows
@@ -102,6 +104,37 @@ class Run:
             agents = self._restore(which, {str(i): shape for i in range(self.config.seeds)})[0]
             return eqx.combine(agents[str(seed)], rest)
         return self.learner.agent(self.problem, one_seed(self.state(which), self.config, seed))
+
+    def player(
+        self,
+        env: Any = None,
+        *,
+        which: Which = "last",
+        member: int = 0,
+        task: Mapping[str, Any] | None = None,
+        context: Any = None,
+        most_likely: bool = False,
+        horizon: int | None = None,
+        seed: int = 0,
+    ) -> Player:
+        """Return a player of what was learned, step by step in a world that somebody else steps: a
+        `gymnasium.Env`, a robot.
+
+        **Arguments:** `which` and `member`: the checkpoint, and which of the run's seeds (from 0); the
+        rest, see `stemrl.Player`. Raises `UserError` of a supervised run, which does not act.
+        """
+        if self.supervised:
+            raise UserError(f"{self.path} learned from labelled examples, and does not act")
+        return Player(
+            self.agent(which, member),
+            self.problem,
+            env,
+            task=task,
+            context=context,
+            most_likely=most_likely,
+            horizon=horizon,
+            seed=seed,
+        )
 
     @property
     def exported(self) -> bool:

@@ -76,9 +76,9 @@ class AbstractGymnasiumFamily(AbstractHostFamily):
                 params = jax.device_get(self.sample(jax.random.key(0), "train"))
             world: Any = self.attempt("make", params, lambda: self.make(params))
             try:
-                observed = _space(self.name, "observation", world.observation_space)
+                observed = known_space(self.name, "observation", world.observation_space)
                 _envs[self] = HostEnv(
-                    as_seen(observed), _space(self.name, "action", world.action_space)
+                    as_seen(observed), known_space(self.name, "action", world.action_space)
                 )
             finally:
                 world.close()
@@ -103,15 +103,13 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
     )
     """The attributes that differ from task to task, and between which bounds: `name=low:high,…`, or
     `name=mean:std:low:high` for a normal distribution cut off there; in Python also
-    `{name: (low, high)}`."""
+    `{name: (low, high)}`. If empty, there is one task, the environment as it is."""
     beyond: float = eqx.field(static=True, default=1.5)
     """The ood split reaches this many times as far from the middle of the ranges."""
     horizon: int = eqx.field(static=True, default=200)
     """Steps an episode, at most."""
 
     def __check_init__(self):
-        if not boxes.parse(self.ranges):
-            raise UserError("name at least one attribute to vary, as name=low:high")
         if self.beyond < 1.0:
             raise UserError(f"beyond must be at least 1, not {self.beyond:g}")
         if self.horizon < 1:
@@ -119,18 +117,36 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
         if ":" in self.environment:  # `module:Name-v0`, which Gymnasium imports
             may_import(self.environment)
 
+    @property
+    def varied(self) -> dict[str, boxes.Interval]:
+        """Return the ranges by name."""
+        return boxes.parse(self.ranges)
+
+    @property
+    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Say whether there is one task alone, as nothing is varied: the one that is trained on."""
+        return not self.varied
+
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Draw each attribute as its range says; `ood`: at least one of them outside."""
-        return boxes.draw_in(key, split, boxes.parse(self.ranges), self.beyond)
+        """Draw each attribute as its range says; `ood`: at least one of them outside. With nothing varied
+        the task is `{"none": [0]}`, and there is no `ood` split."""
+        if not self.varied:
+            if split == "ood":
+                raise UserError(
+                    f"{self.environment} with no attribute varied is one task, and has no ood split"
+                )
+            return {"none": jnp.zeros(0)}
+        return boxes.draw_in(key, split, self.varied, self.beyond)
 
     def context(self, params: Params) -> Float[Array, " varied"]:
         """Return the varied attributes, each as its place in its range: −1 at the low end, 1 at the
         high one."""
-        varied = boxes.parse(self.ranges)
+        if not self.varied:
+            return super().context(params)
         return jnp.stack(
             [
                 boxes.place_in(params[name], interval.low, interval.high)
-                for name, interval in varied.items()
+                for name, interval in self.varied.items()
             ]
         )
 
@@ -145,17 +161,17 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
 
     def change(self, env: gymnasium.Env, params: Params) -> bool:
         """Return the same environment with another task's attributes."""
-        for name, value in params.items():
+        for name in self.varied:
             if not hasattr(env.unwrapped, name):
                 raise UserError(f"the environment '{self.environment}' has no attribute '{name}'")
-            setattr(env.unwrapped, name, float(value))
+            setattr(env.unwrapped, name, float(params[name]))
         return True
 
 
 _envs: dict[AbstractGymnasiumFamily, HostEnv] = {}
 
 
-def _space(name: str, which: str, space: Any) -> Any:
+def known_space(name: str, which: str, space: Any) -> Any:
     """A Gymnasium space as one of the project's; actions and several whole numbers as one vector."""
     known = gymnasium.spaces
     if isinstance(space, known.Discrete):
@@ -171,9 +187,9 @@ def _space(name: str, which: str, space: Any) -> Any:
         shape = tuple(map(int, space.shape)) if which == "observation" else (space.low.size,)
         return Box(shape, low, high, dtype if which == "observation" else "float32")
     if which == "observation" and isinstance(space, known.Dict):
-        return Dict({k: _space(name, which, part) for k, part in space.spaces.items()})
+        return Dict({k: known_space(name, which, part) for k, part in space.spaces.items()})
     if which == "observation" and isinstance(space, known.Tuple):
-        return Tuple(tuple(_space(name, which, part) for part in space.spaces))
+        return Tuple(tuple(known_space(name, which, part) for part in space.spaces))
     if which == "observation":
         advice = (
             "wrap the environment so that it is observed in one of them, or a Dict or Tuple of them"
@@ -204,7 +220,7 @@ def seen_by_agents(name: str, space: Any, obs: Any) -> np.ndarray:
 
 def _flat(name: str, space: Any, obs: Any) -> np.ndarray:
     """One part of an observation of several, as a vector: whole numbers one-hot."""
-    seen = as_seen(_space(name, "observation", space))
+    seen = as_seen(known_space(name, "observation", space))
     value = seen_by_agents(name, space, obs)
     if isinstance(seen, Box):
         return np.asarray(value, np.float32).reshape(-1)
