@@ -177,9 +177,9 @@ class Player:
         return terminated or truncated
 
     def play(self, env: Any = None, episodes: int = 1) -> Float[np.ndarray, " episodes"]:
-        """Play so many episodes and return their undiscounted returns, `[episodes]`: one after another, in a `gymnasium.Env`: by
-        default the one that the player was made for. An episode that was left in its middle is
-        forgotten."""
+        """Play so many episodes, one after another, in a `gymnasium.Env`: by default the one that the
+        player was made for. Returns their undiscounted returns. An episode that was left in its middle
+        is forgotten."""
         if env is not None and env is not self.env:
             self._check(env)
         if self.env is None:
