@@ -55,13 +55,13 @@ class Evaluation:
     family: str
     """The family's name."""
     identity: str
-    """Name, version and settings: only results of equal identity may be compared."""
+    """Name, version and settings of the family. Only results of equal identity may be compared."""
     method: str
     split: str
     seed: int
-    """Of the tasks and of everything random in playing them; not of the training."""
+    """The seed of the tasks and of everything random in playing them, not of the training."""
     actions: str
-    """`sampled` or `most likely`."""
+    """Whether actions were `sampled` or the `most likely`."""
     reveal: str
     train_is_test: bool
     """Whether the family is finite, so that these were the training tasks too."""
@@ -70,19 +70,19 @@ class Evaluation:
     lengths: Int[np.ndarray, "tasks rounds episodes"]
     """Steps of every episode."""
     diverged: Bool[np.ndarray, "tasks rounds episodes"]
-    """Where the simulation broke down: the episode ended there, with the score it had."""
+    """Where the simulation broke down. The episode ended there, with the score that it had."""
     strata: Int[np.ndarray, " tasks"]
-    """For the interval: a finite family's tasks are strata of their own (the same ones would be
-    played if all were done again); tasks drawn from a distribution are one stratum, as other
-    ones would be drawn."""
+    """The stratum of each task, for the interval. Each task of a finite family is a stratum of its
+    own, since the same tasks would be played if all were done again. Tasks that are drawn from a
+    distribution are one stratum, since others would be drawn."""
     target: AbstractFamily
-    """The family itself,"""
+    """The family."""
     params: Params
-    """and its tasks, `[tasks, …]`."""
+    """Its tasks that were played, `[tasks, …]`."""
     agents: int = 1
     """How many agents played the same tasks, one of each training seed."""
     oracle: "Evaluation | None" = None
-    """Of an agent that is told the task, on the same tasks."""
+    """The evaluation, on the same tasks, of an agent that is told the task."""
     adapts: bool = True
     """Whether the agent carries anything over from one round to the next."""
 
@@ -98,9 +98,9 @@ class Evaluation:
 
     @cached_property
     def points(self) -> list[dict[str, float]]:
-        """For each state of adaptation: `episodes_used`, `steps_used` (mean over tasks of the
-        environment steps taken up to there), `mean` with `mean_low` and `mean_high`, and `iqm` with
-        `low` and `high`: each with its 95% stratified bootstrap interval over tasks."""
+        """For each state of adaptation: `episodes_used`, `steps_used` (environment steps taken up
+        to there, the mean over tasks), `mean` with `mean_low` and `mean_high`, and `iqm` with `low`
+        and `high`. Each interval is a 95% stratified bootstrap interval over tasks."""
         steps = self.lengths.sum(2).cumsum(1).mean(0) / self.agents
         return [
             {
@@ -113,16 +113,17 @@ class Evaluation:
 
     @cached_property
     def overall(self) -> dict[str, float]:
-        """The same statistics of all episodes at once: what there is to say of an agent that never
-        adapts, whose rounds differ by chance alone."""
+        """The same statistics of all episodes at once. Use it for an agent that never adapts, whose
+        rounds differ by chance alone."""
         used = (self.scores.shape[1] - 1) * self.episodes_per_round
         scores = self.scores.reshape(self.tasks, -1)
         return {"episodes_used": used, **_statistics(scores, self.strata)}
 
     @property
     def over_seeds(self) -> list[dict[str, Any]]:
-        """For each point, the `means` of the agents, one each, and with at least two of them the
-        `low` and `high` of the 95% t interval of their mean: what another training would give."""
+        """For each point, the `means` of the agents, one each; and, if there are at least two,
+        `low` and `high` of the 95% t interval of their mean, which says what another training would
+        give."""
         by_agent = self.scores.reshape(self.tasks, -1, self.agents, self.episodes_per_round).mean(
             (0, 3)
         )
@@ -134,9 +135,10 @@ class Evaluation:
 
     @cached_property
     def optima(self) -> Optima | None:
-        """The exact optima on these tasks, `[tasks, rounds]`; `None` for a family without. There is
-        no Bayes-optimal one for an agent that plays several episodes between two adaptations, as
-        each of them knows less than the agent that learns from every episode."""
+        """The exact optima on these tasks, `[tasks, rounds]`; `None` for a family without any. For
+        an agent that plays several episodes between two adaptations there is no Bayes-optimal one,
+        as each of these episodes knows less than those of an agent that learns from every episode.
+        """
         rounds = self.scores.shape[1]
         episodes = rounds * self.episodes_per_round
         found = known_optima(self.target, self.params, self.split, episodes)  # pyright: ignore[reportArgumentType]
@@ -147,10 +149,13 @@ class Evaluation:
     def against(self, reference: Float[np.ndarray, "tasks rounds"]) -> dict[str, Any]:
         """Return how far the agent stays below a reference on the same tasks.
 
-        For each of the `points`, and for the whole `trial` (all episodes summed): the reference's
-        mean `value`, the mean `gap` to it with `low` and `high`, its 95% stratified bootstrap
-        interval over tasks (paired, so that what all agents find hard widens it not), and the
-        `fraction` of the value that was reached; `None` where the value is not positive.
+        For each of the `points`, and for the whole `trial` (all episodes summed), there are:
+
+        - `value`: the reference's mean.
+        - `gap`: the mean difference to it, with `low` and `high`, its 95% stratified bootstrap
+          interval over tasks. It is paired, so that what all agents find hard does not widen it.
+        - `fraction`: the share of the value that was reached; `None` where the value is not
+          positive.
         """
         scores = self.scores.mean(2)
         points = [_gap(scores[:, i], reference[:, i], self.strata) for i in range(scores.shape[1])]
@@ -159,7 +164,8 @@ class Evaluation:
 
     @cached_property
     def gaps(self) -> dict[str, dict[str, Any]]:
-        """`against` every reference that there is: `bayes_optimal`, `known_task`, `oracle`."""
+        """The result of `against` for every reference that there is: `bayes_optimal`, `known_task`,
+        `oracle`."""
         references: dict[str, np.ndarray] = {}
         if self.optima is not None:
             if self.optima.bayes_optimal is not None:
@@ -179,8 +185,9 @@ class Evaluation:
         return {name: self.against(reference) for name, reference in references.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, as JSON has it; `per_task` is the mean return `[tasks][points]`,
-        `gaps` is empty where there is nothing to compare with, `diverged` counts episodes."""
+        """Return everything in the form that JSON has. `per_task` is the mean return
+        `[tasks][points]`, `gaps` is empty where there is nothing to compare with, and `diverged`
+        counts episodes."""
         return {
             "family": self.family,
             "identity": self.identity,

@@ -45,22 +45,22 @@ class FewShotEvaluation:
     method: str
     split: str
     seed: int
-    """Of the tasks and their examples; not of the training."""
+    """The seed of the tasks and their examples, not of the training."""
     gradient_steps: int | None
-    """Taken on the training set; `None`: the learner's own."""
+    """Gradient steps that were taken on the training set; `None`: the learner's own number."""
     score_name: str
     """What the scores are: `mean squared error`."""
     lower_is_better: bool
     train_is_test: bool
     """Whether the family is finite, so that these were the training tasks too."""
     shots: tuple[int, ...]
-    """In the training set, at each point of the curve."""
+    """Shots in the training set, at each point of the curve."""
     scores: Float[np.ndarray, "tasks points agents"]
-    """On examples that are not in the training set."""
+    """Scores on examples that are not in the training set."""
     target: AbstractSupervisedFamily
-    """The family itself,"""
+    """The family."""
     params: Params
-    """and its tasks, `[tasks, …]`."""
+    """Its tasks that were met, `[tasks, …]`."""
 
     @property
     def tasks(self) -> int:
@@ -115,7 +115,8 @@ class FewShotEvaluation:
         return data_frame(columns)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, as JSON has it; `per_task` is the mean score `[tasks][points]`."""
+        """Return everything in the form that JSON has; `per_task` is the mean score
+        `[tasks][points]`."""
         names = (
             *("family", "identity", "method", "split", "tasks", "seed", "gradient_steps"),
             *("score_name", "lower_is_better", "train_is_test", "points", "over_seeds"),
@@ -221,15 +222,13 @@ def few_shot_losses(
     queries: int = QUERIES,
     seed: int = 0,
 ) -> Float[np.ndarray, "steps tasks"]:
-    """Return the loss of what `agent` makes of `shots` shots, on `queries` other examples of the
-    task.
+    """Return the loss, on `queries` other examples of the task, of what `agent` makes of `shots`
+    shots: `[steps, tasks]`.
 
-    **Arguments:**
-
-    - `steps`: gradient steps on the examples, one row of the result each; `None`: the learner's
-      own.
-    - `seed`: of tasks and examples, which are the same for every learner and every entry of `steps`,
-      and none that training has drawn.
+    - `steps`: how many gradient steps to take on the examples, one row of the result each; `None`:
+      the learner's own number.
+    - `seed`: of tasks and examples. They are the same for every learner and every entry of `steps`,
+      and training has drawn none of them.
 
     Raises `UserError` for fewer than one task, shot or query.
     """

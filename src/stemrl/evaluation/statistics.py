@@ -44,18 +44,16 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return `(low, high)`, the percentile bootstrap interval of `statistic` over all scores.
 
-    **Arguments:**
-
     - `scores`: `[units, repeats]`.
-    - `strata`: a label for each unit; one stratum by default. A stratum of a single unit tells
-      nothing of the variation between units: there, its repeats are drawn instead. Strata of a
-      single score tell nothing at all: they are drawn together as one, which makes the interval
-      wider than it need be, and not of no width.
-    - `statistic`: `[..., n]` to `[..., *out]`; the interval has the shape `out`.
+    - `strata`: a label for each unit; by default there is one stratum. A stratum of a single unit
+      says nothing of the variation between units: there, its repeats are drawn instead. Strata of a
+      single score say nothing at all: they are drawn together as one, so that the interval is wider
+      than it need be, but not of no width.
+    - `statistic`: a function from `[..., n]` to `[..., *out]`; the interval has the shape `out`.
 
-    Of more than a million scores, draws of about 20,000 of them are taken, and the interval is narrowed to
-    what it is for all, by the square root of their share (the m-out-of-n bootstrap): a statistic's error
-    falls with the root of how many scores there are.
+    Of more than a million scores, about 20,000 are drawn each time, and the interval is narrowed to
+    what it is for all, by the square root of their share (the m-out-of-n bootstrap): the error of a
+    statistic falls with the root of the number of scores.
     """
     scores = np.asarray(scores, float)
     groups = _groups(scores, strata)

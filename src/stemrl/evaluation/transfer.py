@@ -20,7 +20,7 @@ LEVELS = 8
 
 
 class Estimate(NamedTuple):
-    """A number and its interval."""
+    """A number with its interval."""
 
     value: float
     low: float
@@ -32,32 +32,34 @@ class Estimate(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """What an agent gains over one from scratch; returns are means over tasks and episodes."""
+    """What an agent gains over one that learns from scratch. Returns are means over tasks and
+    episodes."""
 
     zero_shot: Estimate
-    """Its return before it has seen anything of the task."""
+    """The agent's return before it has seen anything of the task."""
     jump_start: Estimate
-    """Its lead over the one from scratch then."""
+    """Its lead over the agent from scratch at that point."""
     asymptote: Estimate
     """Its lead after the last adaptation."""
     area: Estimate
     """Its lead on average over all points of adaptation."""
     threshold: float
-    """The return that is to be reached: by default what the one from scratch has in the end."""
+    """The return that is to be reached: by default what the agent from scratch has in the end."""
     budget: Estimate
-    """Environment steps of the task until its mean return is at the threshold; infinite if it never
-    is."""
+    """Environment steps of the task until the agent's mean return is at the threshold; infinite if
+    it never is."""
     scratch_budget: Estimate
-    """The same of the one from scratch."""
+    """The same number of the agent from scratch."""
     negative: Estimate
-    """The fraction of tasks on which it is worse than from scratch after the last adaptation:
-    negative transfer."""
+    """Negative transfer: the fraction of tasks on which the agent is worse than the one from
+    scratch after the last adaptation."""
     thresholds: tuple[float, ...] = ()
-    """Returns from the lowest mean of either curve to the highest, evenly apart: the budget as a curve."""
+    """Returns from the lowest mean of either curve to the highest, at even distances, for the
+    budget as a curve."""
     budgets: tuple[Estimate, ...] = ()
     """Environment steps to each of them, as `budget`."""
     scratch_budgets: tuple[Estimate, ...] = ()
-    """The same of the one from scratch."""
+    """The same numbers of the agent from scratch."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, as JSON has them."""
@@ -98,14 +100,14 @@ def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None =
 
 
 class Retention(NamedTuple):
-    """What is left of what was learned in the source, after learning in the target."""
+    """How much of what was learned in the source is left after learning in the target."""
 
     before: Estimate
-    """Mean return in the source before."""
+    """Mean return in the source before learning in the target."""
     after: Estimate
-    """The same afterwards."""
+    """Mean return in the source afterwards."""
     change: Estimate
-    """After less before, paired over tasks: below 0, something was forgotten."""
+    """The latter minus the former, paired over tasks: below 0, something was forgotten."""
 
     def as_dict(self) -> dict[str, dict[str, float]]:
         """Return the fields by name, as JSON has them."""
@@ -113,8 +115,8 @@ class Retention(NamedTuple):
 
 
 def retention(before: Evaluation, after: Evaluation) -> Retention:
-    """Compare the returns in the source of an agent before it learned in the target and of what it became
-    there; before either adapts to a task.
+    """Compare an agent's returns in the source before and after it learned in the target, both
+    before it adapts to a task.
 
     Raises `UserError` unless both were played on the same tasks.
     """
@@ -130,14 +132,15 @@ def retention(before: Evaluation, after: Evaluation) -> Retention:
 
 
 class Generalization(NamedTuple):
-    """How an adapted agent fares on tasks ever further from those it learned on."""
+    """How an adapted agent does on tasks that are further and further from those that it learned
+    on."""
 
     training: Estimate
     """Mean return on training tasks after the last adaptation."""
     interpolation: Estimate
-    """What is added (mostly lost) on new tasks of the same distribution, `test`."""
+    """What changes (mostly a loss) on new tasks of the same distribution, `test`."""
     extrapolation: Estimate | None
-    """The same on tasks outside of it, `ood`; `None` if they were not played."""
+    """What changes on tasks outside of it, `ood`; `None` if they were not played."""
 
     def as_dict(self) -> dict[str, dict[str, float] | None]:
         """Return the fields by name, as JSON has them."""
@@ -147,7 +150,7 @@ class Generalization(NamedTuple):
 def generalization(
     train: Evaluation, test: Evaluation, ood: Evaluation | None = None
 ) -> Generalization:
-    """Compare one agent's evaluations on the splits. Other tasks, so nothing is paired.
+    """Compare one agent's evaluations on the splits. Their tasks differ, so nothing is paired.
 
     Raises `UserError` unless they are of one family with the same settings.
     """

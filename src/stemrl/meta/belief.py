@@ -31,16 +31,17 @@ Prior = Literal["previous", "standard"]
 
 
 class Inference(HistoryReader):
-    """A memory, and the posterior that it stands for."""
+    """A memory, and the posterior over the task that it stands for."""
 
     posterior: Linear
-    """From the memory's output to mean and log-deviation."""
+    """A linear map from the memory's output to mean and log-deviation."""
 
     @classmethod
     def of(
         cls, problem: Problem, latent_size: int, *, key: PRNGKeyArray, **memory: Any
     ) -> "Inference":
-        """Return fresh, for the spaces of `problem`; `memory`: see `HistoryReader.parts`."""
+        """Return fresh networks for the spaces of `problem`. `memory` are the settings of the
+        memory, as in `HistoryReader.parts`."""
         encoder_key, cell_key, posterior_key = jax.random.split(key, 3)
         reader, _ = cls.parts(problem, **memory, encoder_key=encoder_key, cell_key=cell_key)
         size = reader["cell"].size
@@ -48,16 +49,16 @@ class Inference(HistoryReader):
 
     @property
     def latent_size(self) -> int:
-        """Entries of ω."""
+        """How many entries ω has."""
         return self.posterior.bias.shape[-1] // 2
 
     def initial(self) -> DiagonalGaussian:
-        """Return N(0, I)."""
+        """Return the belief before any step, N(0, I)."""
         zero = jnp.zeros(self.latent_size)
         return DiagonalGaussian(zero, zero)
 
     def believe(self, output: Float[Array, "... size"]) -> DiagonalGaussian:
-        """Return the posterior after a step, from what the memory says then."""
+        """Return the posterior after a step, from the memory's output then."""
         return DiagonalGaussian(*jnp.split(self.posterior(output), 2, axis=-1))
 
     def beliefs(self, lanes: Lanes) -> DiagonalGaussian:
@@ -114,15 +115,15 @@ def belief_kl(
 
 
 class BeliefAgent(HistoryAgent):
-    """Acts on an observation and on what it believes of the task.
+    """An agent that acts on the observation and on what it believes of the task.
 
-    Its `networks` are an `Inference`. `info` holds beside what `HistoryAgent` has the posterior (`belief`), the one before it (`prior`)
-    and the `noise` with which ω was drawn.
+    Its `networks` are an `Inference`. Beside what `HistoryAgent` has, the `info` of a step holds
+    the posterior (`belief`), the one before it (`prior`) and the `noise` with which ω was drawn.
     """
 
     actor_critic: ActorCritic = eqx.field(kw_only=True)
     noise: Float[Array, ""] = eqx.field(kw_only=True)
-    """What the noise of ω is multiplied by: 1, or 0 for a deterministic ω."""
+    """What the noise of ω is multiplied by: 1, or 0 for an ω without randomness."""
     shown: Shown = eqx.field(static=True, default="sample", kw_only=True)
 
     def start(self, context: Context, key: PRNGKeyArray) -> HistoryMemory:

@@ -68,7 +68,8 @@ class Held(NamedTuple):
 
 
 class DPTAgent(AbstractAgent):
-    """Samples which action is optimal, by all transitions of the task so far; greedy: the most likely."""
+    """An agent that samples an action as likely as it is to be optimal, by all transitions of the
+    task so far. A greedy one takes the action that is most likely optimal."""
 
     predictor: Predictor
     observation_space: Space = eqx.field(static=True)
@@ -211,7 +212,8 @@ class DPT(AbstractLearner):
         return DPTState(predictor, state, jnp.zeros((), jnp.int32), key)
 
     def label(self, problem: Problem, params: Any, obs: Obs) -> Float[Array, " actions"]:
-        """Return a*(s; task), as a distribution where several are as good."""
+        """Return the optimal action a*(s; task), as a distribution over actions: where several are
+        as good, each has an equal share."""
         return optimal_choice(problem.source, params, obs)
 
     def collect(self, problem: Problem, state: DPTState) -> tuple[DPTState, tuple[Any, Trials]]:
@@ -258,8 +260,8 @@ class DPT(AbstractLearner):
         return state, {"return": jnp.mean(trials.returns), **told}
 
     def queries(self, steps: Transition, key: PRNGKeyArray) -> Array:
-        """Return a state for each number of transitions, `[tasks, steps + 1, …]`: any that was
-        observed."""
+        """Draw a state to ask about for each number of transitions, among those that were observed:
+        `[tasks, steps + 1, …]`."""
         tasks, time = steps.valid.shape
         keys = jax.random.split(key, tasks)
 

@@ -96,9 +96,10 @@ class Memory(NamedTuple):
 
 
 class MAESNAgent(AbstractAgent):
-    """Draws a latent an episode; each adaptation is one gradient step on latent and policy.
+    """An agent that draws a latent for each episode. Each adaptation is one gradient step on the
+    latent's distribution and on the policy.
 
-    A new task starts from the prior. Where `latents` is given, which is in meta-training, the context
+    A new task starts from the prior. If `latents` is given, as it is in meta-training, the context
     is `(index, context)`, and the task starts from the latent of that training task.
     """
 
@@ -123,8 +124,8 @@ class MAESNAgent(AbstractAgent):
         return Memory(Adaptable(self.policy, latent), context)
 
     def begin(self, memory: Memory, key: PRNGKeyArray) -> Float[Array, " latent"]:
-        """Return ε of this episode's z. A greedy agent draws it too: what differs between episodes
-        is not noise but the exploration."""
+        """Draw the noise ε of this episode's z. A greedy agent draws it too: it is how the agent
+        explores, and no noise on its actions."""
         return jax.random.normal(key, (self.latent_size,))
 
     def act(
@@ -150,7 +151,7 @@ class MAESNAgent(AbstractAgent):
 
     def prepare(self, episodes: Transition) -> "Round":
         """Return a round `[episodes, time, …]` of one task with its advantages, over a baseline
-        fitted to this round alone."""
+        that is fitted to this round alone."""
         inputs = flatten(self.space, episodes.obs)
         valid = episodes.valid
         advantage = episode_advantages(
@@ -166,7 +167,8 @@ class MAESNAgent(AbstractAgent):
         return Round(*flat[0], noise=flat[1])
 
     def step(self, memory: Memory, batch: "Round") -> Memory:
-        """Return one inner step. The outer loop differentiates through this very function."""
+        """Take one inner step, and return the next memory. The outer loop differentiates through
+        this very function."""
 
         def gain(adapted: Adaptable) -> Float[Array, ""]:
             distribution = distribution_of(adapted, memory.context, batch.inputs, batch.noise)
@@ -212,9 +214,10 @@ class MAESNState(eqx.Module):
 
     parameters: MetaParameters
     tasks: Params
-    """The training tasks, drawn once, for each has a latent of its own; every leaf `[tasks, …]`."""
+    """The training tasks, every leaf `[tasks, …]`. They are drawn once, since each has a latent of
+    its own."""
     optimizer: optax.OptState | None
-    """Adam's; `None` with TRPO."""
+    """Adam's state; `None` with TRPO."""
     key: PRNGKeyArray
 
 
@@ -352,8 +355,8 @@ class MAESN(OuterSettings):
     def distributions(
         self, agent: MAESNAgent, parameters: MetaParameters, task: Any
     ) -> tuple[PolicyDistribution, Float[Array, ""]]:
-        """Return what a task's own latent and θ adapt to, at the steps of its outer round; and the
-        penalty on that latent before adaptation."""
+        """Return the distributions over actions to which a task's own latent and θ adapt, at the
+        steps of its outer round; and the penalty on that latent before adaptation."""
         agent = eqx.tree_at(
             lambda a: (a.policy, a.rates, a.latents),
             agent,

@@ -46,7 +46,7 @@ class MAMLState(eqx.Module):
 
     initialization: Initialization
     optimizer: optax.OptState | None
-    """Adam's; `None` with TRPO."""
+    """Adam's state; `None` with TRPO."""
     normalizer: Normalizer | None
     key: PRNGKeyArray
     inner_kl: Float[Array, " steps"] | None = None
@@ -207,7 +207,7 @@ class MAML(OuterSettings):
     # --- The outer step -----------------------------------------------------------------------
 
     def prepare(self, agent: MAMLAgent, experience: Trials) -> Tasks:
-        """Return everything of the experience that does not depend on θ, once per update."""
+        """Compute, once per update, everything of the experience that does not depend on θ."""
         batches = jax.vmap(jax.vmap(agent.prepare))(experience.transitions)
         return Tasks(
             context=experience.memory.context,
@@ -251,8 +251,9 @@ class MAML(OuterSettings):
         task: Tasks,
         weights: Float[Array, " steps"] | None = None,
     ) -> tuple[PolicyDistribution, Float[Array, ""]]:
-        """Return what θ now adapts to, at the steps of one task's outer round; and ProMP's penalty,
-        0 where there is none. `weights` are η of each inner step; by default the setting."""
+        """Return the distributions over actions to which θ now adapts, at the steps of one task's
+        outer round; and ProMP's penalty, 0 where there is none. `weights` are η of each inner step,
+        by default the setting."""
         policy, kls = self._adapted(agent, initialization, task)
         penalty = jnp.zeros(())
         if self.inner_kl is not None:
@@ -262,8 +263,8 @@ class MAML(OuterSettings):
     def objective(
         self, agent: MAMLAgent, initialization: Initialization, task: Tasks
     ) -> tuple[Float[Array, ""], PolicyDistribution]:
-        """Return mean(ρ A) of one task's outer round, importance-weighted from the adapted policy
-        that acted to the one that θ now adapts to; and that one's distributions over actions."""
+        """Return mean(ρ A) of one task's outer round, where ρ is the ratio of the policy to which θ
+        now adapts to the adapted policy that acted; and the former's distributions over actions."""
         distribution, _ = self.distributions(agent, initialization, task)
         return importance_weighted(distribution, task.outer), distribution
 

@@ -39,7 +39,7 @@ Surrogate = Literal["log_likelihood", "likelihood_ratio", "dice"]
 
 
 class Initialization(eqx.Module):
-    """What is meta-learned, θ and perhaps α."""
+    """What is meta-learned: θ, and α if the rates are learned."""
 
     policy: Policy
     rates: Policy | None
@@ -48,12 +48,12 @@ class Initialization(eqx.Module):
 
 
 class FastWeights(eqx.Module):
-    """MAML's memory of a task."""
+    """MAML's memory of a task: the adapted policy."""
 
     policy: Policy
     context: Context
     steps: Int[Array, ""]
-    """Gradient steps taken in this task."""
+    """Gradient steps that were taken in this task so far."""
 
 
 class Batch(NamedTuple):
@@ -106,15 +106,16 @@ def surrogate_of(
 
 
 class MAMLAgent(AbstractAgent):
-    """Starts every task from the meta-learned θ; each adaptation is one gradient step."""
+    """An agent that starts every task from the meta-learned θ. Each adaptation is one gradient
+    step."""
 
     initialization: Initialization
     normalizer: Normalizer | None
     inner_learning_rate: Float[Array, ""]
-    """α, where it is not learned."""
+    """The step size α, where it is not learned."""
     later_step_factor: Float[Array, "*steps"]
-    """Factor on α at steps beyond the `inner_steps` that training took: one for all, or `[steps]`, one
-    for each, the last for all after."""
+    """What α is multiplied by at steps beyond the `inner_steps` that training took: one number for
+    all, or `[steps]`, one for each, of which the last holds for all later ones."""
     discount: Float[Array, ""]
     gae_lambda: Float[Array, ""]
     space: Space = eqx.field(static=True)
@@ -151,7 +152,7 @@ class MAMLAgent(AbstractAgent):
 
     def prepare(self, episodes: Transition) -> Batch:
         """Return a round `[episodes, time, …]` of one task with its advantages, over a baseline
-        fitted to this round alone."""
+        that is fitted to this round alone."""
         inputs = perceive(self.space, self.normalizer, episodes.obs)
         valid = episodes.valid
         advantage = episode_advantages(
@@ -167,7 +168,8 @@ class MAMLAgent(AbstractAgent):
         return lax.stop_gradient(flat)
 
     def step(self, memory: FastWeights, batch: Batch) -> FastWeights:
-        """Return θ' = θ + α ∇J(θ). The outer loop differentiates through this very function."""
+        """Take one gradient step, θ' = θ + α ∇J(θ), and return the next memory. The outer loop
+        differentiates through this very function."""
         gradient = jax.grad(surrogate_return)(
             memory.policy, memory.context, batch, self.surrogate, self.episodes_per_round
         )

@@ -58,7 +58,7 @@ DENSE = "dense_reward"
 
 
 class Factors(NamedTuple):
-    """A product of Gaussian factors as its natural parameters, which add up."""
+    """A product of Gaussian factors, kept as its natural parameters, which add up."""
 
     precision: Float[Array, "... latent"]
     """Σ 1/σ²"""
@@ -66,15 +66,15 @@ class Factors(NamedTuple):
     """Σ μ/σ²"""
 
     def posterior(self) -> tuple[Float[Array, "... latent"], Float[Array, "... latent"]]:
-        """Return mean and variance of the product; of the prior N(0, I) where there is no factor
-        yet."""
+        """Return mean and variance of the product. Where there is no factor yet they are those of
+        the prior, N(0, I)."""
         none = self.precision <= 0.0
         precision = jnp.where(none, 1.0, self.precision)
         return self.weighted / precision, 1.0 / precision
 
 
 class Encoder(eqx.Module):
-    """One Gaussian factor from each transition."""
+    """A network that makes one Gaussian factor of each transition."""
 
     network: MLP
     observations: Space = eqx.field(static=True)
@@ -89,7 +89,7 @@ class Encoder(eqx.Module):
         *,
         key: PRNGKeyArray,
     ):
-        """Fresh, for these spaces."""
+        """Make a fresh encoder for these spaces."""
         self.observations, self.actions = observations, actions
         inputs = observation_size(observations) + observation_size(actions) + 1
         self.network = MLP(inputs, 2 * latent_size, hidden, "relu", final_scale=0.1, key=key)
@@ -101,7 +101,8 @@ class Encoder(eqx.Module):
         reward: Float[Array, "... steps"],
         counts: Float[Array, "... steps"] | None = None,
     ) -> Factors:
-        """The factors of transitions `[…, steps]`, multiplied; those whose `counts` is 0 left out."""
+        """Return the product of the factors of transitions `[…, steps]`; those whose `counts` is 0
+        are left out."""
         action = action_taken(self.actions, action)
         x = jnp.concatenate([flatten(self.observations, obs), action, reward[..., None]], axis=-1)
         mean, raw = jnp.split(self.network(x), 2, axis=-1)
@@ -112,26 +113,27 @@ class Encoder(eqx.Module):
 
 
 class Belief(NamedTuple):
-    """What is known of a task: the agent's memory."""
+    """What is known of a task; it is the agent's memory."""
 
     factors: Factors
     episodes: Int[Array, ""]
-    """Episodes played on it."""
+    """How many episodes were played on it."""
     paid: Bool[Array, ""]
     """Whether one of them had a reward."""
 
 
 class PEARLAgent(AbstractAgent):
-    """Acts as if the task were a z drawn from what is known of it, another z each episode."""
+    """An agent that draws a z from what is known of the task for each episode, and acts as if the
+    task were that z."""
 
     policy: SoftPolicy
     encoder: Encoder
     prior_episodes: Int[Array, ""]
-    """Episodes of a task that are played with z from the prior, whatever is known by then."""
+    """How many episodes of a task are played with z from the prior, whatever is known by then."""
     space: Space = eqx.field(static=True)
     """The observation space."""
     until_paid: bool = eqx.field(static=True, default=False)
-    """Whether z is from the prior until a reward was met."""
+    """Whether z is drawn from the prior until a reward was met."""
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 
@@ -194,7 +196,7 @@ class PEARLState(eqx.Module):
     params: Params
     """The training tasks, `[tasks, …]`."""
     replay: Replay
-    """Of whole episodes, by task."""
+    """Whole episodes, by task."""
     updates: Int[Array, ""]
     key: PRNGKeyArray
 
@@ -281,7 +283,7 @@ class PEARL(AbstractLearner):
 
     @property
     def sac(self) -> SAC:
-        """The learner that is shown z."""
+        """The SAC that learns from observations with z beside them."""
         shared = ("learning_rate", "discount", "target_rate", "initial_temperature")
         shared += ("learn_temperature", "target_entropy", "hidden")
         return SAC(**{name: getattr(self, name) for name in shared})

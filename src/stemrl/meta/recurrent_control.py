@@ -38,22 +38,24 @@ from .history import History, HistoryAgent, HistoryReader, action_taken
 
 
 class Story(NamedTuple):
-    """A trial in the replay, its episodes one after another with their padding, `[time, …]`; what is
-    read also after the last step, `[time + 1, …]`. With leading dimensions many. Raw."""
+    """A trial in the replay: its episodes one after another with their padding, `[time, …]`. What
+    is read also after the last step is `[time + 1, …]`. With leading dimensions, many. All values
+    are raw."""
 
     obs: Array
-    """`[time + 1, …]`; the last is what followed the last step."""
+    """`[time + 1, …]`; the last one followed the last step."""
     previous: Float[Array, "... time1 previous"]
-    """What came of the step before, as `History.previous`."""
+    """What came of the step before, in the form of `History.previous`."""
     valid: Bool[Array, "... time1"]
     """False on padding."""
     action: Float[Array, "... time actions"]
-    """As the world took it."""
+    """The action in the form in which the world took it."""
     reward: Float[Array, "... time"]
     carries_on: Float[Array, "... time"]
-    """0 where nothing is worth anything after the step."""
+    """0 where what follows the step is worth nothing, otherwise 1."""
     following: Int[Array, "... time"]
-    """The time of what is read next: the next step that is no padding, or the end."""
+    """The time at which the next input is read: that of the next step that is no padding, or the
+    end."""
     context: Context
 
 
@@ -102,24 +104,24 @@ class Critic(Remembering):
 
 
 class ControlNetworks(NamedTuple):
-    """All that gradients move."""
+    """All networks that gradients move."""
 
     actor: Actor
     critic: Critic
 
 
 class ControlState(eqx.Module):
-    """Everything that such a learner knows."""
+    """Everything that a learner of this kind knows."""
 
     networks: ControlNetworks
     slow: ControlNetworks
-    """Copies that follow slowly."""
+    """Copies of the networks that follow them slowly."""
     optimizer: optax.OptState
     replay: Replay
     observations: Normalizer
     rewards: Normalizer
     collected: Int[Array, ""]
-    """Environment steps so far."""
+    """Environment steps taken so far."""
     key: PRNGKeyArray
 
 
@@ -180,8 +182,8 @@ class AbstractRecurrentControl(AbstractLearner):
     def decide(
         self, distribution: Any, noise: Float[Array, "... actions"]
     ) -> tuple[Float[Array, "... actions"], Float[Array, "..."]]:
-        """Return an action as a differentiable function of the distribution and of standard normal
-        noise, and what its randomness costs."""
+        """Return an action, as a differentiable function of the distribution and of standard normal
+        noise; and what is charged for its randomness."""
 
     @abc.abstractmethod
     def exploration(self) -> float | Array:
@@ -356,8 +358,9 @@ class AbstractRecurrentControl(AbstractLearner):
         batch: Story,
         noise: Float[Array, "two time1 batch actions"],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return J_Q + J_π of some trials, with standard normal noise for both; each moves only its
-        own part of `networks`. `agent` knows how what was stored is read."""
+        """Return J_Q + J_π of some trials, and the metrics. Each term moves only its own part of
+        `networks`. `noise` is standard normal noise for both; `agent` says how what was stored is
+        read."""
         context, batch = batch.context, batch._replace(context=None)
         batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
         inputs = perceive(agent.observation_space, agent.observations, batch.obs)
@@ -409,8 +412,8 @@ class AbstractRecurrentControl(AbstractLearner):
         return self._agent(problem, state.networks, state.observations, state.rewards)
 
     def explorer(self, problem: Problem, state: ControlState) -> HistoryAgent:
-        """Return the agent that collects: with noise, at first so much that it acts nearly at
-        random."""
+        """Return the agent that collects. It acts with noise, which at first is so large that it
+        acts nearly at random."""
         warming = state.collected < self.warm_up_steps
         noise = jnp.where(warming, 1.0, self.exploration()).astype(jnp.float32)
         return eqx.tree_at(lambda a: a.networks.noise, self.agent(problem, state), noise)

@@ -66,7 +66,7 @@ def rl2_loss(
 
 
 class RL2(AbstractTrialLearner):
-    """RL² with PPO: a recurrent policy over the history of a whole trial."""
+    """RL² with PPO: a recurrent policy that reads the history of a whole trial."""
 
     name: ClassVar[str] = "rl2"
 

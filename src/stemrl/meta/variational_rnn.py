@@ -42,7 +42,7 @@ from .trials import Chunk, Lanes, TrialState
 
 
 class VariationalNetworks(eqx.Module):
-    """All that gradients move."""
+    """All networks that gradients move."""
 
     inference: Inference
     actor_critic: ActorCritic
@@ -58,7 +58,8 @@ class Sampled(NamedTuple):
 
 
 class VariationalRNN(BeliefSettings):
-    """RL² whose memory speaks through a posterior over a latent task, taught by PPO's loss and a KL."""
+    """RL² whose policy sees a posterior over a latent task instead of the memory, taught by PPO's
+    loss and a KL."""
 
     name: ClassVar[str] = "variational-rnn"
 
@@ -93,7 +94,7 @@ class VariationalRNN(BeliefSettings):
         return self.fit(self.loss, state.networks, state.optimizer, rows, state.updates, key)
 
     def sampled(self, lanes: Lanes, chunk: Chunk) -> Sampled:
-        """Return lanes with the noise that ω was drawn with in `chunk`, of which they were made."""
+        """Return the lanes with the noise that ω was drawn with when they were played in `chunk`."""
         info = chunk.rollout.transitions.info
         prior = jax.tree.map(lambda x: x[0], info["prior"])
         return Sampled(lanes, prior, jnp.swapaxes(info["noise"], 0, 1))
@@ -101,7 +102,8 @@ class VariationalRNN(BeliefSettings):
     def loss(
         self, networks: VariationalNetworks, rows: Sampled, entropy_weight: float | Array
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return PPO's objective with ω drawn as it was, and the KL."""
+        """Return PPO's objective, with ω drawn by the same noise as before, plus the KL; and the
+        metrics."""
         lanes = rows.lanes
         belief = networks.inference.beliefs(lanes)
         omega = latent(belief, rows.noise)

@@ -41,12 +41,13 @@ RewardInputs = Literal["step", "next_state"]
 
 
 class Decoder(eqx.Module):
-    """f(x) · g(m) for each of several targets: what a step holds for whom the task is m."""
+    """The product f(x) · g(m) for each of several targets: what it predicts of a step x if the task
+    is m."""
 
     features: MLP
-    """f: of a step."""
+    """f, a network that reads a step."""
     heads: MLP
-    """g: of the latent; the last entry of each target's is a bias."""
+    """g, a network that reads the latent; the last entry for each target is a bias."""
     targets: int = eqx.field(static=True)
 
     @classmethod
@@ -60,8 +61,8 @@ class Decoder(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> "Decoder":
-        """Return fresh: from `inputs` entries of a step to `features`, whose products with the
-        heads are the predictions of so many targets."""
+        """Return a fresh decoder, from `inputs` entries of a step to `features`, whose products
+        with the heads are the predictions of so many targets."""
         step_key, head_key = jax.random.split(key)
         return cls(
             features=MLP(inputs, features, hidden, "relu", key=step_key),
@@ -72,7 +73,7 @@ class Decoder(eqx.Module):
     def __call__(
         self, x: Float[Array, "... steps inputs"], m: Float[Array, "... latents latent"]
     ) -> Float[Array, "... latents steps targets"]:
-        """Every latent's predictions of every step."""
+        """Return the predictions of every latent for every step."""
         f = self.features(x)
         f = jnp.concatenate([f, jnp.ones_like(f[..., :1])], axis=-1)
         g = self.heads(m)
@@ -81,15 +82,15 @@ class Decoder(eqx.Module):
 
 
 class Decoders(eqx.Module):
-    """Of rewards, and of transitions if wished."""
+    """The decoder of rewards, and one of transitions if that is wanted."""
 
     reward: Decoder
     transition: Decoder | None
-    """Of the change of the observation, from (s, a)."""
+    """The decoder of the change of the observation, from (s, a)."""
 
 
 class VariBADNetworks(eqx.Module):
-    """All that gradients move."""
+    """All networks that gradients move."""
 
     inference: Inference
     actor_critic: ActorCritic
@@ -122,7 +123,8 @@ class Trial(NamedTuple):
 
 
 class VariBADAgent(BeliefAgent):
-    """Acts on an observation and on mean and log-variance of what it believes; and can say what that is."""
+    """An agent that acts on the observation and on the mean and log-variance of what it believes;
+    it can also say what it believes."""
 
     decoders: Decoders = eqx.field(kw_only=True)
     reward_inputs: RewardInputs = eqx.field(static=True, default="step", kw_only=True)
@@ -254,7 +256,7 @@ class VariBAD(BeliefSettings):
         )
 
     def rows_of(self, lanes: Lanes, steps: Transition) -> Rows:
-        """Return steps for the policy, with the belief that it acted on as its context."""
+        """Return the steps as rows for the policy, whose context is the belief that it acted on."""
         belief = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps.info["belief"])
         one = jnp.ones_like(lanes.advantage)
         rows = Rows(
@@ -283,7 +285,8 @@ class VariBAD(BeliefSettings):
         steps: Transition,
         key: PRNGKeyArray,
     ) -> Trial:
-        """Return lanes with what their steps' decoders read and have to say."""
+        """Return the lanes with what the decoders read of their steps, and what they have to
+        predict."""
         space: Space = problem.source.observation_space
         by_lane = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
         following = perceive(space, state.observations, by_lane.next_obs)
@@ -301,8 +304,8 @@ class VariBAD(BeliefSettings):
     def vae_loss(
         self, inference: Inference, decoders: Decoders, trial: Trial
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return −ELBO, averaged over the steps t that it is taken at. A step's ELBO decodes the
-        trial that it is in, as far as the lane holds it."""
+        """Return −ELBO, the mean over the steps t at which it is taken, and the metrics. The ELBO
+        of a step decodes the trial that the step is in, as far as the lane holds it."""
         belief = inference.beliefs(trial.lanes)
         kl = jnp.mean(belief_kl(belief, trial.prior, trial.lanes.reset, self.prior))
         m = latent(belief, trial.noise)

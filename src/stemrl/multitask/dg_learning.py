@@ -53,8 +53,9 @@ reached later (hindsight)."""
 
 
 class DistanceAgent(AbstractAgent):
-    """Takes the action with the shortest estimated way to the goal, or with probability
-    `exploration` any; among equals, each as likely. The memory is the goal's number."""
+    """An agent that takes the action with the shortest estimated way to the goal; among equals,
+    each with the same probability. With probability `exploration` it takes any action. Its memory
+    is the goal's number."""
 
     table: Float[Array, "goals states actions"]
     exploration: Float[Array, ""]

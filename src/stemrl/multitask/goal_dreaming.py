@@ -51,7 +51,7 @@ class Aim(NamedTuple):
 
 
 class Dreamer(AbstractAgent):
-    """Goes for a goal, and wanders about at random once it has been there."""
+    """An agent that goes for a goal, and wanders about at random once it has been there."""
 
     explorer: Explorer
     tolerance: Float[Array, ""]
@@ -139,8 +139,9 @@ class GoalDreaming(HER):
     def dream(
         self, problem: Problem, state: HERState, key: PRNGKeyArray
     ) -> tuple[Goal, Float[Array, ""]]:
-        """Return a goal for each episode of an update, `[episodes, …]`, and how many goals there
-        are among those reached, if two within the tolerance count as one."""
+        """Draw a goal for each episode of an update, `[episodes, …]`. Return them, and how many
+        different goals there are among those that were reached; two within the tolerance count as
+        one."""
         draw_key, dream_key, box_key, choice_key = jax.random.split(key, 4)
         family, episodes = problem.source, state.replay.rows
         assert isinstance(family, AbstractGoalFamily)
@@ -158,7 +159,8 @@ class GoalDreaming(HER):
         return select(chosen, dreams, like(box, dreams)), jnp.mean(1.0 / density)
 
     def draw(self, problem: Problem, episodes: Episode, key: PRNGKeyArray, n: int) -> Row:
-        """Draw `n` of the stored steps, most of them with other goals, and what one pays oneself."""
+        """Draw `n` of the stored steps, most of them with another goal put in, with the reward that
+        the learner pays itself."""
         family = problem.source
         assert isinstance(family, AbstractGoalFamily)
         draw_key, goal_key, choice_key = jax.random.split(key, 3)
@@ -181,7 +183,8 @@ class GoalDreaming(HER):
     def outcome(
         self, problem: Problem, state: HERState, experience: Played
     ) -> dict[str, Float[Array, ""]]:
-        """Return how the episodes of this update went, by one's own reward up to the goal."""
+        """Return metrics on how the episodes of this update went, with the learner's own reward, up
+        to the goal."""
         family = problem.source
         assert isinstance(family, AbstractGoalFamily)
         steps = jax.tree.map(lambda x: x[:, 0, 0], experience.trials.transitions)
@@ -214,8 +217,8 @@ def near(goal: Goal, other: Goal, tolerance: float | Array) -> Bool[Array, ""]:
 
 
 def kernel_density(points: Float[Array, "n entries"], width: float | Array) -> Float[Array, " n"]:
-    """Return the share of the points that is where each point is: the mean over all of
-    exp(−d²/2w²), so 1 where all are in one place, 1/n where each is alone."""
+    """Return for each point the share of all points that is near it: the mean over all of
+    exp(−d²/2w²). It is 1 where all are in one place, and 1/n where each is alone."""
     squares = jnp.sum(points**2, axis=-1)
     distance = squares[:, None] + squares[None] - 2.0 * points @ points.T
     kernel = jnp.exp(-jnp.maximum(distance, 0.0) / (2.0 * width**2))

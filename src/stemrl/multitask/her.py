@@ -50,14 +50,15 @@ class HERState(eqx.Module):
     """Everything that HER knows."""
 
     learned: Any
-    """Of the learner in the middle."""
+    """What the inner learner has learned."""
     replay: Replay
-    """Of whole episodes."""
+    """Whole episodes."""
     key: PRNGKeyArray
 
 
 class HER(AbstractLearner):
-    """A learner with a replay and hindsight, on families with goals; reveal must be `context`."""
+    """A learner with a replay to which hindsight is added, on families with goals; reveal must be
+    `context`."""
 
     name: ClassVar[str] = "her"
 
@@ -103,7 +104,7 @@ class HER(AbstractLearner):
 
     @property
     def inner(self) -> AbstractOffPolicy:
-        """The learner in the middle."""
+        """The learner to which hindsight is added."""
         name, other = named_settings("methods", self.learner)
         kind = registry.class_of("methods", name)
         if not issubclass(kind, AbstractOffPolicy):
@@ -155,13 +156,13 @@ class HER(AbstractLearner):
         return state, {**metrics, **self.outcome(problem, state, experience)}
 
     def draw(self, problem: Problem, episodes: Episode, key: PRNGKeyArray, n: int) -> Row:
-        """Draw `n` of the stored steps, most of them with other goals."""
+        """Draw `n` of the stored steps, most of them with another goal put in."""
         return draw_relabelled(problem, episodes, key, n, self.strategy, self.hindsight_goals)
 
     def outcome(
         self, problem: Problem, state: HERState, experience: Played
     ) -> dict[str, Float[Array, ""]]:
-        """Return how the episodes of this update went."""
+        """Return metrics on how the episodes of this update went."""
         trials = experience.trials
         metrics = {"return": jnp.mean(trials.returns)}
         solved = trials.transitions.events.get("success")

@@ -16,8 +16,8 @@ from ..rl.experience import like, select
 from ..rl.replay import Episode, Row, draw_steps
 
 Strategy = Literal["final", "future", "episode", "random", "none"]
-"""Which reached goals are put in (1707.01495, §4.5): the episode's last, one reached later in it,
-one from anywhere in it, one from any episode, or none."""
+"""Which reached goals are put in (1707.01495, §4.5): the episode's last, one that is reached later
+in it, one from anywhere in it, one from any episode, or none."""
 
 
 def hindsight(
@@ -27,11 +27,11 @@ def hindsight(
     time: Int[Array, " n"],
     key: PRNGKeyArray,
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
-    """Return the stored step whose `next_obs` is to have been the goal of step `time` of `episode`
-    (§4.5).
+    """Choose, for each step `time` of `episode`, the stored step whose `next_obs` becomes its goal
+    (§4.5). Return that step's episode and time.
 
-    `final`: the episode's last; `future`: this one or a later one of the same episode; `episode`:
-    any of the same episode; `random`: any of all.
+    `final`: the episode's last step; `future`: this step or a later one of the same episode;
+    `episode`: any step of the same episode; `random`: any step of all.
     """
     if strategy == "random":
         return draw_steps(length, key, episode.shape[0])
@@ -50,8 +50,8 @@ def draw_relabelled(
     strategy: Strategy,
     hindsight_goals: int,
 ) -> Row:
-    """Return `n` steps, every one of the stored steps `[episodes, time, …]` as likely. Of
-    `hindsight_goals` + 1 all but one, on average, have a goal put in by `strategy`; rewards,
+    """Draw `n` steps, each of the stored steps `[episodes, time, …]` as likely as the others. On
+    average, all but one of `hindsight_goals` + 1 get another goal, chosen by `strategy`. Rewards,
     terminations and contexts are those under the goal that the step then has."""
     family = problem.source
     assert isinstance(family, AbstractGoalFamily)

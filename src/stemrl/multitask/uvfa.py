@@ -51,12 +51,13 @@ Form = Literal["two-stage", "end-to-end", "bootstrapped"]
 
 
 class TwoStreams(eqx.Module):
-    """φ(s, ·) · ψ(g): a network in place of a Q-network, called with an observation and a goal."""
+    """The product φ(s, ·) · ψ(g): a network that takes the place of a Q-network, and is called with
+    an observation and a goal."""
 
     state: MLP
-    """Observation to `actions · rank` numbers."""
+    """A network from an observation to `actions · rank` numbers."""
     goal: MLP
-    """Goal to `rank` numbers."""
+    """A network from a goal to `rank` numbers."""
     actions: int = eqx.field(static=True)
 
     def __init__(
@@ -82,7 +83,7 @@ class TwoStreams(eqx.Module):
         return out.reshape(*out.shape[:-1], self.actions, -1)
 
     def __call__(self, inputs: Array, context: Context) -> Float[Array, "... actions"]:
-        """Q(s, ·, g); `inputs` and `context` have the same leading dimensions."""
+        """Return Q(s, ·, g); `inputs` and `context` have the same leading dimensions."""
         return jnp.einsum("...ar,...r->...a", self.phi(inputs), self.goal(context))
 
 
@@ -313,8 +314,8 @@ class UVFA(AbstractLearner):
         )
 
     def values(self, problem: Problem, state: UVFAState) -> Float[np.ndarray, "goals states a"]:
-        """Return Q(s, a, g) of every cell as goal and as state, `[cells, cells, actions]`, for maps
-        and for `stemrl.optimal.policy_quality`; of a family with numbered cells."""
+        """Return Q(s, a, g) for every cell as goal and as state, `[cells, cells, actions]`, for
+        maps and for `stemrl.optimal.policy_quality`. The family must have numbered cells."""
         family: Any = problem.source
         cells = jnp.arange(family.states)
         inputs = flatten(family.observation_space, jax.vmap(family.observation_of)(cells))

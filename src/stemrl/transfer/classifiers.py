@@ -23,7 +23,7 @@ from ..rl.replay import Replay
 
 
 class Step(NamedTuple):
-    """What a classifier is shown of a step. Raw; the action is in an agent's units."""
+    """A step as a classifier is shown it. All values are raw; the action is in an agent's units."""
 
     obs: Array
     action: Array
@@ -31,10 +31,11 @@ class Step(NamedTuple):
 
 
 class Classifiers(eqx.Module):
-    """q(target | s, a) and q(target | s, a, s′), as log-odds of target over source.
+    """The two classifiers q(target | s, a) and q(target | s, a, s′). They give log-odds of target
+    over source.
 
-    As in the authors' code the second only adds an advantage to the first, so that Δr need not be
-    the small difference of two networks which have each learned how often (s, a) is met.
+    As in the authors' code, the second one only adds an advantage to the first. So Δr does not have
+    to be the small difference of two networks that have each learned how often (s, a) occurs.
     """
 
     state_action: MLP
@@ -57,10 +58,10 @@ class Classifiers(eqx.Module):
         next_inputs: Float[Array, "... seen"],
         noise: tuple[Array, Array] | None = None,
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """log q(target|·) − log q(source|·) of (s, a) and of (s, a, s′).
+        """Return log q(target|·) − log q(source|·) of (s, a) and of (s, a, s′).
 
-        **Arguments:** `pair` is (s, a) in one vector; `noise`, in training, is added to the input
-        of each network.
+        - `pair`: (s, a) in one vector.
+        - `noise`: in training, what is added to the input of each network.
         """
         whole = jnp.concatenate([pair, next_inputs], axis=-1)
         if noise is not None:
@@ -114,7 +115,7 @@ def miscalibration(
 
 
 def visits(replay: Replay, states: int, actions: int) -> Int[Array, "states actions states"]:
-    """Return how often each (s, a, s′) is among the steps held."""
+    """Count how often each (s, a, s′) is among the steps that are held."""
     steps: Any = replay.rows
     held = (jnp.arange(replay.capacity) < replay.size).astype(jnp.int32)
     empty = jnp.zeros((states, actions, states), jnp.int32)

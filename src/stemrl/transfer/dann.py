@@ -66,21 +66,23 @@ class DANNState(eqx.Module):
     """Everything that DANN knows."""
 
     learner: Any
-    """PPO's state. Its optimizer moves the domain head too, in the shared form."""
+    """PPO's state. In the shared form its optimizer moves the domain head, too."""
     domain: MLP
     """D: the log-odds that features are the target's."""
     encoder: Network | None
-    """The target's own, in the separate form (a whole policy network, whose head is never moved)."""
+    """The target's own encoder, in the separate form: a whole policy network, whose head is never
+    moved."""
     optimizer: optax.OptState
-    """Of encoder and domain head, in the separate form."""
+    """The optimizer's state of encoder and domain head, in the separate form."""
     visits: Visits | None
-    """Worlds under way in the target; `None` where it is a file."""
+    """Worlds of the target in the middle of being played; `None` where the target is a file."""
     frames: Replay | None
     """Observations of the target."""
     matched: Visits | None
-    """Worlds of the source under way under random actions, if that is what is compared."""
+    """Worlds of the source in the middle of being played by random actions, if those are what is
+    compared."""
     matched_frames: Replay | None
-    """Observations of them."""
+    """Observations of those."""
     collected: Int[Array, ""]
     """Steps taken in the source."""
     key: PRNGKeyArray
@@ -196,7 +198,8 @@ class DANN(AbstractLearner):
         )
 
     def visitor(self, problem: Problem, learner: Any) -> AbstractAgent:
-        """Return who acts in what is compared, by the state of the learner in the source."""
+        """Return the agent that acts in what is compared, by the state of the learner in the
+        source."""
         agent = self.inner.agent(problem, learner)
         if self.behavior == "policy":
             return agent
@@ -393,7 +396,7 @@ class DANN(AbstractLearner):
     def inherit(
         self, problem: Problem, state: DANNState, donor: AbstractLearner, found: State
     ) -> tuple[DANNState, list[str]]:
-        """Return what PPO inherits; in the separate form the target's encoder begins as the
+        """Take over what PPO inherits. In the separate form the target's encoder begins as the
         source's."""
         learner, left = self.inner.inherit(problem, state.learner, donor, found)
         encoder = None if state.encoder is None else learner.networks.policy.network
@@ -401,7 +404,7 @@ class DANN(AbstractLearner):
 
     @property
     def learns_until(self) -> int | None:
-        """As the learner inside."""
+        """As the inner learner's."""
         return self.inner.learns_until
 
     def steps_per_update(self, problem: Problem) -> int:

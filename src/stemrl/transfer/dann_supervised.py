@@ -70,7 +70,7 @@ class Classifier(eqx.Module):
 
 
 class DANNSupervisedState(eqx.Module):
-    """Everything that it knows."""
+    """Everything that the learner knows."""
 
     networks: Networks
     optimizer: optax.OptState
@@ -138,7 +138,7 @@ class DANNSupervised(AbstractSupervisedLearner):
         return DANNSupervisedState(networks, state, data, jnp.zeros((), jnp.int32), key)
 
     def transform(self) -> optax.GradientTransformation:
-        """Return what turns gradients into directions."""
+        """Return the transformation of gradients into directions."""
         bound = optax.clip_by_global_norm(self.max_gradient_norm)  # pyright: ignore[reportArgumentType]
         step = optax.scale_by_adam() if self.optimizer == "adam" else optax.trace(0.9)
         return optax.chain(bound, step)
@@ -153,7 +153,7 @@ class DANNSupervised(AbstractSupervisedLearner):
         return Networks(encoder, head, domain, encoder)
 
     def draw(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Data:
-        """Draw the examples that there are, of one task of each domain's train split."""
+        """Draw the examples that it learns from, of one task of each domain's train split."""
         found = []
         for domain, k in zip((problem.source, problem.target), jax.random.split(key), strict=True):
             task_key, data_key = jax.random.split(k)
@@ -199,8 +199,8 @@ class DANNSupervised(AbstractSupervisedLearner):
         target: Array,
         progress: Float[Array, ""],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return the labels' loss, and the domains' behind a gradient that is reversed on its way
-        into f."""
+        """Return the loss of the labels plus that of the domains, behind a gradient that is
+        reversed on its way into f; and the metrics."""
         features = networks.encoder(source.x), networks.encoder(target)
         weight = self.weight * adaptation_weight(progress)
         odds = [networks.domain(reverse_gradient(f, weight))[..., 0] for f in features]
@@ -222,8 +222,8 @@ class DANNSupervised(AbstractSupervisedLearner):
         target: Array,
         progress: Float[Array, ""],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return the labels' loss on f and C, D's loss, and what the target's encoder descends to
-        fool D: each moves its own part."""
+        """Return the sum of the labels' loss on f and C, D's loss, and what the target's encoder
+        descends to fool D; and the metrics. Each term moves its own part."""
         features = networks.encoder(source.x)
         logits = networks.head(features)
         labels = problem.source.loss(logits, source.y)
@@ -242,8 +242,9 @@ class DANNSupervised(AbstractSupervisedLearner):
         }
 
     def in_its_phase(self, old: Networks, new: Networks, progress: Array) -> Networks:
-        """Return what may move: at first f and C, which the target's encoder copies; then D and the
-        target's encoder, unless its `weight` is 0."""
+        """Return the networks of which only the part that may move in this phase has moved: at
+        first f and C, which the target's encoder copies; then D and the target's encoder, unless
+        `weight` is 0."""
         aligning = progress >= 1.0
 
         def where(then: Any, now: Any) -> Any:
@@ -284,14 +285,12 @@ def reverse_validation(
     key: PRNGKeyArray,
 ) -> Float[Array, ""]:
     """Return how well a learner has adapted, without one label of the target (§5.1.1; Zhong et al.
-    2010): the target, labelled by what was learned, is the source of a second training by the same
-    learner, whose target is the source; the score there, where the labels are known, is returned.
-    Of several settings one takes the best.
-
-    **Arguments:**
+    2010). The target, labelled by what was learned, becomes the source of a second training by the
+    same learner, whose target is the source. What is returned is the score there, where the labels
+    are known. Of several settings, take the one with the best score.
 
     - `state`: the training that is judged.
-    - `updates`: of the second training.
+    - `updates`: how many updates the second training has.
     """
     network_key, update_key = jax.random.split(key)
     predict = learner.fit(

@@ -58,7 +58,7 @@ then one domain has been seen to do a thing 20,000 times as often as the other."
 
 
 class Both(NamedTuple):
-    """Experience of an update."""
+    """The experience of one update."""
 
     source: Any
     """What the learner collected."""
@@ -70,13 +70,14 @@ class DARCState(eqx.Module):
     """Everything that DARC knows."""
 
     learner: State
-    """Of the learner in the source."""
+    """The state of the learner in the source."""
     visits: Visits | None
-    """Worlds under way in the target, and what was spent there; `None` where it is a file."""
+    """Worlds of the target in the middle of being played, and what was spent there; `None` where
+    the target is a file."""
     classifiers: Classifiers
     optimizer: optax.OptState
     normalizer: Normalizer
-    """Of what the classifiers see."""
+    """The normalizer of what the classifiers see."""
     source_steps: Replay
     target_steps: Replay | None
     collected: Int[Array, ""]
@@ -85,7 +86,8 @@ class DARCState(eqx.Module):
 
 
 class DARC(AbstractLearner):
-    """Learn in the source, paid for what the target could do too; needs a target and a budget."""
+    """A learner in the source that is paid less for steps which the target could not take; it needs
+    a target and a budget."""
 
     name: ClassVar[str] = "darc"
 
@@ -310,7 +312,8 @@ class DARC(AbstractLearner):
     ) -> Float[Array, "..."]:
         """Return Δr of steps, with any leading dimensions; the action is in an agent's units.
 
-        Not bounded: where the target can do nothing of the kind, it falls as long as one learns.
+        It has no lower bound: where the target cannot take such a step at all, Δr goes on falling
+        for as long as the classifiers learn.
         """
         pair, next_inputs = classifier_inputs(
             problem.source.observation_space,
@@ -332,7 +335,8 @@ class DARC(AbstractLearner):
     def inherit(
         self, problem: Problem, state: DARCState, donor: AbstractLearner, found: State
     ) -> tuple[DARCState, list[str]]:
-        """Return what the learner in the source inherits; from another DARC the classifiers too."""
+        """Take over what the learner in the source inherits; from another DARC, the classifiers
+        too."""
         learner, left = self.inner.inherit(problem, state.learner, donor, found)
         state = dataclasses.replace(state, learner=learner)
         if isinstance(found, DARCState):
@@ -342,7 +346,7 @@ class DARC(AbstractLearner):
 
     @property
     def learns_until(self) -> int | None:
-        """As the learner inside."""
+        """As the inner learner's."""
         return self.inner.learns_until
 
     def steps_per_update(self, problem: Problem) -> int:

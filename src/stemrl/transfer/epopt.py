@@ -50,9 +50,10 @@ class EPOptState(eqx.Module):
     """Everything that EPOpt knows."""
 
     learner: OnPolicyState
-    """Of the policy gradient."""
+    """The state of the policy gradient."""
     beliefs: Beliefs | None
-    """Which worlds the target may be; `None` where there is neither a budget nor a file to find out."""
+    """Which worlds the target may be; `None` where there is neither a budget nor a file to find out
+    by."""
     spent: Int[Array, ""] | None
     """Steps taken in the target, of the problem's budget; `None` likewise."""
 
@@ -67,7 +68,7 @@ class Taught(NamedTuple):
 
 
 class Both(NamedTuple):
-    """Experience of an update."""
+    """The experience of one update."""
 
     source: Trials
     target: Taught | None
@@ -131,7 +132,7 @@ class EPOpt(AbstractLearner):
         return made
 
     def inner(self, problem: Problem) -> AbstractOnPolicy:
-        """Return the policy gradient, on as many lanes as there are episodes."""
+        """Return the policy gradient learner, on as many lanes as there are episodes."""
         return dataclasses.replace(
             self._named(), num_envs=self.episodes, rollout_length=problem.source.horizon
         )
@@ -284,19 +285,20 @@ class EPOpt(AbstractLearner):
 
     @property
     def learns_until(self) -> int | None:
-        """As the learner inside."""
+        """As the inner learner's."""
         return self._named().learns_until
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon
 
     def steps_per_round(self, problem: Problem) -> int:
-        """Return steps in the target that a round takes at most."""
+        """Return how many steps in the target a round takes at most."""
         return self.target_episodes * problem.target.horizon
 
     def target_steps(self, problem: Problem, updates: int = 1) -> int:
-        """At most: an episode may end before the horizon, and looks end with the budget. None where the
-        target is a file."""
+        """Return how many steps in the target so many updates take at most: an episode may end
+        before the horizon, and looks at the target end with the budget. It is 0 where the target is
+        a file."""
         if problem.logged is not None:
             return 0
         looks = -(-max(0, updates - self.warm_up_updates) // self.updates_per_round)

@@ -49,13 +49,14 @@ class Learning(eqx.Module):
 
 
 class FineTuner(AbstractAgent):
-    """Goes on learning on the task at hand: each adaptation is PPO on a round of episodes."""
+    """An agent that goes on learning on the task at hand: each adaptation is PPO on a round of
+    episodes."""
 
     networks: ActorCritic
     optimizer: optax.OptState
     normalizer: Normalizer
     scaler: RewardScaler
-    """Of one lane for each of the round's episodes."""
+    """The scaler of rewards, with one lane for each of the round's episodes."""
     learning_rate: Float[Array, ""]
     discount: Float[Array, ""]
     gae_lambda: Float[Array, ""]
@@ -68,7 +69,7 @@ class FineTuner(AbstractAgent):
     epochs: int = eqx.field(static=True)
     minibatches: int = eqx.field(static=True)
     normalize: tuple[bool, bool] = eqx.field(static=True)
-    """Whether observations' and rewards' statistics move."""
+    """Whether the statistics of observations and of rewards go on moving."""
     space: Space = eqx.field(static=True)
     """The observation space."""
     episodes_per_round: int = eqx.field(static=True)
@@ -95,7 +96,7 @@ class FineTuner(AbstractAgent):
     def adapt(
         self, memory: Learning, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
     ) -> Learning:
-        """Return a few epochs of PPO on `episodes`, `[episodes, time, …]`."""
+        """Take a few epochs of PPO on `episodes`, `[episodes, time, …]`."""
         if episodes is None:
             raise ValueError("fine-tuning learns from whole episodes; play it with `play`")
         normalize_observations, normalize_rewards = self.normalize
@@ -135,7 +136,7 @@ class FineTuner(AbstractAgent):
 
 
 class FineTune(AbstractLearner):
-    """PPO over the training tasks; the agent starts from what it learned and goes on."""
+    """PPO over the training tasks. The agent starts from what was learned, and goes on learning."""
 
     name: ClassVar[str] = "finetune"
 
@@ -239,8 +240,8 @@ class FineTune(AbstractLearner):
         return self._agent(problem, state.networks, moments, state.normalizer, scaler)
 
     def from_scratch(self, problem: Problem, key: PRNGKeyArray) -> FineTuner:
-        """Return the same agent before any pretraining: training from scratch on the target alone,
-        the baseline of every adaptation curve."""
+        """Return the same agent before any pretraining. It is training from scratch on the target
+        alone, the baseline of every adaptation curve."""
         networks = ActorCritic.of(
             problem, self.hidden, self.activation, initial_std=self.initial_std, key=key
         )

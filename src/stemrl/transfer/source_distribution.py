@@ -39,8 +39,8 @@ UNEXPLAINED = 1e3
 
 
 class Beliefs(eqx.Module):
-    """Which worlds the target may be: a normal distribution for each parameter, cut off at both ends.
-    All `[parameters]`, in the order of `parameter_names`."""
+    """Which worlds the target may be: a normal distribution for each parameter, cut off at both
+    ends. Every field but `rounds` is `[parameters]`, in the order of `parameter_names`."""
 
     mean: Float[Array, " parameters"]
     std: Float[Array, " parameters"]
@@ -48,14 +48,14 @@ class Beliefs(eqx.Module):
     high: Float[Array, " parameters"]
     first_mean: Float[Array, " parameters"]
     first_std: Float[Array, " parameters"]
-    """Before anything was seen of the target: the family's own."""
+    """The deviations before anything was seen of the target: the family's own."""
     rounds: Int[Array, ""]
-    """How often the target has taught something; before that, worlds are the family's own."""
+    """How often the target has taught something. Before that, worlds are the family's own."""
 
     @classmethod
     def of(cls, family: AbstractFamily, key: PRNGKeyArray) -> "Beliefs":
-        """Return what the family's train split says. Raises `UserError` where its tasks are no real
-        numbers, or all the same one."""
+        """Return what the family's train split says. Raise `UserError` if its tasks are not made of
+        real numbers, or are all the same."""
         parameter_names(family)
         drawn = as_vectors(family.tasks(key, "train", FIRST))
         mean, std = drawn.mean(axis=0), drawn.std(axis=0)
@@ -64,7 +64,7 @@ class Beliefs(eqx.Module):
         )
 
     def draw(self, key: PRNGKeyArray, n: int, widen: float | Array = 1.0) -> Float[Array, "n P"]:
-        """Draw `n` worlds; `widen` times as wide."""
+        """Draw `n` worlds, from a distribution that is `widen` times as wide."""
         std = jnp.maximum(self.std * widen, 1e-12)
         low, high = (self.low - self.mean) / std, (self.high - self.mean) / std
         normal = jax.random.truncated_normal(key, low, high, (n, *self.mean.shape))
@@ -72,7 +72,8 @@ class Beliefs(eqx.Module):
         return jnp.where(self.first_std > 0, drawn, self.mean)
 
     def log_odds(self, vectors: Float[Array, "n P"], widen: float | Array) -> Float[Array, " n"]:
-        """Return log P(p) − log q(p), but for a constant, with q `widen` times as wide as P."""
+        """Return log P(p) − log q(p) of worlds p, up to a constant, where q is `widen` times as
+        wide as P."""
         z = jnp.where(self.first_std > 0, (vectors - self.mean) / jnp.maximum(self.std, 1e-12), 0.0)
         return -0.5 * jnp.sum(z**2 * (1.0 - 1.0 / widen**2), axis=-1)
 
@@ -106,11 +107,11 @@ def believe(
     effective: float | Array,
     narrowest: float | Array,
 ) -> tuple[Beliefs, Round]:
-    """Return the next distribution, by worlds `vectors` that were drawn from this one, `widen`
-    times as wide (the family's own in the first round), and how well each explains the target.
+    """Return the next distribution, and a summary of the round.
 
-    **Arguments:**
-
+    - `vectors`: worlds that were drawn from the present distribution, `widen` times as wide (in the
+      first round, from the family's own).
+    - `log_likelihood`: how well each of them explains the target.
     - `effective`: the share of the particles that must stay effective.
     - `narrowest`: the least standard deviation, as a share of the first one.
     """
@@ -169,13 +170,11 @@ def log_likelihoods(
 ) -> Float[Array, " worlds"]:
     """Return log L of worlds of the source, by steps that were seen in the target.
 
-    **Arguments:**
-
-    - `params`: every leaf `[worlds, …]`.
-    - `obs`, `action`, `next_obs`: `[steps, …]`, the actions in an agent's units.
-    - `weight`: 1, or 0 on what is no step.
-    - `error`: standard deviation of the target's observations around the simulator's, as a share of
-      how much each feature changes in a step (the deviation over the steps).
+    - `params`: the worlds, every leaf `[worlds, …]`.
+    - `obs`, `action`, `next_obs`: the steps, `[steps, …]`, with actions in an agent's units.
+    - `weight`: 1 for each step, 0 for what is no step.
+    - `error`: the standard deviation of the target's observations around the simulator's, as a
+      share of how much each feature changes in a step (the deviation over the steps).
     """
     family = problem.source
     env: Any = family.env

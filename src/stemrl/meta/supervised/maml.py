@@ -32,7 +32,7 @@ Rates = Literal["fixed", "tensor", "element"]
 
 
 class Initialization(eqx.Module):
-    """What is learned: θ and, if the inner rates are learned, those."""
+    """What is learned: θ, and the inner rates if they are learned."""
 
     network: MLP
     rates: PyTree[Array] | None
