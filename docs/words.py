@@ -18,7 +18,7 @@ BROUGHT = [
      "DANN on a road of other colors: return", "DANN，换了颜色的路：回报"),
     ("dann-biased", "return in the target (of 50), source only",
      "return in the target (of 50), aligned",
-     "DANN with a bad driver's frames: return (it harms)", "DANN，糟糕司机的画面：回报（有害）"),
+     "DANN with a bad driver's frames: return", "DANN，糟糕司机的画面：回报"),
     ("darc-grid", "success in the target, source only", "success in the target, DARC",
      "DARC on a grid with a wall: success", "DARC，有墙的网格：成功率"),
     ("darc-half-cheetah-broken", "return in the target, source only", "return in the target, DARC",
@@ -119,6 +119,13 @@ MAIN_ROWS = {
         "success in the target, source only", "success in the target, one classifier on (s, a)",
         "success in the target, trained there on DARC's target steps alone",
     ),
+    "finetune-reversal": (
+        "return backward in the end, from scratch",
+        "return backward in the end, fine-tuned, pretrained without a bonus",
+        "return backward in the end, fine-tuned, pretrained with a bonus",
+        "steps: fine-tuned, pretrained without a bonus − from scratch (paired)",
+        "steps: with a bonus − without (paired)",
+    ),
     "context-or-not": (
         "return, told the parameters", "return, not told, randomised per episode",
         "return, nominal hopper only", "told − not told (paired)",
@@ -145,7 +152,8 @@ what was reached.
 ## Gallery
 
 A figure for each card, which leads to its table. The disc is ours and the bar around it the 95% interval
-over training seeds; a diamond is the published number, a triangle the exact optimum. A line with a shaded
+over training seeds; a diamond is the published number, a triangle the exact optimum (of who
+knows the task, where no better one is known). A line with a shaded
 side is what is claimed: green where it is reached, yellow at the bar, orange where it is missed. Rows of one
 size share an axis.
 """,
@@ -200,7 +208,7 @@ on two cores. The ratio says how many times better ours is.
         "tried": "What was tried",
         "theirs": "Theirs: {}.",
         "took": "{}: {}{} in {}, {}.",
-        "fails": "**Where it fails:**",
+        "fails": "**Where it was predicted to fail:**",
         "not yet": "Not run at full scale yet: {}.",
         "by": "{}, {}.",
     },
@@ -213,7 +221,7 @@ on two cores. The ratio says how many times better ours is.
 
 ## 图览
 
-每张卡片一幅图，点击即到它的表格。圆点是我们的数值，圆点两侧的横条是对训练种子的 95% 区间；菱形是论文发表的数值，三角形是精确的最优值。带阴影一侧的竖线是所要求的标准：达到为绿色，恰在标准上为黄色，未达到为橙色。大小相近的行共用一根轴。
+每张卡片一幅图，点击即到它的表格。圆点是我们的数值，圆点两侧的横条是对训练种子的 95% 区间；菱形是论文发表的数值，三角形是精确的最优值（没有更贴切的，就取已知任务者的最优）。带阴影一侧的竖线是所要求的标准：达到为绿色，恰在标准上为黄色，未达到为橙色。大小相近的行共用一根轴。
 """,
         "cards": """## 已发表的结果
 
@@ -260,7 +268,7 @@ on two cores. The ratio says how many times better ours is.
         "notes": "说明，以及与论文的不同（英文）",
         "theirs": "对方：{}。",
         "took": "{}：{}{}，{}，{}。",
-        "fails": "**它失败的地方：**",
+        "fails": "**预期它会失败的地方：**",
         "not yet": "尚未以完整规模运行：{}。",
         "by": "{}，{}。",
     },

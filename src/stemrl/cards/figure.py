@@ -50,6 +50,11 @@ class _Axis:
         """Return whether a row fits: a difference beside differences, shares beside shares, and
         nothing so small that it would be a dot on the others' zero."""
         here, new = self.values(), _numbers(row)
+        if not any(new) and not self.difference:
+            # Nothing at all is of any size: it goes by its name, as in 'steps, after 4 tasks'.
+            head = row["name"].partition(",")[0]
+            if any(one["name"].partition(",")[0] == head for one in self.rows):
+                return True
         if self.difference != _is_difference(row) or _shares(here) != _shares(new):
             return False
         sizes = [max(map(abs, values)) or 1e-9 for values in (here, new)]
