@@ -53,8 +53,9 @@ STEP_SIZES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 def exact(family: AbstractFamily, *, episodes: int | None = None) -> list[Measure]:
-    """The exact optima of a trial, averaged over the distribution of tasks: Bayes-optimal (where it
-    can be solved) and with the task known. Of `bandit` and `gridnavi`."""
+    """Return the exact optima of a trial, averaged over the distribution of tasks: the
+    Bayes-optimal one (where it can be solved), and that with the task known. It is for `bandit` and
+    `gridnavi`."""
     episodes = family.trial_episodes if episodes is None else episodes
     rows = []
     if isinstance(family, GridNavi):
@@ -78,13 +79,12 @@ def classical(
     trials: int,
     episodes: int | None = None,
 ) -> list[Measure]:
-    """The mean total of reference agents on the same tasks, through the evaluator.
-
-    **Arguments:**
+    """Return the mean total of reference agents on the same tasks, through the evaluator.
 
     - `published`: which reference agents, by the names of `TITLES`, and the paper's number of each.
-    - `trials`: how many; the standard errors that they leave go to the workshop's settings.
-    - `episodes`: of a trial; by default the family's own number.
+    - `trials`: how many trials to play; the standard errors that remain go to the workshop's
+      settings.
+    - `episodes`: how many episodes a trial has; by default the family's own number.
     """
     episodes = family.trial_episodes if episodes is None else episodes
 
@@ -139,19 +139,17 @@ def finetuning(
     step_sizes: Sequence[float] = STEP_SIZES,
     seeds: Sequence[int] | None = None,
 ) -> Callable[[], Measure]:
-    """The plain alternative: PPO on all the training tasks for `steps` steps, then PPO on the
-    episodes of the trial, `episodes_per_round` at a time. Begins to train; what it returns gives the row, of one
-    value a seed: the mean total of a trial.
+    """Begin to train the plain alternative: PPO on all the training tasks for `steps` steps, then
+    PPO on the episodes of the trial, `episodes_per_round` at a time. Return a function that gives
+    the row: one value a seed, the mean total of a trial.
 
     The step size of the adaptation is the best of `step_sizes` on training tasks.
 
-    **Arguments:**
-
-    - `tasks`: how many are played to judge it.
-    - `episodes_per_round`: divides the episodes of a trial. An adaptation's advantages are standardized, so a
-      round must hold at least two steps to learn from.
-    - `episodes`: of a trial; by default the family's own number.
-    - `settings`: of `finetune`, other than the defaults.
+    - `tasks`: how many tasks are played to judge it.
+    - `episodes_per_round`: must divide the episodes of a trial. An adaptation's advantages are
+      standardized, so a round must hold at least two steps to learn from.
+    - `episodes`: how many episodes a trial has; by default the family's own number.
+    - `settings`: those of `finetune` that differ from the defaults.
     - `seeds`: fewer than all, as in `Workshop.train`.
     """
     config = RunConfig("finetune", family, family_settings=dict(family_settings or {}))
@@ -193,11 +191,11 @@ def finetuning(
 
 
 def expected_total(evaluation: Evaluation) -> tuple[float, float]:
-    """Mean total of a trial over the distribution of tasks, and its standard error.
+    """Return the mean total of a trial over the distribution of tasks, and its standard error.
 
     On `bandit` most of the variation between trials is in the arms, whose mean and best have known
-    expectations: they serve as control variates, which leaves the mean unbiased (up to the
-    regression's 1/tasks) and the error several times smaller.
+    expectations. They serve as control variates: the mean stays unbiased (up to the regression's
+    1/tasks), and the error becomes several times smaller.
     """
     totals = evaluation.scores.sum((1, 2)) / evaluation.agents
     if not isinstance(evaluation.target, Bandit) or evaluation.split == "ood":
@@ -211,8 +209,8 @@ def expected_total(evaluation: Evaluation) -> tuple[float, float]:
 def adjusted_mean(
     values: Float[np.ndarray, " n"], controls: Float[np.ndarray, "n controls"]
 ) -> tuple[float, float]:
-    """Mean of `values` and its standard error by regression on control variates, which have an
-    expectation of zero: the intercept of the least squares fit."""
+    """Return the mean of `values` and its standard error, by regression on control variates with an
+    expectation of zero: it is the intercept of the least squares fit."""
     design = np.column_stack([np.ones(len(values)), controls])
     if len(values) <= design.shape[1]:
         raise UserError(f"{len(values)} trials are too few; play more")

@@ -31,29 +31,31 @@ class Measure:
     name: str
     """What was measured: 'return after 1 gradient step'."""
     values: Sequence[float] | np.ndarray
-    """Ours, one number per training seed; a single one for what has no seed (an exact optimum)."""
+    """Our numbers, one for each training seed; or a single number for what has no seed (an exact
+    optimum)."""
     published: float | None = None
-    """The paper's, or `None` where there is none."""
+    """The paper's number, or `None` if there is none."""
     bar: float | None = None
-    """What ours must reach on average over seeds; `None` for a row that only stands beside."""
+    """What our mean over seeds must reach; `None` for a row that stands there for comparison alone.
+    """
     direction: Direction = "at least"
     """Whether ours must be at least or at most the bar."""
     low_bar: float | None = None
-    """What the interval must exclude, in the same direction: for a claim that one beats another, 0
-    on their paired differences."""
+    """What the interval must exclude, in the same direction. For a claim that one beats another it
+    is 0, on their paired differences."""
     aim: float | None = None
-    """What one hopes for beyond the bar, in the same direction. A missed aim is printed as such, and
-    the card does not miss for it."""
+    """What one hopes for beyond the bar, in the same direction. A missed aim is printed as such,
+    and does not make the card miss."""
     must: bool = True
-    """Whether the card misses if this row misses its bar; if not, `bar` and `low_bar` are an aim
+    """Whether the card misses if this row misses its bar. If not, `bar` and `low_bar` are an aim
     too."""
     proportion: bool = False
     """Whether the values are shares: their interval then stays inside [0, 1]."""
 
     def row(self) -> dict[str, Any]:
-        """Return the row as JSON has it: mean and 95% t interval over seeds. An interval needs two
-        seeds: with one, `low` and `high` are null. Raises `UserError` if a value is not finite, or
-        if a proportion lies outside [0, 1]."""
+        """Return the row in the form that JSON has: mean and 95% t interval over seeds. An interval
+        needs two seeds: with one, `low` and `high` are null. Raise `UserError` if a value is not
+        finite, or if a proportion lies outside of [0, 1]."""
         values = np.asarray(self.values, float)
         if not np.isfinite(values).all():
             raise UserError(f"'{self.name}' is not finite: {values.tolist()}")
@@ -83,8 +85,8 @@ class Measure:
 
 
 def verdict(row: dict[str, Any]) -> Verdict | None:
-    """Return the verdict of a row on its bar; `None` if it has none. What an interval must exclude
-    has no verdict in between: it excludes it or it is missed."""
+    """Return the verdict of a row on its bar; `None` if it has no bar. If an interval must exclude
+    something, there is no verdict in between: the interval excludes it, or the row is missed."""
     found = _against(row, row["bar"])
     if (excluded := row.get("interval_excludes")) is not None:
         edge = row["low"] if row["direction"] == "at least" else row["high"]
@@ -122,29 +124,30 @@ def _beyond(row: dict[str, Any], value: float, bar: float) -> bool:
 
 @dataclass(frozen=True)
 class Card:
-    """One published result."""
+    """One published result, and how to reproduce it."""
 
     name: str
-    """As on the command line: `maml-sinusoid`."""
+    """The name on the command line, such as `maml-sinusoid`."""
     title: str
     """What it shows, in one line."""
     source: str
     """Paper, section or table, and whose numbers stand in the column `published`."""
     run: Callable[["Workshop"], Sequence[Measure]]
-    """Does the work at the workshop's scale."""
+    """A function that does the work at the workshop's scale and returns the rows."""
     seeds: int = 3
-    """How many, unless the user says."""
+    """How many training seeds there are, unless the user says otherwise."""
     heavy: bool = False
-    """Takes up to an hour a seed at full scale; other cards up to 20 minutes in all."""
+    """Whether it takes up to an hour a seed at full scale. Other cards take up to 20 minutes in
+    all."""
     note: str = ""
-    """What the numbers say, where that is not plain: a few lines of Markdown."""
+    """What the numbers say, if that is not plain: a few lines of Markdown."""
     differs: Sequence[str] = ()
     """Where the setting is not the paper's: a sentence each."""
     tried: Sequence[tuple[str, str]] = ()
     """What else was tried and what it gave, a row of a table each."""
     revised: str = ""
-    """That, and how, the recipe was changed after its result was held against the bar; empty if it
-    was not. A number that was reached so is weaker evidence."""
+    """That the recipe was changed after its result was compared with the bar, and how; empty if it
+    was not. A number that was reached in this way is weaker evidence."""
 
     def result(
         self,

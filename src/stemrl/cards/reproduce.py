@@ -43,23 +43,21 @@ def reproduce(
     workers: int | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, Any], Path]:
-    """Run a card; returns its result and the file that it was written to.
+    """Run a card. Return its result, and the file that the result was written to.
 
-    **Arguments:**
-
-    - `scale`: `full`, or `quick`: seconds, whose numbers mean nothing and are kept apart from
-      full results.
+    - `scale`: `full`, or `quick`, which takes seconds; its numbers mean nothing, and are kept apart
+      from full results.
     - `seeds`: how many training seeds, from 0; by default the card's own number.
     - `results`: the folder to write to.
     - `fresh`: forget what an interrupted call has left, instead of going on from there.
-    - `keep`: leave the card's runs in `runs/cards`, to be looked at, and to be there already when
-      the card is run again.
-    - `workers`: how many trainings go on at once, each in a process with a thread of its own; by
-      default, at the full scale and where there is no accelerator, one for each core. With 1 this
-      process trains, several seeds at once.
+    - `keep`: leave the card's runs in `runs/cards`, where one can look at them, and where the card
+      finds them when it is run again.
+    - `workers`: how many trainings go on at once, each in a process with a thread of its own. By
+      default, at the full scale and where there is no accelerator, there is one for each core. With
+      1 this process trains, several seeds at once.
 
-    Raises `UserError` for an unknown card, a scale that there is not, a folder that cannot be
-    written or that holds a result of more seeds; `stemrl.runs.Interrupted` after SIGINT.
+    Raises `UserError` for an unknown card or scale, and for a folder that cannot be written or that
+    holds a result of more seeds; `stemrl.runs.Interrupted` after SIGINT.
     """
     card = find_card(name)
     if scale not in get_args(Scale):

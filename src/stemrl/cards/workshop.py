@@ -42,20 +42,22 @@ CLOCK = "seconds"
 
 @dataclass
 class Workshop:
-    """What `Card.run` is given."""
+    """What a card works in: its scale and seeds, and the means to train, to evaluate and to draw.
+    `Card.run` is given one."""
 
     folder: Path
-    """For the card's runs."""
+    """The folder for the card's runs."""
     scale: Scale
-    """`full`, or `quick`: seconds, to see that everything runs."""
+    """`full`, or `quick`, which takes seconds and shows that everything runs."""
     seeds: tuple[int, ...]
     """The training seeds."""
     progress: bool = True
-    """Whether trainings show how far they are."""
+    """Whether trainings show their progress."""
     pictures: Path = Path()
-    """Where pictures go: beside the result."""
+    """The folder for pictures, beside the result."""
     crew: Crew | None = None
-    """Who trains, one process a seed; without, this process does, with all seeds at once if it can."""
+    """The processes that train, one for each seed. Without a crew this process trains, all seeds at
+    once if it can."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the result will say of the setting; `train` adds its own."""
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Workshop:
     drawn: list[str] = field(default_factory=list)
     """The pictures that `picture` has named, in order."""
     name: str = "card"
-    """The card's, with which its pictures' names begin."""
+    """The card's name, with which the names of its pictures begin."""
 
     def __post_init__(self):
         self._began = time.monotonic()
@@ -72,23 +74,23 @@ class Workshop:
 
     @property
     def quick(self) -> bool:
-        """Whether this is the small scale."""
+        """Whether the scale is `quick`."""
         return self.scale == "quick"
 
     def pick(self, full: Any, quick: Any) -> Any:
-        """Return the value for this scale."""
+        """Return the value for this scale: `full` or `quick`."""
         return quick if self.quick else full
 
     def best(self, choices: Sequence[Choice], score: Callable[[Choice], float]) -> Choice:
-        """Return the one of `choices` with the highest score, where one that is not a number is the
-        lowest; at the quick scale the first."""
+        """Return the one of `choices` with the highest score. A score that is not a number counts
+        as the lowest. At the quick scale, return the first."""
         if self.quick or len(choices) == 1:
             return choices[0]
         scores = [score(choice) for choice in choices]
         return choices[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]
 
     def say(self, text: str) -> None:
-        """A word on stderr."""
+        """Write a line to stderr."""
         if self.progress:
             print(text, file=sys.stderr, flush=True)
 
@@ -225,8 +227,8 @@ class Workshop:
         *,
         updates: int,
     ) -> "Trained":
-        """Return `train` for methods of the registry that learn from labelled examples, as they
-        stand, for so many updates."""
+        """Do the same as `train`, for a method that learns from labelled examples: `learner` as it
+        is, for so many updates."""
         steps = updates * learner.steps_per_update(SupervisedProblem.of(family))
         fields = {f.name: getattr(learner, f.name) for f in dataclasses.fields(learner)}
         trained = self.train(
@@ -243,7 +245,8 @@ class Workshop:
     def evaluate(
         self, trained: "Trained", *, tasks: int, split: str = "test", **options: Any
     ) -> list[Evaluation]:
-        """Return every seed's agent on the same tasks; `options` are those of `stemrl.evaluate`."""
+        """Evaluate every seed's agent on the same tasks, and return one evaluation of each;
+        `options` are those of `stemrl.evaluate`."""
         agents, problem = trained.agents, trained.problem
         return self.judge(agents, problem, tasks=tasks, split=split, **options)
 
@@ -266,7 +269,7 @@ class Workshop:
 
     @contextlib.contextmanager
     def resuming(self) -> Iterator[None]:
-        """Return what stands in the way of going on, in a card's words."""
+        """Turn an error that prevents going on into one in a card's words."""
         try:
             yield
         except CannotResume:
@@ -276,8 +279,8 @@ class Workshop:
             ) from None
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
-        """Return the arrays that `compute` gives, computed once for all calls of this card: for
-        work that is no training run."""
+        """Return the arrays that `compute` gives. They are computed once for all calls of this
+        card, and kept: for work that is no training run."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             arrays = {k: np.asarray(v) for k, v in compute().items()}
@@ -291,11 +294,11 @@ class Workshop:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock of the whole card so far, earlier calls included."""
+        """Wall-clock seconds of the whole card so far, with those of earlier calls."""
         return time.monotonic() - self._began
 
     def tick(self) -> None:
-        """Note the time, for a call that goes on after this one was stopped."""
+        """Note the time, so that a call that goes on after this one was stopped knows it."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / CLOCK, f"{self.seconds:.1f}\n".encode())
@@ -307,18 +310,18 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Trained:
-    """What `Workshop.train` gives: one or several runs that together hold every seed."""
+    """What `Workshop.train` returns: one or several runs that together hold every seed."""
 
     workshop: Workshop
     label: str
     problem: Any
-    """What they are trained on."""
+    """The problem that they are trained on."""
     _runs: tuple[Run, ...]
     _jobs: tuple[Job, ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs, once they are finished."""
+        """The runs. Asking for them waits until they are finished."""
         shop = self.workshop
         if shop.crew is not None:
             if any(not job.done.done() for job in self._jobs):
@@ -329,13 +332,13 @@ class Trained:
 
     @property
     def agents(self) -> list[Any]:
-        """One of each seed: an `AbstractAgent`, or of a supervised method a `FewShotAgent`."""
+        """One agent of each seed: an `AbstractAgent`, or a `FewShotAgent` of a supervised method."""
         return [run.agent("last", i) for run in self.runs for i in range(run.config.seeds)]
 
     @property
     def seconds(self) -> list[float]:
-        """Wall-clock of each seed's training from its first update on, which is compiled before; of
-        seeds that were trained at once, of all of them together."""
+        """Wall-clock seconds of each seed's training from its first update on, which is compiled
+        before. For seeds that were trained at once, it is the time of all of them together."""
         found: dict[int, list[float]] = {}
         for run in self.runs:
             for row in run.metrics():

@@ -24,7 +24,8 @@ Counts = Int[Array, "arms 2"]
 
 
 class KnownArms(AbstractAgent):
-    """Always pulls the arm that is best by the probabilities that its context reveals."""
+    """An agent that always pulls the arm that is best by the probabilities that its context
+    reveals."""
 
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=True)
@@ -40,15 +41,16 @@ class KnownArms(AbstractAgent):
 
 
 class AbstractRule(eqx.Module):
-    """How to choose an arm from the counts."""
+    """A rule that chooses an arm from the counts of successes and failures."""
 
     @abc.abstractmethod
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
-        """Return the higher, the sooner pulled; ties are broken at random."""
+        """Return a score for each arm. The arm with the highest score is pulled; ties are broken at
+        random."""
 
 
 class BanditAgent(AbstractAgent):
-    """Plays a `bandit` by a rule over the counts of this trial."""
+    """An agent that plays a `bandit` by a rule over the counts of this trial."""
 
     rule: AbstractRule
     arms: int = eqx.field(static=True)
@@ -79,14 +81,14 @@ class BanditAgent(AbstractAgent):
 
 
 class Greedy(AbstractRule):
-    """The arm with the highest posterior mean, (s + 1) / (s + f + 2)."""
+    """Pull the arm with the highest posterior mean, (s + 1) / (s + f + 2)."""
 
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
         return posterior_mean(counts)
 
 
 class EpsilonGreedy(AbstractRule):
-    """`Greedy`, but any arm with probability `epsilon`."""
+    """Do as `Greedy`, but pull any arm with probability `epsilon`."""
 
     epsilon: float
 
@@ -96,17 +98,18 @@ class EpsilonGreedy(AbstractRule):
 
 
 class Thompson(AbstractRule):
-    """The best arm of one posterior sample (Thompson 1933)."""
+    """Pull the arm that is best in one sample of the posterior (Thompson 1933)."""
 
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
         return jax.random.beta(key, counts[:, 0] + 1.0, counts[:, 1] + 1.0)
 
 
 class UpperConfidence(AbstractRule):
-    """UCB1 (Auer 2002): mean + √(c · ln t / n), every arm once first; c = 2 in the paper.
+    """UCB1 (Auer 2002): pull the arm with the highest mean + √(c · ln t / n), every arm once first;
+    c is 2 in the paper.
 
-    With `prior`, the success and the failure that the prior is worth count as pulls of each arm, so
-    that the mean is the posterior's and no arm must be tried: on few pulls that is a lot.
+    With `prior`, the success and the failure that the prior is worth count as pulls of each arm.
+    Then the mean is the posterior's, and no arm must be tried, which helps much if pulls are few.
     """
 
     constant: float = 2.0
@@ -121,13 +124,14 @@ class UpperConfidence(AbstractRule):
 
 
 class Gittins(AbstractRule):
-    """The arm with the highest Gittins index, optimal for an endless discounted bandit."""
+    """Pull the arm with the highest Gittins index. This is optimal for an endless discounted
+    bandit."""
 
     index: Float[Array, "successes failures"]
 
     @classmethod
     def of(cls, pulls: int, discount: float = 0.99) -> "Gittins":
-        """Return the indices of every count that `pulls` pulls can reach."""
+        """Make the rule with the indices of every count that `pulls` pulls can reach."""
         return cls(jnp.asarray(gittins_indices(pulls, discount), jnp.float32))
 
     def scores(self, counts: Counts, key: PRNGKeyArray) -> Float[Array, " arms"]:
@@ -135,8 +139,8 @@ class Gittins(AbstractRule):
 
 
 class BayesOptimal(AbstractRule):
-    """The exact maximizer of the expected total reward of a trial, read off a table of the best
-    arms of every count (a mask of bits, so that ties stay ties)."""
+    """Maximize the expected total reward of a trial, exactly. The rule is read from a table of the
+    best arms for every count; each entry is a mask of bits, so that ties stay ties."""
 
     best: Int[Array, " counts"]
     offsets: Int[Array, " pulls"]
@@ -158,12 +162,12 @@ class BayesOptimal(AbstractRule):
 
 
 def posterior_mean(counts: Counts) -> Float[Array, " arms"]:
-    """Return (s + 1) / (s + f + 2)."""
+    """Return the posterior mean of each arm, (s + 1) / (s + f + 2)."""
     return (counts[:, 0] + 1.0) / (jnp.sum(counts, axis=1) + 2.0)
 
 
 def bayes_optimal_value(arms: int, pulls: int) -> float:
-    """Return the expected total reward of the best possible agent of `pulls` pulls on `arms`
+    """Return the expected total reward of the best possible agent in `pulls` pulls of `arms`
     independent arms with p ~ U(0, 1)."""
     return _solve(arms, pulls)[0]
 
@@ -171,11 +175,12 @@ def bayes_optimal_value(arms: int, pulls: int) -> float:
 def bayes_optimal_returns(
     arms: int, pulls: int, probabilities: Float[np.ndarray, "tasks arms"] | None = None
 ) -> Float[np.ndarray, "tasks pulls"]:
-    """Return what the Bayes-optimal agent expects of each pull on arms of these `probabilities`;
-    one row, the average over p ~ U(0, 1), if they are not given. Exact, ties broken at random.
+    """Return the expected reward of each pull of the Bayes-optimal agent, on arms of these
+    `probabilities`: `[tasks, pulls]`. If they are not given, return one row, the average over p ~
+    U(0, 1). It is exact, with ties broken at random.
 
-    A count n of successes sᵢ and failures fᵢ is reached with probability W(n) Π pᵢ^sᵢ (1 − pᵢ)^fᵢ,
-    whose W, a sum over the orders in which the agent may get there, is the same for every task.
+    A count n of successes sᵢ and failures fᵢ is reached with probability W(n) Π pᵢ^sᵢ (1 − pᵢ)^fᵢ.
+    Its W is a sum over the orders in which the agent may get there, and is the same for every task.
     """
     _, best, offsets = _solve(arms, pulls)
     binomials = _binomials(arms, pulls)

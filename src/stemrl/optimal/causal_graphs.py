@@ -96,15 +96,16 @@ class CausalMemory(eqx.Module):
 
 
 class CausalAgent(AbstractAgent):
-    """Sets the visible nodes one after another, weighs every network by the likelihood of all samples,
-    and chooses the node whose value it expects to be the highest."""
+    """An agent that sets the visible nodes one after another, weighs every network by the
+    likelihood of all samples, and chooses the node whose value it expects to be the highest."""
 
     tables: CausalTables | None
-    """Of the networks that it may meet, each as likely; `None`: it is told the network."""
+    """Tables of the networks that it may meet, each as likely as the others; `None` if it is told
+    the network."""
     nodes: int = eqx.field(static=True)
     condition: Condition = eqx.field(static=True)
     associative: bool = eqx.field(static=True, default=False)
-    """Whether it takes the quiz for the question of what values go together with −5."""
+    """Whether it answers another question in the quiz: which values go together with −5."""
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=True)
 
@@ -112,8 +113,8 @@ class CausalAgent(AbstractAgent):
     def of(
         cls, family: CausalGraphs, *, known: bool = False, associative: bool = False
     ) -> "CausalAgent":
-        """Return the agent that knows how networks are drawn for training, or (`known`) that is
-        told its network."""
+        """Return the agent that knows how networks are drawn for training; with `known`, the one
+        that is told its network."""
         condition = family.condition
         tables = None
         if not known:
@@ -215,8 +216,8 @@ def expected_noise(
 def cause_effect_values(
     weights: Float[np.ndarray, "tasks nodes nodes"],
 ) -> Float[np.ndarray, " tasks"]:
-    """Return what knowing the network (but not the noise) earns in the quiz, on average over the
-    node that is set."""
+    """Return what an agent earns in the quiz that knows the network, but not the noise, on average
+    over the node that is set: `[tasks]`."""
 
     @jax.jit
     @jax.vmap

@@ -15,9 +15,9 @@ FAMILIES = (Bandit, DarkRoom, GridNavi)
 
 
 def optimal_choice(family: AbstractFamily, params: Params, obs: Obs) -> Float[Array, " actions"]:
-    """Return the probability of each action when one of the optimal ones is taken, each of them as
-    likely, in the task `params` (without leading dimensions) where `obs` is observed. Of `bandit`,
-    `dark-room` and `gridnavi`; raises `UserError` for other families."""
+    """Return the probability of each action if one of the optimal ones is taken, each of them as
+    likely as the others, in the task `params` (without leading dimensions) where `obs` is observed.
+    It is for `bandit`, `dark-room` and `gridnavi`; raise `UserError` for other families."""
     if isinstance(family, Bandit):
         best = _best(params["probability"])
     elif isinstance(family, DarkRoom | GridNavi):

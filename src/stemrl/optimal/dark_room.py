@@ -13,8 +13,8 @@ UP, RIGHT, DOWN, LEFT = 1, 2, 3, 4  # as in `MOVES`
 
 
 def walk(family: DarkRoom) -> Int[np.ndarray, " steps"]:
-    """Return actions of a walk through all cells that enters each but once: a spiral from the
-    middle, or lane by lane from the corner. Afterwards it stays."""
+    """Return the actions of a walk through all cells that enters each of them once: a spiral from
+    the middle, or lane by lane from the corner. After that it stays."""
     size = family.size
     if family.start == "corner":
         lanes = [[UP if lane % 2 == 0 else DOWN] * (size - 1) for lane in range(size)]

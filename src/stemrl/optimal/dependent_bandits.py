@@ -17,8 +17,9 @@ from ..tasks.dependent_bandit import TARGETS
 
 
 class PairedArms(AbstractAgent):
-    """Pulls the arm that more pulls have spoken for: the optimum for two arms that pay with p and
-    1 − p, if both are as likely to be the better one. Ties are broken at random."""
+    """An agent that pulls the arm for which more pulls have spoken. This is the optimum for two
+    arms that pay with p and 1 − p, if both are as likely to be the better one. Ties are broken at
+    random."""
 
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
@@ -43,7 +44,7 @@ class PairedArms(AbstractAgent):
 
 
 class Informed(AbstractAgent):
-    """Pulls the informative arm once, and then the arm that it named."""
+    """An agent that pulls the informative arm once, and then the arm that it named."""
 
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=True)
@@ -68,8 +69,8 @@ class Informed(AbstractAgent):
 def paired_returns(
     probabilities: Float[np.ndarray, "tasks 2"], pulls: int
 ) -> Float[np.ndarray, "tasks pulls"]:
-    """Return what `PairedArms` expects of each pull. Of t pulls a number that is binomial with the
-    better arm's probability speaks for that arm, whichever arms were pulled."""
+    """Return the expected reward of each pull of `PairedArms`. Of t pulls, a number that is
+    binomial with the better arm's probability speaks for that arm, whichever arms were pulled."""
     best = np.asarray(probabilities, float).max(axis=1, keepdims=True)
     before = np.arange(pulls)
     ahead = binom.sf(before // 2, before, best)  # more than half

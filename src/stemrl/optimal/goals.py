@@ -38,8 +38,9 @@ def goal_policy_values(
     transition: Float[Array, "states actions states"],
     discount: float,
 ) -> Float[Array, "goals states"]:
-    """Return V^π(s, g) under the same rewards, exactly, by a linear system for each goal. `policy`
-    holds probabilities. `discount` must be below 1: a policy may never arrive."""
+    """Return V^π(s, g) under the rewards of `optimal_goal_values`, exactly, by one linear system
+    for each goal. `policy` holds probabilities. `discount` must be below 1, since a policy may
+    never arrive."""
     states = transition.shape[0]
 
     def of_goal(policy: Array, goal: Array) -> Array:
@@ -55,8 +56,8 @@ def policy_quality(
     transition: Float[Array, "states actions states"],
     discount: float,
 ) -> Float[Array, " goals"]:
-    """Return how good it is to act greedily by `values`, for each goal: 1 as good as the optimum, 0
-    as good as chance, averaged over the states (Schaul et al. 2015, §4: policy quality)."""
+    """Return for each goal how good it is to act greedily by `values`: 1 is as good as the optimum,
+    0 as good as chance, averaged over the states (Schaul et al. 2015, §4: policy quality)."""
     best = jax.nn.one_hot(jnp.argmax(values, axis=-1), values.shape[-1])
     chance = jnp.full(values.shape, 1.0 / values.shape[-1])
     optimum = jnp.max(optimal_goal_values(transition, discount), axis=-1)

@@ -29,8 +29,8 @@ class Knowledge(eqx.Module):
 
 
 class BayesOptimalSearcher(AbstractAgent):
-    """Follows the best path until it has found the goal, then always walks straight to it: from
-    the start where its context reveals the goal."""
+    """An agent that follows the best path until it has found the goal, and then always walks
+    straight to it. If its context reveals the goal, it does so from the start."""
 
     path: Int[Array, " trial_steps"]
     episodes_per_round: int = eqx.field(static=True, default=1)
@@ -73,8 +73,9 @@ class Belief(eqx.Module):
 
 
 class GoalSampling(AbstractAgent):
-    """Posterior sampling (PSRL): believes in one of the goals not yet ruled out, drawn at the start
-    of every episode, walks to it and stays there until the episode is over."""
+    """Posterior sampling (PSRL): at the start of every episode the agent draws one of the goals
+    that are not yet ruled out, believes in it, walks to it, and stays there until the episode ends.
+    """
 
     goals: Int[Array, "goals 2"]
     episodes_per_round: int = eqx.field(static=True, default=1)
@@ -128,8 +129,8 @@ def goal_known_returns(
     start: tuple[int, int] = (0, 0),
     elsewhere: float = -0.1,
 ) -> Float[np.ndarray, " tasks"]:
-    """Return of an episode for an agent that knows the goal, for each goal. The goal pays 1 a step,
-    every other cell `elsewhere`."""
+    """Return, for each goal, the return of an episode of an agent that knows the goal. The goal
+    pays 1 a step, every other cell `elsewhere`."""
     distance = np.abs(np.asarray(goals) - start).sum(axis=1)
     # The first step can already be on the goal: one away, or where it starts.
     first = np.maximum(distance, 1)
@@ -145,8 +146,8 @@ def search_returns(
     start: tuple[int, int] = (0, 0),
     elsewhere: float = -0.1,
 ) -> Float[np.ndarray, "tasks episodes"]:
-    """Return of each episode for an agent that follows `path` until it has found the goal and then
-    always walks straight to it, for each goal."""
+    """Return, for each goal, the return of each episode of an agent that follows `path` until it
+    has found the goal, and then always walks straight to it."""
     goals = np.asarray(goals)
     known = goal_known_returns(goals, horizon, start, elsewhere)
     returns = np.zeros((len(goals), len(path) // horizon))

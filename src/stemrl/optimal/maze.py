@@ -20,8 +20,8 @@ class MazeKnowledge(eqx.Module):
 
 
 class ShortestWay(AbstractAgent):
-    """Walks straight to the goal of the maze that its context reveals. The observation does not tell
-    where the agent is, so it counts its own steps."""
+    """An agent that walks straight to the goal of the maze that its context reveals. The
+    observation does not say where the agent is, so it counts its own steps."""
 
     side: int = eqx.field(static=True)
     """Blocks along a side, the border included."""
@@ -54,7 +54,8 @@ class ShortestWay(AbstractAgent):
 
 
 def shortest_way_returns(family: Maze, params: Params) -> Float[np.ndarray, " tasks"]:
-    """Return of an episode that walks straight to the goal, for each of the tasks `params`."""
+    """Return, for each of the tasks `params`, the return of an episode that walks straight to the
+    goal."""
     steps = jax.jit(jax.vmap(lambda p: distances(p["walls"], p["start"])[tuple(p["goal"])]))
     needed = np.asarray(steps(jax.tree.map(jnp.asarray, params)))
     costs = family.step_cost * np.minimum(needed, family.horizon)

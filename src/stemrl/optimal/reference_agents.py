@@ -69,7 +69,7 @@ Makers = dict[str, Callable[..., AbstractAgent]]
 
 
 class RandomAgent(AbstractAgent):
-    """Any action, each as likely, on any family."""
+    """An agent that takes any action, each as likely as the others, on any family."""
 
     space: Space = eqx.field(static=True)
     """The action space."""
@@ -95,17 +95,16 @@ def reference_agent_names(family: AbstractFamily) -> list[str]:
 def reference_agent(
     name: str, family: AbstractFamily, *, episodes: int | None = None, **settings: Any
 ) -> AbstractAgent:
-    """Return a reference agent by name, an agent like any other; play it on `problem_of(name,
-    family)`.
-
-    **Arguments:**
+    """Return a reference agent by its name. It is an agent like any other; play it on
+    `problem_of(name, family)`.
 
     - `name`: one of `reference_agent_names(family)`.
-    - `episodes`: of a trial, for those that must know; by default the family's own number.
-    - `settings`: of the agent's rule, such as `constant` and `prior` of `ucb1`, `epsilon` of
-      `epsilon-greedy`, `discount` of `gittins` and `prior_mean` of `psrl`.
+    - `episodes`: how many episodes a trial has, for agents that must know it; by default the
+      family's own number.
+    - `settings`: settings of the agent's rule, such as `constant` and `prior` of `ucb1`, `epsilon`
+      of `epsilon-greedy`, `discount` of `gittins` and `prior_mean` of `psrl`.
 
-    Raises `UserError` for a agent that the family does not have or that is too large to solve.
+    Raises `UserError` for an agent that the family does not have, or that is too large to solve.
     """
     makers = _makers(family)
     if name not in makers:
@@ -120,7 +119,8 @@ def reference_agent(
 
 
 def problem_of(name: str, family: AbstractFamily) -> Problem:
-    """Return the problem that a agent is to be played on: only `known-task` is told the task."""
+    """Return the problem on which a reference agent is to be played. Only `known-task` is told the
+    task."""
     return Problem.of(family, "context" if name == KNOWN_TASK else "nothing")
 
 
@@ -248,10 +248,10 @@ class Optima(NamedTuple):
     """The best that can be expected of each episode on some tasks."""
 
     known_task: Float[np.ndarray, "tasks episodes"]
-    """Of a agent that knows the task."""
+    """What an agent expects that knows the task."""
     bayes_optimal: Float[np.ndarray, "tasks episodes"] | None
-    """Of the agent that knows only how tasks are drawn and earns most over all the episodes
-    together; `None` where that is not solved."""
+    """What the agent expects that knows only how tasks are drawn, and earns most over all episodes
+    together; `None` if that is not solved."""
 
 
 @functools.singledispatch
@@ -259,8 +259,8 @@ def known_optima(
     family: AbstractFamily, params: Params, split: Split, episodes: int
 ) -> Optima | None:
     """Return the exact optima of trials of `episodes` episodes on the tasks `params`, `[tasks, …]`,
-    drawn from `split`; `None` for a family without. The Bayes-optimal agent is that of the training
-    tasks, so there is none on others (`ood`)."""
+    which were drawn from `split`; `None` for a family without any. The Bayes-optimal agent is that
+    of the training tasks, so there is none on others (`ood`)."""
     return None
 
 

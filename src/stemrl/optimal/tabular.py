@@ -38,7 +38,7 @@ class Plan(eqx.Module):
 
 
 class KnownProcess(AbstractAgent):
-    """Plays the optimum of the process that its context (a `random-mdp`'s) reveals."""
+    """An agent that plays the optimum of the process that its context (a `random-mdp`'s) reveals."""
 
     states: int = eqx.field(static=True)
     actions: int = eqx.field(static=True)
@@ -69,17 +69,17 @@ class Experience(eqx.Module):
 
 
 class AbstractBelief(eqx.Module):
-    """Which process to plan an episode for, by what was seen of the true one."""
+    """What to believe of the true process, by what was seen of it; episodes are planned for that."""
 
     @abc.abstractmethod
     def process(
         self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray
     ) -> tuple[Float[Array, "states actions states"], Float[Array, "states actions"]]:
-        """Return transition probabilities and mean rewards."""
+        """Return the transition probabilities and the mean rewards of the process to plan for."""
 
 
 class Drawn(AbstractBelief):
-    """One process from the posterior: PSRL."""
+    """Believe in one process that is drawn from the posterior: PSRL."""
 
     def process(self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray):
         transition_key, reward_key = jax.random.split(key)
@@ -89,7 +89,7 @@ class Drawn(AbstractBelief):
 
 
 class Average(AbstractBelief):
-    """The mean of the posterior: no exploration but by chance."""
+    """Believe in the mean of the posterior. It explores by chance alone."""
 
     def process(self, seen: Experience, prior_mean: float | Array, key: PRNGKeyArray):
         counts = 1.0 + seen.visits
@@ -103,9 +103,9 @@ def _rewards(seen: Experience, prior_mean: float | Array) -> tuple[Array, Array]
 
 
 class TabularAgent(AbstractAgent):
-    """Plans every episode for the process that it believes in, by the true prior: transitions
-    Dirichlet(1), mean rewards N(`prior_mean`, 1) under unit noise. (The PSRL published with RL² had
-    a prior mean of 0 where the truth is 1.)"""
+    """An agent that plans every episode for the process that it believes in. It has the true prior:
+    transitions Dirichlet(1), mean rewards N(`prior_mean`, 1) under unit noise. (The PSRL that was
+    published with RL² had a prior mean of 0, where the truth is 1.)"""
 
     belief: AbstractBelief
     states: int = eqx.field(static=True)
@@ -113,7 +113,7 @@ class TabularAgent(AbstractAgent):
     horizon: int = eqx.field(static=True)
     prior_mean: float = 1.0
     epsilon: float = 0.0
-    """How often any action is taken instead of the planned one."""
+    """How often it takes any action instead of the planned one."""
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
 

@@ -21,7 +21,7 @@ from ..tasks.two_step import COMMON, PAYS
 
 
 class AbstractTwoStepRule(eqx.Module):
-    """How to value the two actions of stage one, and how to learn from what a trial paid."""
+    """A rule that values the two actions of stage one, and learns from what a trial paid."""
 
     @property
     @abc.abstractmethod
@@ -36,17 +36,17 @@ class AbstractTwoStepRule(eqx.Module):
     def learn(
         self, known: Float[Array, "2"], action: Array, second: Array, reward: Array
     ) -> Float[Array, "2"]:
-        """Return what is known after a trial: its action, its stage-two state (0 or 1) and its
+        """Return what is known after a trial, from its action, its stage-two state (0 or 1) and its
         reward."""
 
 
 class ModelFree(AbstractTwoStepRule):
-    """Values of actions, learned by Q(a) ← Q(a) + α (r − Q(a)): SARSA(1) of Daw et al."""
+    """A rule that learns values of actions by Q(a) ← Q(a) + α (r − Q(a)): SARSA(1) of Daw et al."""
 
     rate: float = 0.8
-    """α."""
+    """The step size α."""
     inverse_temperature: float = 3.0
-    """Of the softmax over values."""
+    """The inverse temperature of the softmax over values."""
 
     @property
     def first(self) -> Float[Array, "2"]:
@@ -60,13 +60,13 @@ class ModelFree(AbstractTwoStepRule):
 
 
 class ModelBased(AbstractTwoStepRule):
-    """Values of stage-two states, learned by V(s) ← V(s) + α (r − V(s)), and the known transitions:
-    Q(a) = Σₛ P(s ∣ a) V(s)."""
+    """A rule that learns values of stage-two states by V(s) ← V(s) + α (r − V(s)), and knows the
+    transitions: Q(a) = Σₛ P(s ∣ a) V(s)."""
 
     rate: float = 0.8
-    """α."""
+    """The step size α."""
     inverse_temperature: float = 5.0
-    """Of the softmax over values."""
+    """The inverse temperature of the softmax over values."""
 
     @property
     def first(self) -> Float[Array, "2"]:
@@ -80,10 +80,11 @@ class ModelBased(AbstractTwoStepRule):
 
 
 class RewardBelief(AbstractTwoStepRule):
-    """The exact posterior of which stage-two state pays, and the action that leads there commonly.
+    """A rule that keeps the exact posterior of which stage-two state pays, and takes the action
+    that leads there commonly.
 
-    Either state tells as much of where the rewards are, so no action is worth its information, and
-    the greedy choice is the Bayes-optimal one.
+    Both states say as much about where the rewards are. So no action is worth taking for its
+    information, and the greedy choice is the Bayes-optimal one.
     """
 
     reversal: float
@@ -112,7 +113,7 @@ class TwoStepMemory(eqx.Module):
 
 
 class TwoStepAgent(AbstractAgent):
-    """Plays `two-step` by a rule. It believes in the transitions of training."""
+    """An agent that plays `two-step` by a rule. It believes in the transitions of training."""
 
     rule: AbstractTwoStepRule
     episodes_per_round: int = eqx.field(static=True, default=1)
@@ -151,7 +152,8 @@ class StayProbabilities(NamedTuple):
 
     @property
     def reward_effect(self) -> Array:
-        """How much a reward raises it, whatever the transition: large in model-free agents."""
+        """How much a reward raises the probability of staying, whatever the transition: large in
+        model-free agents."""
         rewarded = self.common_rewarded + self.rare_rewarded
         return 0.5 * (rewarded - self.common_unrewarded - self.rare_unrewarded)
 
@@ -186,7 +188,8 @@ def stay_probabilities(events: Mapping[str, Any]) -> StayProbabilities:
 
 
 class ChoiceRegression(NamedTuple):
-    """How past trials of each kind pull towards what was chosen in them (log-odds, summed over lags)."""
+    """How much past trials of each kind pull towards what was chosen in them (log-odds, summed over
+    lags)."""
 
     common_rewarded: float
     common_unrewarded: float
@@ -195,25 +198,25 @@ class ChoiceRegression(NamedTuple):
 
     @property
     def reward(self) -> float:
-        """Pull of a reward whatever the transition: a model-free agent's."""
+        """The pull of a reward, whatever the transition; a model-free agent has it."""
         rewarded = self.common_rewarded + self.rare_rewarded
         return rewarded - self.common_unrewarded - self.rare_unrewarded
 
     @property
     def reward_by_transition(self) -> float:
-        """Pull of a reward after a common transition over that after a rare one: a model-based
-        agent's. 0 on average for a model-free one."""
+        """The pull of a reward after a common transition minus that after a rare one; a model-based
+        agent has it, and of a model-free one it is 0 on average."""
         common = self.common_rewarded - self.common_unrewarded
         return common - (self.rare_rewarded - self.rare_unrewarded)
 
 
 def choice_regression(events: Mapping[str, Any], lags: int = 5) -> ChoiceRegression:
     """Fit a logistic regression of the action at stage one on the trials before it (Miller,
-    Botvinick and Brody 2017), from the events of whole episodes' steps, `[…, time]`.
+    Botvinick and Brody 2017), from the events of the steps of whole episodes, `[…, time]`.
 
-    Stay probabilities alone deceive where rewards last: an agent that already chooses well sees more
-    common rewarded trials than others and stays after them anyway. With several `lags` in the
-    regression what is explained by earlier trials is taken out.
+    Stay probabilities alone mislead where rewards last: an agent that already chooses well sees
+    more common rewarded trials than others, and stays after them anyway. With several `lags`, the
+    regression takes out what earlier trials explain.
     """
     action, common, rewarded = (
         np.asarray(events[name])[..., 1::2].reshape(-1, np.asarray(events[name]).shape[-1] // 2)

@@ -58,7 +58,8 @@ _LOCK = threading.RLock()
 
 
 class Motion(NamedTuple):
-    """One control step as a reward sees it, in float32 but differenced in float64."""
+    """One control step as a reward sees it. Values are in float32, but differences are taken in
+    float64."""
 
     qpos: Float[Array, " nq"]
     """Generalized positions after the step."""
@@ -67,13 +68,13 @@ class Motion(NamedTuple):
     moved: Float[Array, " nq"]
     """Generalized positions after the step minus before."""
     travelled: Float[Array, "3"]
-    """The same for the tracked position (metres); zeros where nothing is tracked."""
+    """How far the tracked position moved (metres); zeros if nothing is tracked."""
     action: Float[Array, " nu"]
     """The control that was held."""
     seconds: float
     """Duration of the step, a Python number."""
     diverged: Bool[Array, ""]
-    """The simulation broke down; everything else is as before the step."""
+    """Whether the simulation broke down; everything else is then as before the step."""
     seen: Float[Array, " seen"] | None = None
     """With `Engine.sensing`, of the state after the step: the model's sensor data, each body's position
     in the world (metres), and the centre of mass of everything (metres)."""
@@ -81,8 +82,8 @@ class Motion(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """A box that stands in the world, whatever the file says, and that whatever touches the floor runs
-    into."""
+    """A box that stands in the world beside what the file describes. Everything that touches the
+    floor runs into it."""
 
     name: str
     middle: tuple[float, float, float]
@@ -93,13 +94,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Engine:
-    """A model and how it is stepped. Make it with `Engine.load`; two with equal fields share one
-    simulator and its pool of models."""
+    """A model, and how it is stepped. Make it with `Engine.load`. Two engines with equal fields
+    share one simulator and its pool of models."""
 
     path: str
     """The MJCF file."""
     digest: str
-    """Of the contents of the file, of all that it includes and of its meshes."""
+    """A digest of the contents of the file, of all that it includes and of its meshes."""
     frame_skip: int
     """Simulator steps in a control step."""
     track: str = ""
@@ -108,11 +109,12 @@ class Engine:
     state, and Gymnasium's ant and humanoid are rewarded by them. Steps slot by slot (about 3%
     slower than `mujoco.rollout` on an ant). Empty: nothing is tracked."""
     apply: Apply | None = None
-    """How a task's `values` change the model; `None` where all share the nominal one."""
+    """How a task's `values` change the model; `None` if all tasks share the nominal one."""
     blocks: tuple[Block, ...] = ()
-    """What is put into the file's world."""
+    """Boxes that are added to the file's world."""
     sensing: bool = False
-    """Return what `Motion.seen` says, for another evaluation of the model in every control step."""
+    """Whether `Motion.seen` is returned. It costs another evaluation of the model in every control
+    step."""
 
     @classmethod
     def load(
@@ -144,12 +146,12 @@ class Engine:
 
     @property
     def nominal(self) -> mujoco.MjModel:
-        """The model as in the file. Shared: do not change it."""
+        """The model as it is in the file. It is shared: do not change it."""
         return _nominal(self.path, self.digest, self.blocks)
 
     @property
     def seeing(self) -> int:
-        """How many numbers `Motion.seen` has; 0 where there is none."""
+        """How many numbers `Motion.seen` has; 0 if there is none."""
         model = self.nominal
         return model.nsensordata + 3 * model.nbody + 3 if self.sensing else 0
 
@@ -159,7 +161,7 @@ class Engine:
         return float(self.nominal.opt.timestep) * self.frame_skip
 
     def model(self, values: np.ndarray | None = None) -> mujoco.MjModel:
-        """Return a model of one's own: the nominal one, or a task's with `values` `[P]` applied."""
+        """Return a new copy of the model: the nominal one, or a task's with `values` `[P]` applied."""
         own = copy.copy(self.nominal)
         if values is not None:
             assert self.apply is not None, "values need an engine with `apply`"
@@ -172,9 +174,9 @@ class Engine:
         qvel: Array | np.ndarray,
         values: Float[Array, " P"] | None = None,
     ) -> State:
-        """Return the state at rest of everything but these positions `[nq]` and velocities `[nv]`,
-        without a call to MuJoCo. NumPy float64 arrays are kept exactly. (`values`, the task's,
-        matter to engines whose state holds the model.)"""
+        """Return the state with these positions `[nq]` and velocities `[nv]` in which everything
+        else is at rest. MuJoCo is not called for it. NumPy float64 arrays are kept exactly.
+        `values`, the task's, matter only to engines whose state holds the model."""
         fresh, nq, nv = _fresh(self), self.nominal.nq, self.nominal.nv
         return jnp.concatenate(
             [
@@ -188,8 +190,8 @@ class Engine:
     def step(
         self, state: State, control: Float[Array, " nu"], values: Float[Array, " P"] | None = None
     ) -> tuple[State, Motion]:
-        """Hold `control` for a control step, in the model that `values` make. Batch it with
-        `vmap`: however deep, it is one call."""
+        """Hold `control` for a control step, in the model that `values` make. Return the next state
+        and the motion. Under `vmap`, however deep, it is one call of the simulator."""
         assert (values is None) == (self.apply is None), "values and `apply` go together"
         nq, nv = self.nominal.nq, self.nominal.nv
         shapes = (

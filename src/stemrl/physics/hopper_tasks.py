@@ -24,8 +24,9 @@ TASKS = ("forward", "backward", "jump")
 
 @dataclass(frozen=True)
 class Skill:
-    """What is asked for + 1 − 10⁻³·‖a‖², ended by a fall, for params `{"task": [3]}`, one-hot: vₓ, −vₓ,
-    or |v_z| − |vₓ| (metres a second). The event `speed` is vₓ."""
+    """The reward of a skill: the speed that is asked for, + 1 − 10⁻³·‖a‖², ended by a fall. For
+    params `{"task": [3]}`, one-hot, that speed is vₓ, −vₓ, or |v_z| − |vₓ| (metres a second). The
+    event `speed` is vₓ."""
 
     def __call__(self, robot: Robot, motion: Motion, params: Params):
         along, up = motion.moved[0] / motion.seconds, motion.moved[1] / motion.seconds
@@ -69,10 +70,10 @@ class HopperTasks(AbstractMujocoFamily):
         return {"task": in_turn(key, every, n)}
 
     def context(self, params: Params) -> Float[Array, "3"]:
-        """Return which it is, one-hot: forward, backward, jump."""
+        """Return which task it is, one-hot, `[3]`: forward, backward, jump."""
         return params["task"]
 
     @property
     def worlds(self) -> int:
-        """The three tasks."""
+        """Three, one for each task."""
         return len(TASKS)

@@ -116,7 +116,8 @@ class AbstractHalfCheetahVel(AbstractLocomotion):
 
 
 class HalfCheetahVel(AbstractHalfCheetahVel):
-    """Half-cheetah speed, in a range of one's own; negative speeds run backward."""
+    """A half-cheetah that must run at a speed from a range that you choose; negative speeds run
+    backward."""
 
     name: ClassVar[str] = "half-cheetah-vel"
 
@@ -137,7 +138,7 @@ class HalfCheetahVel(AbstractHalfCheetahVel):
 
 
 class HalfCheetahVelMaml(AbstractHalfCheetahVel):
-    """Half-cheetah speed in MAML's range: U(0, 2)."""
+    """A half-cheetah that must run at a speed from MAML's range, U(0, 2)."""
 
     name: ClassVar[str] = "half-cheetah-vel-maml"
 
@@ -153,7 +154,7 @@ class HalfCheetahVelMaml(AbstractHalfCheetahVel):
 
 
 class HalfCheetahVelPearl(AbstractHalfCheetahVel):
-    """Half-cheetah speed in PEARL's range: U(0, 3)."""
+    """A half-cheetah that must run at a speed from PEARL's range, U(0, 3)."""
 
     name: ClassVar[str] = "half-cheetah-vel-pearl"
 
@@ -206,8 +207,8 @@ class HalfCheetahDir(AbstractLocomotion):
         return {"direction": in_turn(key, jnp.asarray(directions), n)}
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields, by name; without the way where it is both, so that identities that
-        were written before there was a choice stay what they were."""
+        """Return the fields by name. `way` is left out where it is both, so that identities that
+        were written before it existed stay as they were."""
         settings = super().settings()
         if self.way == "both":
             del settings["way"]

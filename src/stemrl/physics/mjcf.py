@@ -24,12 +24,14 @@ from .parameters import ModelParameters, remark_wide
 
 
 class AbstractMjcfFamily(AbstractMujocoFamily):
-    """A model in a file, a reward, and which of the model's parameters differ from task to task.
+    """A family made of a model in a file, a reward, and a choice of the model's parameters that
+    differ from task to task.
 
-    Define `name`, the fields below, and `reward`, or `step_reward` where a reward needs more than
-    positions and velocities; `terminated`, `start` and `observe` where the defaults do not fit. Raise `version` whenever you change one of them. Params:
-    `{"values": [P]}`, factors on the nominal values. The contents of the file, of all files that it
-    includes and of its meshes are part of the identity.
+    Define `name`, the fields below, and `reward`, or `step_reward` if a reward needs more than
+    positions and velocities; `terminated`, `start` and `observe` if the defaults do not fit. Raise
+    `version` whenever you change one of them. Params are `{"values": [P]}`, factors on the nominal
+    values. The contents of the file, of all files that it includes and of its meshes are part of
+    the identity.
     """
 
     paths: ClassVar[tuple[str, ...]] = ("file",)
@@ -47,10 +49,10 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     model's own bodies have, at rest."""
 
     def step_reward(self, step: "ControlStep") -> Float[Array, ""]:
-        """Return what a control step is worth, with all that there is to see of it: override this
-        in place of `reward`, which it calls, to use the task's parameters, sensors, positions of
-        bodies or the centre of mass. (They cost another evaluation of the model in every control
-        step.)"""
+        """Return the reward of a control step, given all that can be seen of it. Override this in
+        place of `reward`, which it calls, to use the task's parameters, sensors, positions of
+        bodies or the centre of mass. They cost another evaluation of the model in every control
+        step."""
         return self.reward(step.qpos, step.qvel, step.action, step.next_qpos, step.next_qvel)
 
     def reward(
@@ -61,37 +63,38 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         next_qpos: Float[Array, " nq"],
         next_qvel: Float[Array, " nv"],
     ) -> Float[Array, ""]:
-        """Return what a control step is worth. Raises `NotImplementedError` unless a family defines
-        it; one that defines `step_reward` needs no other."""
+        """Return the reward of a control step. It raises `NotImplementedError` unless a family
+        defines it; a family that defines `step_reward` does not need it."""
         raise NotImplementedError
 
     def terminated(self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]) -> Bool[Array, ""]:
-        """Return whether the state after a step ends the episode. Never, by default."""
+        """Return whether the state after a step ends the episode. By default it never does."""
         return jnp.asarray(False)
 
     def start(
         self, key: PRNGKeyArray, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
     ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
-        """Return the first state, given the model's own or that of the keyframe: both within ±0.01
-        of it, by default."""
+        """Return the first positions and velocities of an episode, given the model's own or those
+        of the keyframe. By default both are within ±0.01 of them."""
         noise = 0.01 * jax.random.uniform(key, (len(qpos) + len(qvel),), minval=-1.0, maxval=1.0)
         return qpos + noise[: len(qpos)], qvel + noise[len(qpos) :]
 
     def observe(
         self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"]
     ) -> Float[Array, " observation"]:
-        """Return the observation: positions and velocities, by default."""
+        """Return the observation. By default it is positions and velocities."""
         return jnp.concatenate([qpos, qvel])
 
     @property
     def factors(self) -> dict[str, Interval]:
-        """The ranges by address. Raises `UserError` where they cannot be read, or could make a mass
+        """The ranges by address. Raises `UserError` if they cannot be read, or could make a mass
         negative."""
         return parse(self.ranges, above=0.0)
 
     @property
     def robot(self) -> MujocoEnv:
-        """The model as an environment that nobody plays: its spaces, its parts, its simulator."""
+        """The model as an environment that is never played; it has the spaces, the parts and the
+        simulator."""
         parameters = ModelParameters(tuple(self.factors))
         sensing = type(self).step_reward is not AbstractMjcfFamily.step_reward
         robot = Robot(str(self.place(self.file)), self.frame_skip, sensing=sensing)
@@ -99,12 +102,13 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
 
     @property
     def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Without ranges there is one task, and it is the one that is trained on."""
+        """Whether there are no ranges, so that there is one task, which is the one that is trained
+        on."""
         return not self.factors
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields, by name; without a keyframe where there is none, so that identities
-        that were written before there were any stay what they were."""
+        """Return the fields by name. `keyframe` is left out where it is empty, so that identities
+        that were written before it existed stay as they were."""
         settings = super().settings()
         if not self.keyframe:
             del settings["keyframe"]
@@ -112,8 +116,8 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
 
     @property
     def first(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and velocities at which `start` begins, `[nq]` and `[nv]`. Raises `UserError` for a
-        keyframe that the model lacks."""
+        """Positions and velocities at which `start` begins, `[nq]` and `[nv]`. Raises `UserError`
+        for a keyframe that the model does not have."""
         model: Any = self.robot.engine.nominal
         if not self.keyframe:
             return np.asarray(model.qpos0, np.float32), np.zeros(model.nv, np.float32)
@@ -133,7 +137,7 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         return beside if beside.is_file() else super().place(path)
 
     def files(self) -> list[Path]:
-        """Return the model, and what that includes."""
+        """Return the file of the model, and all files that it includes."""
         return parts_of_model(self.place(self.file))
 
     @property
@@ -189,11 +193,11 @@ class ControlStep(NamedTuple):
     next_qvel: Float[Array, " nv"]
     """Generalized velocities after it."""
     params: Params
-    """The task's: `{"values": [P]}`, factors in the order of `ranges`."""
+    """The task's parameters, `{"values": [P]}`: factors in the order of `ranges`."""
     sensors: Mapping[str, Float[Array, " n"]]
-    """What each of the model's sensors says of the state after the step, by its name."""
+    """What each of the model's sensors measures in the state after the step, by its name."""
     bodies: Mapping[str, Float[Array, "3"]]
-    """Where each body's frame is after the step (metres), by its name."""
+    """Where the frame of each body is after the step (metres), by its name."""
     center_of_mass: Float[Array, "3"]
     """The centre of mass of all bodies after the step (metres)."""
 

@@ -35,7 +35,7 @@ def asset(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Robot:
-    """How a model is stepped, reset, observed and judged."""
+    """A robot: its model, and how that is stepped, reset, observed and judged."""
 
     model: str
     """The MJCF file: a path, or `gymnasium:NAME` for one that Gymnasium ships."""
@@ -44,7 +44,7 @@ class Robot:
     reset_noise: float = 0.0
     """Episodes start uniformly within ± this of the model's own positions."""
     velocity_noise: Literal["uniform", "normal"] = "uniform"
-    """Their velocities are uniform in ± `reset_noise`, or normal with that deviation."""
+    """First velocities are uniform in ± `reset_noise`, or normal with that deviation."""
     hidden: int = 0
     """Leading positions that are not observed: where in the world the robot is."""
     velocity_limit: float = math.inf
@@ -54,9 +54,9 @@ class Robot:
     state_limit: float = math.inf
     """Positions and velocities from the third on that a standing robot keeps inside ± this."""
     track: str = ""
-    """What is tracked; see `Engine`."""
+    """The point that is tracked; see `Engine`."""
     blocks: tuple[Block, ...] = ()
-    """What stands in its way."""
+    """Boxes that stand in its way."""
     sensing: bool = False
     """Whether a step returns sensors, positions of bodies and the centre of mass; see `Engine`."""
 
@@ -73,7 +73,7 @@ class Robot:
         return Engine.load(path, self.frame_skip, self.track, apply, self.blocks, self.sensing)
 
     def stands(self, motion: Motion) -> Bool[Array, ""]:
-        """Return whether it is healthy, in Gymnasium's word."""
+        """Return whether the robot stands ("healthy", in Gymnasium's word)."""
         standing = jnp.asarray(True)
         for index, low, high in self.healthy:
             standing &= (low < motion.qpos[index]) & (motion.qpos[index] < high)
@@ -114,20 +114,21 @@ HUMANOID = Robot(
 
 
 class Objective(Protocol):
-    """What one control step is worth. A frozen dataclass, so that it can be compared."""
+    """A function that judges one control step. Make it a frozen dataclass, so that it can be
+    compared."""
 
     def __call__(
         self, robot: Robot, motion: Motion, params: Params
     ) -> tuple[Float[Array, ""], Bool[Array, ""], dict[str, Array]]:
-        """`(reward, terminated, events)`."""
+        """Return `(reward, terminated, events)`."""
         ...
 
 
 @dataclass(frozen=True)
 class Forward:
-    """Gymnasium's v5 reward: w·vₓ + b·standing − c·‖a‖², terminated by a fall.
+    """Gymnasium's v5 reward: w·vₓ + b·standing − c·‖a‖². A fall terminates the episode.
 
-    vₓ is the velocity of the tracked position where there is one, else of the first coordinate.
+    vₓ is the velocity of the tracked position if there is one, otherwise of the first coordinate.
     """
 
     forward_weight: float = 1.0
@@ -146,10 +147,10 @@ class Forward:
 
 
 class MujocoEnv(eqx.Module):
-    """A robot with an objective. Its params are the objective's, and, with `apply`, `values` `[P]`:
-    what makes the task's own model.
+    """A robot with an objective. Its params are the objective's and, with `apply`, `values` `[P]`,
+    which make the task's own model.
 
-    The observation is [positions after the hidden ones, velocities]; the state the engine's. A
+    The observation is [positions after the hidden ones, velocities]; the state is the engine's. A
     simulation that diverges terminates the episode with the last good observation and the event
     `diverged`.
     """
@@ -159,7 +160,7 @@ class MujocoEnv(eqx.Module):
     apply: Apply | None = eqx.field(static=True, default=None)
     """How `params["values"]` change the model; see `Engine`."""
     engine_name: EngineName = eqx.field(static=True, default="native")
-    """Which simulator."""
+    """The name of the simulator."""
 
     @property
     def engine(self) -> Engine:
@@ -167,7 +168,7 @@ class MujocoEnv(eqx.Module):
         return self.robot.engine(self.apply, self.engine_name)
 
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Array, State]:
-        """Return an episode's start, near the model's own position and at rest, but for noise."""
+        """Begin an episode near the model's own position and at rest, but for noise."""
         model = self.engine.nominal
         noise, position_key, velocity_key = self.robot.reset_noise, *jax.random.split(key)
         shift = jax.random.uniform(position_key, (model.nq,), minval=-noise, maxval=noise)
@@ -179,7 +180,7 @@ class MujocoEnv(eqx.Module):
         return self.observe(qpos, qvel), self.engine.start(qpos, qvel, self._values(params))
 
     def step(self, key: PRNGKeyArray, state: State, action: Array, params: Params):
-        """Return one control step; no randomness in it."""
+        """Take one control step; nothing is random."""
         state, motion = self.engine.step(state, action, self._values(params))
         reward, terminated, events = self.objective(self.robot, motion, params)
         obs = self.observe(motion.qpos, motion.qvel)
@@ -187,9 +188,9 @@ class MujocoEnv(eqx.Module):
         return obs, state, reward, terminated | motion.diverged, jnp.asarray(False), events
 
     def state_of(self, obs: Float[Array, " observation"], params: Params) -> State:
-        """Return a state that is seen as `obs`, at the origin of what is not seen: the hidden
-        positions, which no dynamics depend on. Velocities are taken as observed, clipped ones too.
-        """
+        """Return a state that is seen as `obs`. What is not seen, the hidden positions, is put at
+        the origin; no dynamics depend on it. Velocities are taken as they are observed, also where
+        they were clipped."""
         model, hidden = self.engine.nominal, self.robot.hidden
         seen = model.nq - hidden
         qpos = jnp.concatenate([jnp.asarray(model.qpos0[:hidden], obs.dtype), obs[:seen]])
@@ -234,7 +235,7 @@ class MujocoEnv(eqx.Module):
 
 
 class AbstractMujocoFamily(AbstractFamily):
-    """A family of robots, and what steps them."""
+    """A family of robots, with a choice of the simulator."""
 
     engine: EngineName = eqx.field(static=True, default="native", kw_only=True)
     """What steps the robot: native, MuJoCo on this machine's cores; mjx, compiled along with
@@ -242,13 +243,14 @@ class AbstractMujocoFamily(AbstractFamily):
 
     @property
     def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """MJX calls the host only for models of a task's own, when an episode begins."""
+        """How it is stepped. MJX calls the host only where tasks have models of their own, when an
+        episode begins."""
         env: Any = self.env
         return "callback" if self.engine == "native" or env.apply is not None else "jax"
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields, by name. The native engine is not told of: identities that were
-        written before there was another stay what they were."""
+        """Return the fields by name. `engine` is left out where it is native, so that identities
+        that were written before there was another stay as they were."""
         settings = super().settings()
         if self.engine == "native":
             del settings["engine"]
@@ -256,26 +258,26 @@ class AbstractMujocoFamily(AbstractFamily):
 
 
 def HalfCheetahEnv(objective: Objective | None = None, apply: Apply | None = None) -> MujocoEnv:
-    """Gymnasium's HalfCheetah-v5, or the robot with another objective."""
+    """Return Gymnasium's HalfCheetah-v5, or the robot with another objective."""
     return MujocoEnv(HALF_CHEETAH, objective or Forward(1.0, 0.0, 0.1), apply)
 
 
 def HopperEnv(objective: Objective | None = None, apply: Apply | None = None) -> MujocoEnv:
-    """Gymnasium's Hopper-v5, or the robot with another objective."""
+    """Return Gymnasium's Hopper-v5, or the robot with another objective."""
     return MujocoEnv(HOPPER, objective or Forward(1.0, 1.0, 1e-3), apply)
 
 
 def Walker2dEnv(objective: Objective | None = None, apply: Apply | None = None) -> MujocoEnv:
-    """Gymnasium's Walker2d-v5, or the robot with another objective."""
+    """Return Gymnasium's Walker2d-v5, or the robot with another objective."""
     return MujocoEnv(WALKER_2D, objective or Forward(1.0, 1.0, 1e-3), apply)
 
 
 def AntEnv(objective: Objective | None = None, apply: Apply | None = None) -> MujocoEnv:
-    """Gymnasium's Ant-v5 without contact forces (`include_cfrc_ext_in_observation=False`,
+    """Return Gymnasium's Ant-v5 without contact forces (`include_cfrc_ext_in_observation=False`,
     `contact_cost_weight=0`), or the robot with another objective.
 
     The reward of v5 is that of the torso's position as MuJoCo leaves it after a step, which is not
-    quite that of the new state; only without an objective of one's own is it tracked.
+    quite that of the new state. It is tracked only without an objective of your own.
     """
     if objective is not None:
         return MujocoEnv(ANT, objective, apply)
@@ -283,7 +285,7 @@ def AntEnv(objective: Objective | None = None, apply: Apply | None = None) -> Mu
 
 
 def HumanoidEnv(objective: Objective | None = None, apply: Apply | None = None) -> MujocoEnv:
-    """Gymnasium's Humanoid-v5 without contact forces, or the robot with another objective.
+    """Return Gymnasium's Humanoid-v5 without contact forces, or the robot with another objective.
 
     The observation is [positions from the third on, velocities], 45 numbers: v5's first 45, with
     all `include_…_in_observation=False`. The velocity is that of the centre of mass, as in v5.

@@ -154,8 +154,8 @@ class Standing:
 
 
 class HopperFalling(AbstractOneTask):
-    """A hopper whose fall ends the episode in the target alone (DARC, 2006.13916): there is nothing to
-    earn, and whoever goes by the target's dynamics does not fall."""
+    """A hopper whose fall ends the episode in the target alone (DARC, 2006.13916). There is nothing
+    to earn; a policy that keeps to the target's dynamics does not fall."""
 
     name: ClassVar[str] = "hopper-falling"
 
@@ -224,12 +224,12 @@ class HalfCheetahWall(AbstractOneTask):
 
 
 class AntDisk(AbstractOneTask):
-    """An ant that is paid for speed in any direction, on an endless plane in the source, on a disk in the
-    target, whose edge ends the episode: reward ‖v‖ + 1 − 0.5·‖a‖², ended by a fall too. Where it is, it
-    sees: the first two numbers.
+    """An ant that is paid for speed in any direction, on an endless plane in the source and on a
+    disk in the target. The edge of the disk ends the episode. The reward is ‖v‖ + 1 − 0.5·‖a‖²,
+    ended by a fall too. The ant sees where it is: that is the first two numbers of its observation.
 
-    The event `on_disk` says everywhere whether it is where the disk would be, `distance` how far from
-    its middle (metres), and `speed` how fast (metres a second).
+    The event `on_disk` says in both domains whether it is where the disk would be, `distance` how
+    far from its middle (metres), and `speed` how fast (metres a second).
     """
 
     name: ClassVar[str] = "ant-disk"

@@ -134,16 +134,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ModelParameters:
-    """Parameters of a model, in the order of their values; hashable, so it may be static.
+    """Parameters of a model, in the order of their values. It is hashable, so it may be a static
+    field.
 
-    Calling it writes a task's model: `parameters(nominal, model, values)`, where `model` is a copy
-    of `nominal` in whatever state and `values` are the factors `[P]`.
+    Calling it, `parameters(nominal, model, values)`, writes a task's model. `model` is a copy of
+    `nominal` in whatever state, and `values` are the factors `[P]`.
     """
 
     addresses: tuple[str, ...]
 
     def check(self, nominal: mujoco.MjModel) -> None:
-        """Raises `UserError` unless `nominal` has all of them; remarks on those that change nothing,
+        """Raise `UserError` unless `nominal` has all of them. Warn of those that change nothing,
         since a factor on 0 is 0."""
         _plan(self, nominal)
         for address in self.addresses:

@@ -25,7 +25,7 @@ from .parameters import ModelParameters, addresses, limbs
 
 
 class AbstractParamsFamily(AbstractMujocoFamily):
-    """A robot with a multiplier on each of its parameters; params `{"values": [P]}`, the
+    """A robot with a multiplier on each of its parameters. Params are `{"values": [P]}`, the
     multipliers in the order of `parameters`."""
 
     robot: ClassVar[Robot]
@@ -47,12 +47,12 @@ class AbstractParamsFamily(AbstractMujocoFamily):
 
     @property
     def own(self) -> dict[str, Interval]:
-        """The ranges of one's own, by address."""
+        """The ranges that the user gave, by address."""
         return parse(self.ranges, above=0.0)
 
     @property
     def parameters(self) -> ModelParameters:
-        """What is multiplied."""
+        """The parameters that are multiplied."""
         if self.ranges:
             return ModelParameters(tuple(self.own))
         return _parameters(self.robot, self.limb_width > 0.0)
@@ -62,8 +62,9 @@ class AbstractParamsFamily(AbstractMujocoFamily):
         return MujocoEnv(self.robot, self.objective, self.parameters, self.engine)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Draw exponents uniformly from the box of the widths; `ood`: in the shell around it. Where
-        a width is zero the multipliers are exactly 1. With ranges of one's own, as they say."""
+        """Draw exponents uniformly from the box of the widths; `ood`: from the shell around it.
+        Where a width is zero, the multipliers are exactly 1. If the user gave ranges, draw as those
+        say."""
         if self.ranges:
             drawn = draw_in(key, split, self.own, self.beyond, log=True)
             return {"values": jnp.stack([*drawn.values()])}
@@ -72,7 +73,7 @@ class AbstractParamsFamily(AbstractMujocoFamily):
         return {"values": jnp.exp(jnp.asarray(scales) * exponents)}
 
     def parameter_names(self) -> dict[str, tuple[str, ...]]:
-        """Return the addresses of what is multiplied."""
+        """Return the addresses of the parameters that are multiplied."""
         return {"values": self.parameters.addresses}
 
     def context(self, params: Params) -> Float[Array, " P"]:
@@ -80,8 +81,8 @@ class AbstractParamsFamily(AbstractMujocoFamily):
         return jnp.log(params["values"])
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields, by name; without ranges of one's own where there are none, so that
-        identities that were written before there were any stay what they were."""
+        """Return the fields by name. `ranges` is left out where it is empty, so that identities
+        that were written before it existed stay as they were."""
         settings = super().settings()
         if not self.ranges:
             del settings["ranges"]

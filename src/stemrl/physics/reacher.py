@@ -66,7 +66,7 @@ class ReacherEnv(eqx.Module):
         return self.start(angles, velocity, params["goal"])
 
     def start(self, angles: Array, velocity: Array, goal: Array) -> tuple[Array, ReacherState]:
-        """Return an episode from these angles and velocities `[2]` (rad, rad/s). The target, which
+        """Begin an episode at these angles and velocities `[2]` (rad, rad/s). The target, which
         nothing touches, lies still at `goal`."""
         qpos, qvel = jnp.concatenate([angles, goal]), jnp.concatenate([velocity, jnp.zeros(2)])
         state = ReacherState(self.engine.start(qpos, qvel), tip_of(angles))
@@ -91,8 +91,8 @@ class ReacherEnv(eqx.Module):
     def judge(
         self, tip: Array, action: Array, goal: Array
     ) -> tuple[Float[Array, ""], Array, Float[Array, ""]]:
-        """Return the reward of a step that left the tip there, whether it is within reach of the
-        goal, and the distance."""
+        """Return the reward of a step that left the tip there, whether the tip is within the
+        tolerance of the goal, and the distance (metres)."""
         distance = jnp.sqrt(jnp.sum((tip - goal) ** 2))
         within = distance < self.tolerance
         if self.reward_type == "sparse":
@@ -143,7 +143,7 @@ class ReacherGoal(AbstractMujocoFamily, AbstractGoalFamily):  # pyright: ignore[
         return ReacherEnv(self.reward_type, self.tolerance, self.engine)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Draw a goal uniform in the disc of radius 0.2, as v5; the same in training and test."""
+        """Draw a goal uniformly from the disc of radius 0.2, as v5, in training and test alike."""
         if split == "ood":
             raise UserError(f"the family '{self.name}' has no split 'ood': it trains on all goals")
         angle_key, radius_key = jax.random.split(key)
@@ -157,7 +157,7 @@ class ReacherGoal(AbstractMujocoFamily, AbstractGoalFamily):  # pyright: ignore[
 
     @property
     def goal_space(self) -> Box:
-        """Places in the plane, `[2]`: the square around what the arm reaches."""
+        """The space of places in the plane, `[2]`: the square around what the arm reaches."""
         return Box((2,), -sum(LINKS), sum(LINKS))
 
     def achieved(self, obs: Float[Array, "... 8"]) -> Float[Array, "... 2"]:

@@ -24,9 +24,10 @@ class Walk(NamedTuple):
     cells: Int[np.ndarray, "steps 2"]
     """Where the agent stood, episode after episode, before each action."""
     expected: Float[np.ndarray, "steps size size"]
-    """The reward that it expected of each cell (x, y) then."""
+    """The reward that it expected of each cell (x, y) at that moment."""
     exact: Float[np.ndarray, "steps size size"]
-    """The same by Bayes' rule: the goal is, each as likely, where it has not been looked for."""
+    """The same by Bayes' rule: the goal is, with equal probability, in one of the cells where it
+    has not been looked for."""
     goal: Int[np.ndarray, "2"]
     horizon: int
 
@@ -34,8 +35,8 @@ class Walk(NamedTuple):
 def believed_rewards(
     agent: "VariBADAgent", family: GridNavi, goal: Sequence[int], key: PRNGKeyArray, episodes: int
 ) -> Walk:
-    """Play a trial of so many episodes on one goal, and ask the belief before each step what every cell
-    pays."""
+    """Play a trial of so many episodes on one goal. Before each step, ask the agent's belief what
+    every cell pays. Return the trial with these answers."""
     params = {"goal": jnp.asarray(goal, jnp.int32)[None]}
     left, reached, expected = map(np.asarray, _play(agent, family, params, None, key, episodes))
     return Walk(
@@ -103,11 +104,12 @@ def shades(cells: Float[np.ndarray, "size size"]) -> list[str]:
 
 
 def belief_map(searches: Mapping[str, Walk], path: str | Path) -> Path:
-    """Draw searches of one goal as a PNG, a row for each and one for Bayes' rule on the way of the
-    first; returns the path.
+    """Draw searches of one goal as a PNG: a row for each, and one for Bayes' rule on the way of the
+    first. Return the path.
 
-    The first episode is shown every few steps, then the first step of each later one: coloured by the
-    reward that is expected of a cell, with the way so far, and the goal outlined.
+    The first episode is shown every few steps, then the first step of each later one. A cell is
+    coloured by the reward that is expected of it; the way so far is drawn, and the goal is
+    outlined.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure

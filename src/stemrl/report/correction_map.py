@@ -19,12 +19,12 @@ def correction_map(
     path: str | Path,
 ) -> Path:
     """Draw tables of Δr(s, a, s′) side by side as a PNG, such as what was learned beside the exact
-    `log_ratio`; returns the path.
+    `log_ratio`. Return the path.
 
-    Each cell is cut into four wedges, one for each action: the outer part is coloured by Δr of a
-    step that went where it was meant to, the inner part by that of one which left the walker where
-    it was. Grey: never possible (NaN), or against the grid's edge. The wall is drawn where `family`
-    has it.
+    Each cell is cut into four wedges, one for each action. The outer part is coloured by Δr of a
+    step that went where it was meant to, the inner part by Δr of a step that left the walker where
+    it was. Grey stands for what is never possible (NaN), or against the edge of the grid. The wall
+    is drawn where `family` has it.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable

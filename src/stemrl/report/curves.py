@@ -39,15 +39,14 @@ ALIKE = ("seed", "seeds", "devices", "versions", "schema", *EXTENSIBLE)
 def learning_curves(
     runs: Sequence[Run], metric: str | None = None, x: str = "steps"
 ) -> dict[str, Any]:
-    """Return a figure of a metric while runs trained, as `metrics.jsonl` has it.
+    """Return a figure of a metric during the training of some runs, as `metrics.jsonl` has it.
 
-    Runs that differ in their seed alone are one line, all of their seeds together, as long as all of
-    them last. The band is the 95% t interval of their mean.
+    Runs that differ in their seed alone are one line, all of their seeds together, for as long as
+    all of them last. The band is the 95% t interval of their mean.
 
-    **Arguments:**
-
-    - `metric`: a metric of the runs, or `score`, that of held-out tasks while training; by default the
-      return after adaptation where it is measured, else the return, else the loss.
+    - `metric`: a metric of the runs, or `score`, that of held-out tasks during training. By default
+      it is the return after adaptation where that is measured, otherwise the return, otherwise the
+      loss.
     - `x`: `steps`, `updates` or `seconds`.
 
     Raises `UserError` for a metric that a run does not have.
@@ -71,16 +70,13 @@ def learning_curves(
 def adaptation_curves(
     names: Sequence[str], evaluations: Sequence[Evaluation | FewShotEvaluation], x: str = "episodes"
 ) -> dict[str, Any]:
-    """Return a figure of the score on held-out tasks as it was measured after more and more of
-    each.
+    """Return a figure of the score on held-out tasks, after more and more episodes of each.
 
-    The band is the 95% t interval over the training seeds of a run where it has several, else the
+    The band is the 95% t interval over the training seeds of a run if it has several, otherwise the
     95% bootstrap interval over tasks.
 
-    **Arguments:**
-
-    - `names`, `evaluations`: of each line.
-    - `x`: `episodes` or `steps`; of supervised runs `shots` whatever is asked for.
+    - `names`, `evaluations`: the name and the evaluation of each line.
+    - `x`: `episodes` or `steps`; for supervised runs it is always `shots`.
     """
     lines: dict[str, Any] = {}
     y_label = "return"
@@ -105,7 +101,7 @@ def adaptation_curves(
 
 def names_of(runs: Sequence[Run]) -> list[str]:
     """Return a short name for each run: its method, the settings in which the runs of that method
-    differ, and its folder where all that does not tell them apart."""
+    differ, and its folder if all that does not tell them apart."""
     told = [_told(run) for run in runs]
     names = []
     for one in told:
@@ -120,7 +116,8 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 
 
 def write_figure(figure: dict[str, Any], path: str | Path) -> Path:
-    """Draw a figure (`.png`, `.svg`, `.pdf`) or write the numbers behind it (`.csv`, `.json`)."""
+    """Draw a figure (`.png`, `.svg`, `.pdf`), or write the numbers behind it (`.csv`, `.json`).
+    Return the path."""
     path = Path(path)
     refuse_suffix(path)
     try:

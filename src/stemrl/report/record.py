@@ -109,10 +109,9 @@ class Recording:
 def record(
     agent: AbstractAgent, problem: Problem, params: Params, rounds: int, *, key: PRNGKeyArray
 ) -> Recording | None:
-    """Play `rounds` rounds of each task in `params` (`[tasks, …]`) in the problem's target.
-
-    `None` for a family stepped on the host, whose states are not arrays.
-    """
+    """Play `rounds` rounds of each task in `params` (`[tasks, …]`) in the problem's target, and
+    return the recording; `None` for a family that is stepped on the host, whose states are not
+    arrays."""
     family = problem.target
     if family.stepping == "host":
         return None

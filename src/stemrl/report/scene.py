@@ -17,8 +17,8 @@ MOST_FRAMES = 150
 
 
 def scene(family: AbstractFamily, params: Params, states: Any) -> Scene | None:
-    """Return the episode with these `states` (`[frames, …]`) of the task `params`, NumPy leaves
-    both; or `None` where nobody knows how to draw it."""
+    """Return the episode with these `states` (`[frames, …]`) of the task `params` as a scene; both
+    have NumPy leaves. Return `None` if the family cannot be drawn."""
     if hasattr(family, "inside"):
         return scene(*family.inside(params, states))  # pyright: ignore[reportAttributeAccessIssue]
     draw = getattr(family, "draw", None)

@@ -13,10 +13,10 @@ PREFIX = "source/mean/"
 
 
 def source_history(run: Run, seed: int | None = None) -> dict[str, Float[np.ndarray, " rows"]]:
-    """Return what a run of `epopt` with a target's budget, one of its seeds (the first by default),
-    wrote of its source distribution, by metric: each parameter's `source/mean/NAME` and
-    `source/std/NAME`, `source/rounds`, `target_steps`. Raises `UserError` for a run that has no
-    such."""
+    """Return what a run of `epopt` with a target's budget wrote of its source distribution, for one
+    of its seeds (by default the first), by metric: each parameter's `source/mean/NAME` and
+    `source/std/NAME`, `source/rounds`, and `target_steps`. Raise `UserError` for a run without
+    these metrics."""
     seed = run.config.seed if seed is None else seed
     rows = [row for row in run.metrics() if "source/rounds" in row and row["seed"] == seed]
     names = [k for k in (rows[0] if rows else {}) if k.startswith("source/") or k == "target_steps"]
@@ -31,13 +31,12 @@ def draw_source(
     *,
     truth: Mapping[str, float] | None = None,
 ) -> Path:
-    """Draw the densities as a PNG, one panel a parameter, one line for each round, the first (dashed:
-    what the simulator's own worlds have as mean and deviation) to the last; returns the path.
+    """Draw the densities as a PNG, one panel for each parameter and one line for each round, from
+    the first (dashed: mean and deviation of the simulator's own worlds) to the last. Return the
+    path.
 
-    **Arguments:**
-
-    - `history`: as `source_history` gives it.
-    - `truth`: what the target's parameters are, where that is known.
+    - `history`: what `source_history` returns.
+    - `truth`: the target's parameters, if they are known.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure

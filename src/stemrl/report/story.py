@@ -25,7 +25,7 @@ MOST_POINTS = 100
 
 @dataclass(frozen=True)
 class Subject:
-    """One learner in a report: how it learned, and how it fares on held-out tasks."""
+    """One learner in a report: how it learned, and how well it does on held-out tasks."""
 
     label: str
     evaluation: Evaluation
@@ -36,7 +36,7 @@ class Subject:
     settings: Sequence[dict[str, Any]] = ()
     """The hyper-parameters: `name`, `value`, `default`, `meaning`."""
     note: str = ""
-    """A sentence on what this is, where the label does not say it all."""
+    """A sentence that says what this is, if the label does not say it all."""
 
 
 def tell(

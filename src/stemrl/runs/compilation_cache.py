@@ -18,9 +18,9 @@ program takes three and more, and beyond the limit XLA ends the process."""
 
 
 def forget_programs(most: int | None = None) -> bool:
-    """Let go of all compiled programs if the process holds more than `most` mappings of memory
-    (`MAPPINGS`, by default); whether it did. What is needed again is compiled again, or read from the
-    compilation cache."""
+    """Let go of all compiled programs if the process holds more than `most` mappings of memory (by
+    default `MAPPINGS`), and return whether that was done. A program that is needed again is
+    compiled again, or read from the compilation cache."""
     try:
         with open("/proc/self/maps", "rb") as file:
             held = sum(1 for _ in file)
@@ -42,11 +42,12 @@ def cache_folder() -> Path:
 
 
 def enable_compilation_cache() -> Path | None:
-    """Keep compiled programs, small ones too, from one process to the next.
+    """Keep compiled programs, small ones too, from one process to the next. Return the folder that
+    is in use, or `None`.
 
     The command line calls this; in Python it is the user's choice. A folder that was set before
-    (`JAX_COMPILATION_CACHE_DIR`) is left as it is, and a folder that cannot be written means no
-    cache: returns the folder in use, or `None`.
+    (`JAX_COMPILATION_CACHE_DIR`) stays as it is. If the folder cannot be written, there is no
+    cache.
     """
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if folder is None:

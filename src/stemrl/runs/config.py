@@ -53,8 +53,8 @@ EXTENSIBLE = ("steps", "evaluate_every", "evaluate_tasks", "evaluate_episodes", 
 class RunConfig:
     """A method, a family, and how long to train.
 
-    Frozen and made of plain values; `learner()` and `problem()` build what it names. All that can
-    be wrong with it is a `UserError` of one line.
+    It is frozen and made of plain values; `learner()` and `problem()` build what it names. Whatever
+    is wrong with it is a `UserError` of one line.
     """
 
     method: str
@@ -131,8 +131,8 @@ class RunConfig:
 
     @classmethod
     def tiny(cls, method: str, updates: int = 1, **changes: Any) -> "RunConfig":
-        """Return the smallest training of a method of the registry, of so many updates, without
-        evaluations; `changes` are other fields. Raises `UserError` for a method without one."""
+        """Return the smallest training of a method of the registry, with so many updates and no
+        evaluations; `changes` are other fields. Raise `UserError` for a method that has none."""
         tiny = registry.find("methods", method).tiny
         if tiny is None:
             raise UserError(f"'{method}' has no tiny setting: give its Entry in registry.py one")
@@ -146,8 +146,8 @@ class RunConfig:
         return _build("methods", self.method, self.settings)
 
     def problem(self) -> Any:
-        """Return the family, the target if there is one, and who may see the parameters: a
-        `Problem`, or a `SupervisedProblem` of supervised families."""
+        """Return what is to be learned: a `Problem` of the family, the target if there is one, and
+        who may see the parameters; or a `SupervisedProblem` of supervised families."""
         target = source = self._family("family", self.family, self.family_settings)
         if self.target is not None:
             target = self._family("target", self.target, self.target_settings)
@@ -179,8 +179,8 @@ class RunConfig:
         return SupervisedProblem(source, target)
 
     def refuse_mismatch(self) -> None:
-        """Raise `UserError` if a method that acts is to learn from a supervised family, or one that
-        is told labels from an environment."""
+        """Raise `UserError` if a method that acts is to learn from a supervised family, or a method
+        that is given labels from an environment."""
         supervised = isinstance(self.problem(), SupervisedProblem)
         if supervised != isinstance(self.learner(), AbstractSupervisedLearner):
             wants, has = ("a supervised family", "an environment")
@@ -199,8 +199,8 @@ class RunConfig:
         return family
 
     def resolved(self) -> "RunConfig":
-        """Return the same with every hyper-parameter and setting written out, so that neither a
-        default that changes later nor another working directory changes the run."""
+        """Return the same configuration with every hyper-parameter and setting written out. So
+        neither a default that changes later nor another working folder changes the run."""
         problem = self.problem()
         return dataclasses.replace(
             self,
@@ -216,8 +216,9 @@ class RunConfig:
 
     @functools.cached_property
     def files(self) -> dict[str, str]:
-        """The files that a resolved configuration depends on, by their whole paths: code of one's own,
-        with a digest of what was imported; models, folders, recorded data, the run it began from."""
+        """The files that a resolved configuration depends on, by their whole paths: code of one's
+        own, with a digest of what was imported; models, folders, recorded data, and the run that it
+        began from."""
         problem = self.problem()
         self.learner()
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -232,10 +233,10 @@ class RunConfig:
     def as_dict(
         self, out: Path | None = None, begun: dict[str, str] | None = None
     ) -> dict[str, Any]:
-        """Return what `config.json` holds: the resolved configuration, the identity of its families
-        and the versions of the libraries; the files that it depends on and, of a run in the folder
-        `out`, where that is. Digests of code are as when the run was begun, if `begun` says what
-        they were then."""
+        """Return what `config.json` holds: the resolved configuration, the identity of its
+        families, the versions of the libraries, the files that it depends on, and, of a run in the
+        folder `out`, where that is. Digests of code are those of the run's beginning, if `begun`
+        holds them."""
         problem, resolved = self.problem(), self.resolved()
         fields = {f.name: getattr(resolved, f.name) for f in dataclasses.fields(self)}
         for name in ("settings", "family_settings", "target_settings"):
@@ -256,8 +257,8 @@ class RunConfig:
 
     @property
     def trained_with(self) -> dict[str, Any]:
-        """All that training depends on but the names of method and families (whose files may be
-        moved), as a checkpoint keeps it."""
+        """Everything that training depends on, as a checkpoint keeps it, but for the names of
+        method and families, whose files may be moved."""
         found: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             if field.name in (*EXTENSIBLE, *MOVABLE):
@@ -270,9 +271,9 @@ class RunConfig:
         return without_folders(found, self.files)
 
     def refuse_other(self, trained_with: dict[str, Any], path: Path) -> None:
-        """Raise `UserError` if a checkpoint was not trained with these settings: then the
-        configuration at `path` was damaged or changed by hand. Settings that only one of the two
-        has are another version's."""
+        """Raise `UserError` if a checkpoint was not trained with these settings: the configuration
+        at `path` was then damaged, or changed by hand. Settings that only one of the two has belong
+        to another version."""
         now = self.trained_with
         for name, was in trained_with.items():
             if name in now and now[name] != was:
@@ -282,8 +283,8 @@ class RunConfig:
                 )
 
     def text(self, out: Path | None = None, begun: dict[str, str] | None = None) -> bytes:
-        """Return `config.json`, as it is written; see `as_dict`. Raises `UserError` for settings
-        that JSON has no word for."""
+        """Return `config.json` as it is written; see `as_dict`. Raise `UserError` for settings that
+        JSON cannot express."""
         try:
             text = json.dumps(self.as_dict(out, begun), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
@@ -292,7 +293,8 @@ class RunConfig:
 
     @classmethod
     def load(cls, path: Path) -> "RunConfig":
-        """Read `config.json`, of this version and with families that are still what they were."""
+        """Read `config.json`. Raise `UserError` if it is of another version, or if its families are
+        no longer what they were."""
         try:
             with trust.vouched(read_configuration(path), path) as content:
                 config = cls.from_dict(content)
@@ -352,7 +354,8 @@ class RunConfig:
         return config
 
     def refuse_change(self, new: "RunConfig") -> None:
-        """Raise `CannotResume` if `new`, both resolved, cannot continue a run of this one."""
+        """Raise `CannotResume` if the configuration `new` cannot continue a run of this one. Both
+        must be resolved."""
         for field in dataclasses.fields(self):
             name = field.name
             old, now = getattr(self, name), getattr(new, name)

@@ -17,14 +17,14 @@ MOST_ROWS = 100
 
 
 def export(run: Run, out: str | Path, which: Which = "last") -> Run:
-    """Write the agents of a run to the folder `out`, which is new or empty; returns the exported
-    run.
+    """Write the agents of a run to the folder `out`, which must be new or empty. Return the
+    exported run.
 
-    It is opened, adapted, evaluated and reported like any other: its folder holds `config.json`,
-    `metrics.jsonl` (all evaluations, and about a hundred of the updates) and, instead of the
-    checkpoints, `agents/`: what each seed's agent is made of, without the optimizer's state, the
-    replay or the episodes under way. It cannot be resumed. Files are written and checked as those
-    of a checkpoint are.
+    An exported run is opened, adapted, evaluated and reported like any other, but it cannot be
+    resumed. Its folder holds `config.json`, `metrics.jsonl` (all evaluations, and about a hundred
+    of the updates) and, instead of the checkpoints, `agents/`: the arrays of each seed's agent,
+    without the optimizer's state, the replay or unfinished episodes. Files are written and checked
+    like those of a checkpoint.
     """
     out = Path(out)
     if run.exported:

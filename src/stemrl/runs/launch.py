@@ -31,14 +31,17 @@ def train(
     track: Iterable[str] = (),
     begun: Callable[[], None] = lambda: None,
 ) -> Run:
-    """Train as `config` says, in the folder `out`; returns the finished run.
+    """Train as `config` says, in the folder `out`. Return the finished run.
 
-    With `resume` the run in `out` goes on from its last good checkpoint, as if it had never
-    stopped; `config` may differ from its own only in how long to train and how to evaluate.
-    `track` names trackers that mirror the metrics (see `trackers.py`). `begun` is called once
-    nothing stands in the way and the folder is ours, in the process that writes.
-    Raises `UserError` for what cannot be trained or written, `NonFinite` if learning blows up, and
-    `Interrupted` after SIGINT or SIGTERM.
+    - `resume`: go on with the run in `out` from its last good checkpoint, as if it had never
+      stopped. `config` may then differ from the run's own only in how long to train and how to
+      evaluate.
+    - `track`: names of trackers that mirror the metrics (see `trackers.py`).
+    - `begun`: is called in the process that writes, once nothing prevents the training and the
+      folder is reserved.
+
+    Raises `UserError` for what cannot be trained or written, `NonFinite` if learning breaks down,
+    and `Interrupted` after SIGINT or SIGTERM.
     """
     refuse_no_device()
     out = Path(at_home(str(out)))
@@ -68,7 +71,8 @@ def train(
 def resume(
     out: str | Path, *, progress: bool = True, track: Iterable[str] = (), **changes: Any
 ) -> Run:
-    """Go on with the run in `out`; `changes` are fields of its configuration, such as `steps`."""
+    """Go on with the run in `out`, and return it. `changes` are fields of its configuration, such
+    as `steps`. Raises as `train` does."""
     config = dataclasses.replace(Run.open(out).config, **changes)
     return train(config, out, resume=True, progress=progress, track=track)
 

@@ -52,11 +52,11 @@ SAVE_SECONDS = 60.0
 
 
 class NonFinite(UserError):
-    """A loss or parameter became infinite or not a number. The last good checkpoint is whole."""
+    """A loss or parameter became infinite or not a number. The last good checkpoint is complete."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM stopped the training, after the chunk was finished and saved."""
+    """SIGINT or SIGTERM stopped the training. The chunk was finished and saved before."""
 
     def __init__(self, run: Run | None, received: signal.Signals, message: str):
         super().__init__(message)

@@ -33,17 +33,18 @@ Which = Literal["last", "best"] | int
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What training left in a folder: `config.json`, `metrics.jsonl`, `checkpoints/`; or what was
-    exported of it, `agents/` instead of the checkpoints, which plays but cannot learn on.
+    """A run: what training left in a folder, which is `config.json`, `metrics.jsonl` and
+    `checkpoints/`. Or what was exported of it, with `agents/` instead of the checkpoints; that can
+    play, but not learn.
 
-    Everything is read when it is asked for. All that can be wrong with the folder is a
-    `UserError` of one line.
+    Everything is read when it is asked for. Whatever is wrong with the folder is a `UserError` of
+    one line.
     """
 
     path: Path
     """The folder."""
     config: RunConfig
-    """How it was made."""
+    """The configuration that it was trained with."""
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -59,7 +60,7 @@ class Run:
 
     @functools.cached_property
     def learner(self) -> Any:
-        """The method (an `AbstractLearner` or `AbstractSupervisedLearner`) with the run's settings."""
+        """The method with the run's settings: an `AbstractLearner` or `AbstractSupervisedLearner`."""
         return self.config.learner()
 
     @functools.cached_property
@@ -73,28 +74,29 @@ class Run:
         return isinstance(self.problem, SupervisedProblem)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the rows of `metrics.jsonl`. Of kind `update`: `update`, `steps`, `seed` and the
-        method's metrics; of kind `evaluation`: `update`, `steps`, `seed`, `score` (the mean return
-        when the agent has adapted as often as it was let) and the `points` of the adaptation
-        curve on held-out tasks."""
+        """Return the rows of `metrics.jsonl`. A row of kind `update` has `update`, `steps`, `seed`
+        and the method's metrics. A row of kind `evaluation` has `update`, `steps`, `seed`, `score`
+        (the mean return after the last adaptation) and `points`, the adaptation curve on held-out
+        tasks."""
         return read_rows(self.path / METRICS)
 
     def to_frame(self) -> Any:
-        """Return the `metrics` as a pandas DataFrame, a row an update or evaluation and seed;
-        without the evaluations' `points`. Raises `UserError` where pandas is not installed."""
+        """Return the `metrics` as a pandas DataFrame, with a row for each update or evaluation and
+        seed; the `points` of evaluations are left out. Raise `UserError` if pandas is not
+        installed."""
         rows = [{k: v for k, v in row.items() if k != "points"} for row in self.metrics()]
         return data_frame(rows)
 
     def state(self, which: Which = "last") -> State:
-        """Return the whole state of learning at the last or best checkpoint; if that is damaged, at
-        the next that is not. A number asks for the checkpoint of so many environment steps, which
-        nothing stands in for. With several seeds every leaf has a leading dimension `[seeds]`. An
-        exported run has none."""
+        """Return the whole state of learning at the `last` or `best` checkpoint. If that is
+        damaged, the next good one takes its place. A number asks for the checkpoint after so many
+        environment steps, and nothing takes its place. With several seeds every leaf has a leading
+        dimension `[seeds]`. Raise `UserError` for an exported run, which has no state."""
         return self.restore(which)[0]
 
     def agent(self, which: Which = "last", seed: int = 0) -> Any:
-        """Return what was learned, ready for a new task: an `AbstractAgent`, or of a supervised run
-        a `FewShotAgent`. `seed` counts the run's seeds from 0."""
+        """Return what was learned, ready for a new task: an `AbstractAgent`, or a `FewShotAgent` of
+        a supervised run. `seed` counts the run's seeds from 0."""
         if not 0 <= seed < self.config.seeds:
             raise UserError(
                 f"{self.path} has {self.config.seeds} seed(s), counted from 0; there is no {seed}"
@@ -138,17 +140,18 @@ class Run:
 
     @property
     def exported(self) -> bool:
-        """Whether it holds agents alone: what was learned, and nothing to learn on from."""
+        """Whether the run was exported, so that it holds agents alone and cannot learn."""
         return (self.path / AGENTS).is_dir()
 
     def restore(self, which: Which = "last") -> tuple[State, checkpoint.Manifest, list[str]]:
-        """Return state and manifest of a checkpoint, and a line for each damaged one passed over."""
+        """Return state and manifest of a checkpoint, and a line for each damaged one that was
+        skipped."""
         self.refuse_exported()
         keys = jax.eval_shape(lambda: seed_keys(self.config.seed, self.config.seeds))
         return self._restore(which, shape_of_state(self.learner, self.problem, keys))
 
     def refuse_exported(self) -> None:
-        """Raise `UserError` if there is nothing to learn on from."""
+        """Raise `UserError` if the run was exported, so that there is no state to go on from."""
         if self.exported:
             raise UserError(
                 f"{self.path} is an exported run, whose agents play but cannot learn on; train anew"
@@ -215,7 +218,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """A few numbers for a line or a table: how far it got and how well it did."""
+        """Return a few numbers for a line or a table: how far training got, and the scores."""
         rows = self.metrics()
         updates = [row for row in rows if row["kind"] == "update"]
         scores = [row["score"] for row in rows if row["kind"] == "evaluation"]
