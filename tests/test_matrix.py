@@ -202,7 +202,7 @@ def run_verbs(
         says(*moving)
         assert (beside / "moves.gif").read_bytes().startswith(b"GIF8")
     else:
-        assert main(moving) == 2 and "nobody knows how to draw" in capsys.readouterr().err
+        assert main(moving) == 2 and "cannot be drawn" in capsys.readouterr().err
 
     more = run.config.steps + run.config.steps // UPDATES
     says("train", "--resume", "--out", path, "--steps", str(more), "--quiet")

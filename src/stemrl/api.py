@@ -44,19 +44,20 @@ Family = AbstractFamily | AbstractSupervisedFamily
 
 
 def make_family(name: str, **settings: Any) -> Any:
-    """Return a family by name, or one's own by `file.py:Class`, with settings other than its
-    defaults."""
+    """Return a family by its name, or one of your own by `file.py:Class`. `settings` are those that
+    differ from the defaults. Raises `UserError` for an unknown name or setting."""
     return RunConfig(method="", family=name, family_settings=settings).problem().source
 
 
 def make_learner(name: str, **settings: Any) -> Any:
-    """Return a method by name, or one's own by `file.py:Class`, with its hyper-parameters."""
+    """Return a method by its name, or one of your own by `file.py:Class`, with these
+    hyper-parameters. Raises `UserError` for an unknown name or hyper-parameter."""
     return RunConfig(method=name, family="", settings=settings).learner()
 
 
 def load(path: str | Path) -> Run:
     """Return the run in the folder `path`, or the trained agent of that name (`stemrl list
-    agents`)."""
+    agents`). Raises `UserError` if there is neither."""
     path = _path_of(path, "a run")
     name = str(path)
     if not path.exists():
@@ -83,16 +84,16 @@ def train(
     track: Iterable[str] = (),
     **options: Any,
 ) -> Run:
-    """Train a method on a family; returns the finished run.
+    """Train a method on a family, and return the finished run.
 
     **Arguments:**
 
-    - `method`, `family`, `target`: names; or classes or instances of one's own, defined in a file
+    - `method`, `family`, `target`: names; or classes or instances of your own, defined in a file
       from which the run can be opened again. A family may also be a `gymnasium.Env` that
-      `gymnasium.make` has made: as one task, with nothing that differs.
+      `gymnasium.make` has made: it is then one task, in which nothing differs.
     - `out`: the run's folder; by default `runs/METHOD-FAMILY-seedN`.
     - `resume`: go on with the run in `out`.
-    - `family_settings`, `target_settings`: settings other than their defaults.
+    - `family_settings`, `target_settings`: settings that differ from the defaults.
     - `track`: `tensorboard`, `wandb` or `mlflow`, to which the metrics are mirrored; each is an
       extra of the package.
     - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
@@ -136,7 +137,7 @@ def _refuse_fractions(**numbers: Any) -> None:
 
 
 def default_folder(config: RunConfig) -> Path:
-    """Return where a run goes if nobody says where."""
+    """Return the folder in which a run is made if no other is given."""
     names = (name.rpartition(":")[2] for name in (config.method, config.family))
     return Path("runs") / f"{'-'.join(names)}-seed{config.seed}"
 
@@ -157,22 +158,25 @@ def evaluate(
     gradient_steps: int | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Let what was trained adapt to held-out tasks; see `stemrl.evaluation.evaluate`.
+    """Let what was trained adapt to held-out tasks, and return an `Evaluation`, or a
+    `FewShotEvaluation` of what learned from labelled examples. See `stemrl.evaluation.evaluate`.
 
     **Arguments:**
 
     - `what`: a run, its folder, the name of a trained agent (`stemrl list agents`), or an agent
-      (then with the `problem` or family to play).
-    - `which`: a run's `last` or `best` checkpoint, or that of so many environment steps. Of a run
-      of several seeds all agents play the same tasks, and are evaluated together.
+      (then together with the `problem` or family to play).
+    - `split`, `tasks`, `episodes`, `seed`, `most_likely`: as in `stemrl.evaluation.evaluate`.
+    - `which`: a run's `last` or `best` checkpoint, or that after so many environment steps. All
+      agents of a run with several seeds play the same tasks, and are evaluated together.
     - `method`: an agent's name, for the result.
     - `oracle`: a run, its folder, or the name of a trained agent, on the same family and trained
-      with `reveal="context"`: it plays the same tasks, and the result has the gap to it.
-    - `shots`, `gradient_steps`: of what learned from labelled examples: how many it is given of a
-      task, and how many steps it takes on them; by default as in training.
-    - `progress`: called with the tasks that have been played and with all, whenever some have.
+      with `reveal="context"`. It plays the same tasks, and the result has the gap to it.
+    - `shots`, `gradient_steps`: for what learned from labelled examples: how many shots it is given
+      of a task, and how many steps it takes on them; by default as in training.
+    - `progress`: is called with the number of tasks that have been played and that of all, whenever
+      some have.
 
-    Returns an `Evaluation`, or of what learned from labelled examples a `FewShotEvaluation`.
+    Raises `UserError` for a run that cannot be opened, and for options that do not fit.
     """
     _refuse_fractions(
         tasks=tasks, episodes=episodes, seed=seed, shots=shots, gradient_steps=gradient_steps
@@ -260,17 +264,16 @@ def adapt(
     shots: int | None = None,
     gradient_steps: int | None = None,
 ) -> tuple[Params, np.ndarray]:
-    """Adapt to tasks one by one: their parameters `[tasks, …]` and the returns
-    `[tasks, rounds, episodes]` of the episodes, an adaptation between two rounds.
+    """Adapt to tasks one by one. Return their parameters `[tasks, …]` and the returns of the
+    episodes, `[tasks, rounds, episodes]`, with one adaptation between two rounds. For a supervised
+    run, return the scores `[tasks, points, 1]` after more and more examples instead of returns (see
+    `FewShotEvaluation.shots`).
 
     **Arguments:**
 
     - `task`: values for some of the parameters, by name; the others are drawn.
     - `member`: which of a run's seeds, counted from 0.
-    - the rest as for `evaluate`.
-
-    Of a supervised run, instead of returns, the scores `[tasks, points, 1]` after ever more examples
-    (see `FewShotEvaluation.shots`).
+    - the rest are as for `evaluate`.
     """
     _refuse_fractions(
         tasks=tasks,
@@ -323,8 +326,7 @@ def adapt_few_shot(
     shots: int | None = None,
     gradient_steps: int | None = None,
 ) -> FewShotEvaluation:
-    """Return what `adapt` does with a supervised run: one of its agents on tasks of which some
-    parameters may be given."""
+    """Do what `adapt` does, with one agent of a supervised run."""
     agent = run.agent(which, member)
     most = agent.learner.shots if shots is None else shots
     drawn = evaluation.draw_few_shot(run.problem.target, split, tasks, most, 1, seed)[0]
@@ -341,7 +343,7 @@ def adapt_few_shot(
 
 
 def named_parameters(params: Params) -> dict[str, Any]:
-    """Return parameters by their path in the tree, `goal` or `body/mass`."""
+    """Return the parameters by their path in the tree, such as `goal` or `body/mass`."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/") or "parameter": leaf
@@ -350,7 +352,8 @@ def named_parameters(params: Params) -> dict[str, Any]:
 
 
 def with_values(params: Params, values: Mapping[str, Any]) -> Params:
-    """Return `params`, `[tasks, …]`, with some leaves set to the same value in every task."""
+    """Return `params`, `[tasks, …]`, with some leaves set to the same value in every task. Raises
+    `UserError` for a name or a value that does not fit."""
     known = named_parameters(params)
     for name in values:
         if name not in known:

@@ -25,10 +25,10 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class Shape:
-    """One primitive over time, in the scene's length units, y up.
+    """One primitive over time, in the scene's units of length, with y pointing up.
 
-    A `capsule` is a thick line between two points with an outline, a `band` one without; a `disc`
-    and a `square` have one point, and a `trail` is the path of its one point up to the present.
+    A `capsule` is a thick line between two points with an outline, a `band` is one without. A
+    `disc` and a `square` have one point. A `trail` is the path of its one point up to the present.
     """
 
     kind: Kind
@@ -43,7 +43,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Gauge:
-    """A quantity that the task is about, beside the value that it asks for."""
+    """A quantity that the task is about, shown beside the value that it asks for."""
 
     label: str
     values: np.ndarray
@@ -54,7 +54,7 @@ class Gauge:
 
 @dataclass(frozen=True)
 class Scene:
-    """An episode to look at."""
+    """An episode that can be drawn."""
 
     shapes: Sequence[Shape]
     """Painted in this order."""
@@ -71,7 +71,7 @@ class Scene:
     caption: str = ""
 
     def thinned(self, most: int) -> "Scene":
-        """Return the same with at most `most` frames."""
+        """Return the same scene with at most `most` frames."""
         every = -(-self.frames // most)
         if every == 1:
             return self
@@ -93,7 +93,8 @@ class Scene:
         )
 
     def seen_in(self, window: tuple[float, float]) -> "Scene":
-        """Return the same through a window of this size, the ground as far above its lower edge."""
+        """Return the same scene through a window of this size, with the ground as far above its
+        lower edge."""
         camera = self.camera
         if self.ground is not None:
             below = (self.ground - camera[:, 1]) / self.window[1]

@@ -73,7 +73,7 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
     shown = shows(agent, run.problem, params, rounds, seed=options.seed, most=options.tasks)
     if not shown:
         raise UserError(
-            f"nobody knows how to draw '{family.name}', so there is no animation; a family draws"
+            f"'{family.name}' cannot be drawn, so there is no animation; a family draws"
             " itself by a method draw(params, states)"
         )
     return animate(shown, to, width=options.width)

@@ -26,7 +26,7 @@ def optimal_choice(family: AbstractFamily, params: Params, obs: Obs) -> Float[Ar
     else:
         known = ", ".join(cls.name for cls in FAMILIES)
         raise UserError(
-            f"nobody has worked out which actions are optimal in '{family.name}'; known: {known}"
+            f"the optimal actions of '{family.name}' have not been worked out; known: {known}"
         )
     return best / jnp.sum(best)
 

@@ -44,7 +44,7 @@ SMALLEST = 10.0
 
 
 class CoordinatewiseOptimizer(eqx.Module):
-    """φ of this method, and the network that optimization starts from at test."""
+    """φ of this method, and the network from which optimization starts at test."""
 
     cell: LSTM
     output: Linear
@@ -62,7 +62,7 @@ class CoordinatewiseOptimizer(eqx.Module):
         told: Float[Array, "parameters inputs"],
         adam: Float[Array, " parameters"],
     ) -> tuple[Float[Array, "parameters state"], Float[Array, " parameters"]]:
-        """Return the next hidden states, and how each parameter moves."""
+        """Return the next hidden states, and by how much each parameter moves."""
         hidden, out = self.cell.step(hidden, told)
         factor, further = jnp.moveaxis(self.output(out), -1, 0)
         return hidden, OUTPUT_SCALE * further - jnp.exp(self.adam_rate + factor) * adam
@@ -126,7 +126,8 @@ class LearnedOptimizer(AbstractFewShotLearner):
         train: Examples,
         steps: int,
     ) -> Float[Array, "steps parameters"]:
-        """Return θ₁, …, θ_steps, each laid end to end. The x of `train` are features."""
+        """Take `steps` steps from `network`, and return θ₁, …, θ_steps, each as one vector. The x
+        of `train` are features."""
         flat, unravel = ravel_pytree(network)
 
         def loss(flat: Array) -> Float[Array, ""]:
@@ -156,8 +157,8 @@ class LearnedOptimizer(AbstractFewShotLearner):
         test: Examples,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return the loss after the last step and along the way, from first parameters that are
-        drawn anew for every task unless they are learned."""
+        """Return the loss after the last step and along the way, and the metrics. Each task begins
+        from new first parameters, unless these are learned."""
         family = problem.source
 
         def one(key: PRNGKeyArray, train: Examples, test: Examples) -> Float[Array, " steps"]:

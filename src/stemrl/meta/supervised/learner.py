@@ -31,7 +31,7 @@ from ...rl.fitting import annealed, descend
 
 
 class FewShotState(eqx.Module):
-    """Everything that such a learner knows."""
+    """Everything that a learner of this kind knows."""
 
     learned: Any
     """φ."""
@@ -100,8 +100,8 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
         test: Examples,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Return what is descended, and the metrics, of which `loss` is one. The sets are `[tasks,
-        n, …]`."""
+        """Return the loss that an update descends, and the metrics, of which `loss` is one. The
+        sets are `[tasks, n, …]`."""
         source = SupervisedProblem.of(problem.source)
 
         def one(train: Examples, test: Examples) -> Float[Array, ""]:
@@ -117,8 +117,8 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
         return jnp.mean(jnp.concatenate(losses)), {"loss": jnp.mean(losses[-1])}
 
     def sizes(self) -> list[tuple[slice, int]]:
-        """Return which tasks of a batch have training sets of how many shots; the last ones have
-        all of them. By default those are all tasks."""
+        """Return which tasks of a batch have training sets of how many shots. The last entry must
+        have all of them. By default that is every task."""
         return [(slice(None), self.shots)]
 
     def steps_per_update(self, problem: SupervisedProblem) -> int:
@@ -136,7 +136,8 @@ class AbstractFewShotLearner(AbstractSupervisedLearner):
 
 
 class Features(eqx.Module):
-    """What is read of an x: the numbers themselves, or what a learned network makes of them."""
+    """What is read of an x: the numbers themselves, or what a learned network makes of them. Call
+    it with `[…, inputs]`; it returns `[…, size]`."""
 
     layers: tuple[Linear, ...]
     size: int = eqx.field(static=True)
@@ -169,8 +170,8 @@ class OnFeatures(eqx.Module):
 
 
 class AbstractReader(AbstractFewShotLearner):
-    """A learner that reads training sets with a network. It has no idea of sizes that it never met, so
-    half of a batch's training sets have fewer shots than the others."""
+    """A learner that reads training sets with a network. Such a network knows nothing of sizes that
+    it never met, so half of a batch's training sets have fewer shots than the others."""
 
     features: tuple[int, ...] = eqx.field(static=True, default=())
     """Units, in [1, inf], of the ReLU layers of a learned network that every x goes through first, as
