@@ -66,7 +66,8 @@ CARD = Card(
     seeds=3,
     note=(
         "Returns in the target, each of 200,000 steps of the source, a tenth as many of the target. The hopper"
-        " is paid 1 a step here, so that its return counts the steps until it falls."
+        " is paid 1 a step here, so that its return counts the steps until it falls. The ant walks in none of the"
+        " three within these steps (trained there it has nothing either): its row says nothing of DARC."
     ),
     differs=(
         "PPO instead of SAC, far fewer steps than the paper's, episodes of 200 (hopper: 300).",
