@@ -1,5 +1,6 @@
-"""Before JAX is imported: tests compile much and run little, so the compiler tries less hard; and
-what stemrl keeps for its user (see `stemrl.runs.trust`) is kept elsewhere."""
+"""Before JAX is imported: tests compile much and run little, so the compiler tries less hard, and without
+XLA's newer emitters, which take twice as long; and what stemrl keeps for its user (see
+`stemrl.runs.trust`) is kept elsewhere."""
 
 import os
 import resource
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 _config = tempfile.TemporaryDirectory(prefix="stemrl-config-")
 os.environ["XDG_CONFIG_HOME"] = _config.name
 

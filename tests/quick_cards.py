@@ -1,9 +1,8 @@
 """Every card at its small scale, two at a time, since one keeps no second core busy: `make cards`.
 
-They compile much and run little, so the compiler tries less hard. Without its newer emitters XLA compiles
-in half the time, but of such programs a few wait for ever, all threads idle (one run of
-`contextual-generalisation` in ten, none in twenty with them; jaxlib 0.10.2): a card that has not ended
-after `PATIENCE` is run again with them.
+They compile much and run little, so the compiler tries less hard, and without XLA's newer emitters, which
+take twice as long. Should a program wait for ever, as those with two batched QR decompositions did (see
+`stemrl.networks.orthogonal`), its card is run again with them after `PATIENCE`, and says so.
 """
 
 import os

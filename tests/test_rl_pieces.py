@@ -1,6 +1,7 @@
 """Returns and advantages by hand, distributions against SciPy, statistics against NumPy, and what
 the two rollouts promise."""
 
+import re
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from scipy import stats
 import probes
 from stemrl.core import AbstractAgent, Box, Discrete, Problem, Space
 from stemrl.networks.mlp import patches
+from stemrl.networks.orthogonal import orthogonal
 from stemrl.rl import (
     Categorical,
     DiagonalGaussian,
@@ -315,3 +317,17 @@ def test_outside_of_a_program_a_rollout_is_compiled_once_and_not_at_every_call()
         play(agent, problem.source, params, None, key, 1)
         counts.append(len(traced))
     assert counts[0] == counts[1] == counts[2] > 0
+
+
+def test_a_batch_of_orthogonal_weights_is_drawn_one_after_another():
+    """Batched QR decompositions of one program can wait for each other for ever."""
+
+    def draw(key):
+        return orthogonal(key, (6, 4))
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    weights = jax.vmap(draw)(keys)
+    np.testing.assert_array_equal(weights, [draw(key) for key in keys])
+    np.testing.assert_allclose(weights[1].T @ weights[1], np.eye(4), atol=1e-6)
+    program = str(jax.make_jaxpr(jax.vmap(draw))(keys))
+    assert re.findall(r"f32\[([\d,]+)\] \w+:f32\[[\d,]+\] = qr\[", program) == ["6,4"]

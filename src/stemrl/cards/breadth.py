@@ -10,7 +10,7 @@ import numpy as np
 
 from ..rl.experience import select
 from .card import Card, Measure, differences
-from .point_goals import LEARNER, advance, begin_each, drawn, problem_of, worth
+from .point_goals import LEARNER, advance, begin, drawn, problem_of, worth
 from .speed import reached
 from .workshop import Workshop
 
@@ -42,7 +42,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         new = np.stack([np.resize(own[TABLE:], (TABLE, 2)) for own in goals for _ in BREADTHS])
         scratch = jnp.tile(jnp.asarray(BREADTHS) == 0, len(goals))
         keys = jax.vmap(jax.random.key)(jnp.repeat(jnp.asarray(workshop.seeds), len(BREADTHS)))
-        start = jax.jit(begin_each)
+        start = jax.jit(jax.vmap(begin))
         train = jax.jit(
             jax.vmap(functools.partial(advance, updates=after // points)), donate_argnums=0
         )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .card import Card, Measure
-from .point_goals import LEARNER, advance, begin_each, beyond, drawn, problem_of, worth
+from .point_goals import LEARNER, advance, begin, beyond, drawn, problem_of, worth
 from .workshop import Workshop
 
 UPDATES = 150
@@ -43,7 +43,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         lanes = jnp.asarray(tables.reshape(-1, TABLE, 2))
         # One seed's trainings begin alike.
         keys = jax.vmap(jax.random.key)(jnp.repeat(jnp.asarray(workshop.seeds), len(names)))
-        states = jax.jit(begin_each)(keys, lanes)
+        states = jax.jit(jax.vmap(begin))(keys, lanes)
         states = jax.jit(jax.vmap(functools.partial(advance, updates=updates)))(states, lanes)
         judge = jax.jit(jax.vmap(worth, (0, None)))
         found = {"trained": jax.jit(jax.vmap(worth))(states, lanes)}

@@ -50,12 +50,6 @@ def begin(key: Any, goals: Float[Array, "n 2"]) -> Any:
     return LEARNER.init(problem_of(goals), key)
 
 
-def begin_each(keys: Any, goals: Float[Array, "trainings n 2"]) -> Any:
-    """Learners before their training, one after another (see `runs.programs`: two batched QR decompositions
-    at once may wait for each other for ever)."""
-    return jax.lax.map(lambda each: begin(*each), (keys, goals))
-
-
 def advance(state: Any, goals: Float[Array, "n 2"], updates: int) -> Any:
     """So many updates on the goals of the table."""
     problem = problem_of(goals)

@@ -160,8 +160,7 @@ def _fitted(
         leaves = None
         if start is not None:
             leaves = [jnp.asarray(start[f"leaf{i}"]) for i in range(_leaves(start))]
-        # One after another: two batched QR decompositions at once may wait for each other for ever.
-        state = jax.jit(lambda each: jax.lax.map(lambda x: begin(*x), each))((keys, goals, leaves))
+        state = jax.jit(jax.vmap(begin))(keys, goals, leaves)
         judged, step = jax.jit(jax.vmap(judge)), jax.jit(jax.vmap(advance))
         values, quality = judged(state)
         rows = [quality]

@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from .cache import kept, last_position, pack, positions, push, visible
 from .memory import AbstractMemoryCell, heads_of
 from .mlp import Linear
+from .orthogonal import orthogonal
 
 BASE = 10_000.0
 """The slowest pair of entries turns by about 1/BASE a step, the fastest by 1."""
@@ -60,7 +61,6 @@ class Attention(AbstractMemoryCell):
         """**Arguments:** entries of an input and of the output; how many inputs are kept;
         `final_scale` multiplies the first weights of the output."""
         *keys, last = jax.random.split(key, 4)
-        orthogonal = jax.nn.initializers.orthogonal()
         self.project = jnp.concatenate([orthogonal(k, (inputs, size)) for k in keys], axis=1)
         self.out = Linear(size, size, scale=final_scale, key=last)
         self.size = size

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .memory import AbstractMemoryCell, heads_of, unroll_steps
+from .orthogonal import orthogonal
 
 SEGMENT = 5
 """Steps of a sequence that are one piece to the gradient."""
@@ -38,7 +39,6 @@ class DeltaMemory(AbstractMemoryCell):
 
     def __init__(self, inputs: int, size: int, *, key: PRNGKeyArray):
         """**Arguments:** entries of an input and of the output."""
-        orthogonal = jax.nn.initializers.orthogonal()
         blocks = [orthogonal(k, (inputs, size)) for k in jax.random.split(key, 4)]
         self.projections = jnp.concatenate(blocks, axis=1)
         self.value_bias = jnp.zeros(size)

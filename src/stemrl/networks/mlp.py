@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .orthogonal import orthogonal
+
 Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 """The activation functions there are; see `activate`."""
 
@@ -29,7 +31,7 @@ class Linear(eqx.Module):
     def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, key: PRNGKeyArray):
         """Make orthogonal weights times `scale` (√2 suits ReLU, 0.01 the last layer of a policy),
         and biases of 0."""
-        self.weight = scale * jax.nn.initializers.orthogonal()(key, (inputs, outputs))
+        self.weight = scale * orthogonal(key, (inputs, outputs))
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:

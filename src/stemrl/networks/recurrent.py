@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .memory import AbstractMemoryCell, unroll_steps
+from .orthogonal import orthogonal
 
 
 class GRU(AbstractMemoryCell):
@@ -126,7 +127,6 @@ _KEEPING = 0x5EA2
 def _gates(inputs: int, size: int, gates: int, key: PRNGKeyArray) -> tuple[Array, Array]:
     """Input weights `[inputs, gates·size]` and recurrent weights, orthogonal gate by gate."""
     input_key, recurrent_key = jax.random.split(key)
-    orthogonal = jax.nn.initializers.orthogonal()
     blocks = [orthogonal(k, (size, size)) for k in jax.random.split(recurrent_key, gates)]
     scale = jax.nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
     return scale(input_key, (inputs, gates * size)), jnp.concatenate(blocks, axis=1)

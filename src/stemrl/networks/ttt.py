@@ -32,6 +32,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from .cache import last_position, pack, positions, take
 from .memory import AbstractMemoryCell, heads_of
 from .mlp import LayerNorm, Linear, standardized
+from .orthogonal import orthogonal
 
 MINI_BATCH = 16
 """Inputs of a mini-batch (the authors': 16)."""
@@ -163,7 +164,6 @@ class TTTLinear(AbstractMemoryCell):
         """**Arguments:** entries of an input and of the output; inputs of a mini-batch;
         `final_scale` multiplies the first weights of the output."""
         *keys, rate_key, weights_key, out_key = jax.random.split(key, 6)
-        orthogonal = jax.nn.initializers.orthogonal()
         self.project = jnp.concatenate([orthogonal(k, (inputs, size)) for k in keys], axis=1)
         self.size = size
         self.heads = heads_of(size)

@@ -51,8 +51,6 @@ def _begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
     def init(key: PRNGKeyArray) -> State:
         return strong(learner.init(problem, key))
 
-    # Seed by seed: two batched QR decompositions (of orthogonal weights) at once can each hold a
-    # thread of XLA's pool while waiting for the other's, and on two cores that is for ever.
     return init(keys) if keys.ndim == 0 else jax.lax.map(init, keys)
 
 
