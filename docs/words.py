@@ -232,7 +232,7 @@ on two cores. The ratio says how many times better ours is.
 - *期望*是所希望的：未达到时也照样写明。两者都没有的行，只供比较。
 - 标准是这个库对自己的要求，不一定是论文的数值。
 """,
-        "speed": """## 速度
+        "speed": """## 速度 { #speed }
 
 `make bench`。写着 *in turns* 的行，以及对方是一个界限或本库另一部分的行，双方在同一次运行中交替测得；写着 *fixed figure* 的，是另一个库某次在两个核上测得的数值。比值说明我们的好多少倍。
 """,

@@ -245,3 +245,8 @@ def test_the_map_names_every_card(page: str):
     text = (DOCS / page).read_text(encoding="utf-8")
     reproduced = {line.split()[2] for line in commands(text) if line.startswith("stemrl reproduce")}
     assert reproduced - {"CARD"} == CARDS.keys()
+
+
+def test_code_that_is_not_run_is_shown_as_code():
+    text = hooks.on_page_markdown("```sh no-run\na\n```\n", None, None, None)
+    assert text == "```sh\na\n```\n"
