@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from stemrl.machine import PACKAGES, machine, versions
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
@@ -49,6 +51,24 @@ def peer(python: str, script: str, *arguments: str) -> Callable[[int], float]:
         return float(answers.readline())
 
     return seconds
+
+
+def products() -> Callable[[], float]:
+    """Floating-point operations a second of 256³ matrix products in a compiled loop."""
+    x, w = jax.random.normal(jax.random.key(0), (2, 256, 256))
+
+    @jax.jit
+    def run(x, w):
+        return jax.lax.scan(lambda x, _: (1e-2 * (x @ w), None), x, None, length=500)[0]
+
+    jax.block_until_ready(run(x, w))
+
+    def once() -> float:
+        started = time.perf_counter()
+        jax.block_until_ready(run(x, w))
+        return 500 * 2 * 256**3 / (time.perf_counter() - started)
+
+    return once
 
 
 def row(

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 
-from _common import alternate, peer, row, write
+from _common import alternate, peer, products, row, write
 from stemrl.core import Problem
 from stemrl.physics import HalfCheetahVel
 from stemrl.rl import SAC, SACState
@@ -69,24 +69,6 @@ def ours() -> Callable[[], float]:
         started = time.perf_counter()
         run(STEPS)
         return STEPS / (time.perf_counter() - started)
-
-    return once
-
-
-def products() -> Callable[[], float]:
-    """Floating-point operations a second of 256³ matrix products in a compiled loop."""
-    x, w = jax.random.normal(jax.random.key(0), (2, 256, 256))
-
-    @jax.jit
-    def run(x, w):
-        return jax.lax.scan(lambda x, _: (1e-2 * (x @ w), None), x, None, length=500)[0]
-
-    jax.block_until_ready(run(x, w))
-
-    def once() -> float:
-        started = time.perf_counter()
-        jax.block_until_ready(run(x, w))
-        return 500 * 2 * 256**3 / (time.perf_counter() - started)
 
     return once
 
