@@ -58,11 +58,14 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
 # PEERS: an interpreter that has the other libraries; without it only the fixed figures stand beside.
+# PEARL, VARIBAD: checkouts of these methods' authors' code; see benchmarks/meta.py.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/physics.py
 	$(BIN)/python benchmarks/maml.py
 	$(BIN)/python benchmarks/her.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/sac.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/meta.py $(if $(PEERS),--peers $(PEERS)) $(if $(PEARL),--pearl $(PEARL)) \
+	  $(if $(VARIBAD),--varibad $(VARIBAD))
 	$(BIN)/python benchmarks/transfer.py
 	$(BIN)/python benchmarks/start_up.py
 

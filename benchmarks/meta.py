@@ -12,7 +12,7 @@ PEARL, both sides, twice: at the authors' sizes (policy and critics of 300-300-3
 200-200-200, 16 tasks × 256 steps and a context of 1,024 steps a gradient step, one gradient step for ten
 environment steps), and at those of the card `pearl-point-sparse` (64-64, 16 × 32, a context of 400, one
 for forty). Environment steps a second, the gradient steps that belong to them included. A turn is a part
-of an iteration: one task and 20 gradient steps. The authors' learner has a value network that ours
+of an iteration: one task, and 10 or 20 gradient steps. The authors' learner has a value network that ours
 leaves out.
 
 VariBAD and RL², both sides: the authors' sizes for the grid (GRU of 64, latent of 5, policy layer of 32,
@@ -20,15 +20,23 @@ decoder of 32-32, 60 steps of 16 worlds an update, 2 epochs of 4 minibatches). T
 × 25 trials an update, ours from 5 × 16. Besides, ours with 200 worlds, the number that its cards use: the
 authors' worlds are processes.
 
+Both sides compute with one thread each (`NPROC` for XLA): on layers this small the authors' is the faster
+the fewer it has, on shared cores more than tenfold. What the machine did besides is told with the results.
+
 The limit: matrix products of 256 × 256 × 256 alone, and what share of their rate PEARL's gradient steps
 reach at the authors' sizes, where products are nearly all of the work.
 """
 
 import argparse
+import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
+
+# Before JAX starts.
+os.environ["NPROC"] = "1"
 
 import equinox as eqx
 import jax
@@ -37,8 +45,6 @@ from _common import alternate, peer, products, row, write
 from stemrl.core import Problem
 from stemrl.registry import make
 
-GRADIENT_STEPS = 20
-"""Of PEARL's turn."""
 HORIZON = 20
 PEARL = {
     "the authors' sizes": {
@@ -48,7 +54,8 @@ PEARL = {
         "batch_size": 256,
         "context_batch_size": 1024,
         "prior_episodes": 1,
-        "posterior_episodes": 9,
+        "posterior_episodes": 4,
+        "gradient_steps": 10,
         "posterior_context": True,
     },
     "its card's sizes": {
@@ -59,6 +66,7 @@ PEARL = {
         "context_batch_size": 400,
         "prior_episodes": 20,
         "posterior_episodes": 20,
+        "gradient_steps": 20,
         "posterior_context": False,
     },
 }
@@ -113,14 +121,13 @@ def pearl(sizes: dict[str, Any]) -> Callable[[], float]:
         "tasks": TASKS,
         "collect_tasks": 1,
         "meta_batch_size": META_BATCH,
-        "gradient_steps": GRADIENT_STEPS,
         "recent_episodes": sizes["prior_episodes"] + sizes["posterior_episodes"],
         "discount": 0.9,
         "reward_scale": 100.0,
         "learn_temperature": False,
         **sizes,
     }
-    return ours("pearl", "point-sparse", settings, updates=1, warm_up=TASKS + 1)
+    return ours("pearl", "point-sparse", settings, updates=1, warm_up=TASKS)
 
 
 def pearl_peer(python: str, checkout: str, sizes: dict[str, Any]) -> Callable[[], float]:
@@ -128,6 +135,7 @@ def pearl_peer(python: str, checkout: str, sizes: dict[str, Any]) -> Callable[[]
     prior, after = (HORIZON * sizes[f"{kind}_episodes"] for kind in ("prior", "posterior"))
     settings = {
         **{name: sizes[name] for name in ("latent_size", "hidden", "encoder_hidden", "batch_size")},
+        "threads": 1,
         "embedding_batch_size": sizes["context_batch_size"],
         "embedding_mini_batch_size": sizes["context_batch_size"],
         "meta_batch": META_BATCH,
@@ -136,7 +144,7 @@ def pearl_peer(python: str, checkout: str, sizes: dict[str, Any]) -> Callable[[]
         "num_steps_prior": prior,
         "num_steps_posterior": after if sizes["posterior_context"] else 0,
         "num_extra_rl_steps_posterior": 0 if sizes["posterior_context"] else after,
-        "num_train_steps_per_itr": GRADIENT_STEPS,
+        "num_train_steps_per_itr": sizes["gradient_steps"],
         "max_path_length": HORIZON,
         "discount": 0.9,
         "reward_scale": 100.0,
@@ -158,7 +166,7 @@ def flops(sizes: dict[str, Any]) -> float:
 
     def forward(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
         layers = (inputs, *hidden, outputs)
-        return sum(a * b for a, b in zip(layers, layers[1:], strict=False))
+        return sum(a * b for a, b in itertools.pairwise(layers))
 
     policy = forward(2 + latent, sizes["hidden"], 4)
     critic = forward(4 + latent, sizes["hidden"], 1)
@@ -191,27 +199,36 @@ def main() -> None:
     speed = alternate(sides, options.repeats)
 
     needed = flops(first := PEARL["the authors' sizes"])
-    each = HORIZON * (first["prior_episodes"] + first["posterior_episodes"]) / GRADIENT_STEPS
+    each = HORIZON * (first["prior_episodes"] + first["posterior_episodes"])
+    each /= first["gradient_steps"]
     limit = each * speed["products"] / needed
     reached = speed["pearl", "the authors' sizes"]
     rows = [
-        row(f"PEARL over its authors', {name}", speed["pearl", name], theirs, 5)
+        row(f"PEARL over its authors' code in turns, {name}", speed["pearl", name], theirs, 5)
         for name in PEARL
         if (theirs := speed.get(("pearl", name, "peer")))
     ]
     rows += [
-        row(f"{NAMES[method]} over VariBAD's authors', ours {name}", speed[method, name], theirs, 50)
+        row(
+            f"{NAMES[method]} over VariBAD's authors' code in turns, ours {name}",
+            speed[method, name],
+            theirs,
+            50,
+        )
         for method in GRID
         for name in WORLDS
         if (theirs := speed.get((method, "peer")))
     ]
-    rows.append(row("PEARL over what matrix products allow, the authors' sizes", reached, limit, None))
+    rows.append(
+        row("PEARL over what matrix products allow, the authors' sizes", reached, limit, None)
+    )
     write(
         "meta",
         rows,
         setting={
             "repeats": options.repeats,
-            "PEARL's gradient steps a turn": GRADIENT_STEPS,
+            "threads of each side": 1,
+            "load of the machine's cores by all its jobs": os.getloadavg()[1],
             "the authors' worlds on the grid": 16,
         },
         limit={
