@@ -42,7 +42,7 @@ def test_optimal_actions_by_hand():
         choice = optimal_choice(room, goal, jnp.array(cell, jnp.float32))
         assert choice.tolist() == best
     with pytest.raises(
-        UserError, match=r"optimal in 'random-mdp'; known: bandit, dark-room, gridnavi"
+        UserError, match=r"optimal actions of 'random-mdp' .*; known: bandit, dark-room, gridnavi"
     ):
         DPT().init(Problem.of(RandomMDP()), KEY)
     with pytest.raises(UserError, match="needs discrete actions"):
