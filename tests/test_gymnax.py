@@ -123,7 +123,7 @@ def test_with_nothing_varied_there_is_one_task():
         len(family.env.step(jax.random.key(0), state, jnp.asarray(1), {"none": jnp.zeros(0)})) == 6
     )
     for asked in (lambda: family.sample(jax.random.key(0), "ood"), lambda: family.context(params)):
-        with pytest.raises(UserError, match="no parameter varied is one task"):
+        with pytest.raises(UserError, match="nothing varied is one task"):
             asked()
 
 

@@ -95,4 +95,7 @@ CARD = Card(
         "`point-2d` in episodes of 20 steps, the goal revealed. Each seed has goals of its own, and its new"
         " one is none of them; all begin alike. No bar."
     ),
+    differs=(
+        "A training that never gets there counts with all its steps: so do nearly all after one task.",
+    ),
 )

@@ -23,9 +23,8 @@ from typing import Any, ClassVar
 import equinox as eqx
 import gymnasium
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from ..core import (
     AbstractHostFamily,
@@ -35,13 +34,13 @@ from ..core import (
     MultiDiscrete,
     Params,
     Space,
-    Split,
     Tuple,
     UserError,
     as_seen,
 )
 from ..own_code import may_import
 from . import ranges as boxes
+from .varied import AbstractVariedFamily
 
 
 class HostEnv(eqx.Module):
@@ -85,7 +84,9 @@ class AbstractGymnasiumFamily(AbstractHostFamily):
         return _envs[self]
 
 
-class GymnasiumFamily(AbstractGymnasiumFamily):
+class GymnasiumFamily(  # pyright: ignore[reportIncompatibleVariableOverride]
+    AbstractVariedFamily, AbstractGymnasiumFamily
+):
     """A registered Gymnasium environment with some of its attributes uniform in ranges; `ood`:
     outside them.
 
@@ -116,39 +117,6 @@ class GymnasiumFamily(AbstractGymnasiumFamily):
             raise UserError(f"horizon must be at least 1, not {self.horizon}")
         if ":" in self.environment:  # `module:Name-v0`, which Gymnasium imports
             may_import(self.environment)
-
-    @property
-    def varied(self) -> dict[str, boxes.Interval]:
-        """Return the ranges by name."""
-        return boxes.parse(self.ranges)
-
-    @property
-    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Say whether there is one task alone, as nothing is varied: the one that is trained on."""
-        return not self.varied
-
-    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Draw each attribute as its range says; `ood`: at least one of them outside. With nothing varied
-        the task is `{"none": [0]}`, and there is no `ood` split."""
-        if not self.varied:
-            if split == "ood":
-                raise UserError(
-                    f"{self.environment} with no attribute varied is one task, and has no ood split"
-                )
-            return {"none": jnp.zeros(0)}
-        return boxes.draw_in(key, split, self.varied, self.beyond)
-
-    def context(self, params: Params) -> Float[Array, " varied"]:
-        """Return the varied attributes, each as its place in its range: −1 at the low end, 1 at the
-        high one."""
-        if not self.varied:
-            return super().context(params)
-        return jnp.stack(
-            [
-                boxes.place_in(params[name], interval.low, interval.high)
-                for name, interval in self.varied.items()
-            ]
-        )
 
     def make(self, params: Params) -> gymnasium.Env:
         """Return the environment with the task's attributes."""

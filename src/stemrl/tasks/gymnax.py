@@ -16,10 +16,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from ..core import (
-    AbstractFamily,
     AnySpace,
     Box,
     Dict,
@@ -29,12 +28,12 @@ from ..core import (
     Obs,
     Params,
     Space,
-    Split,
     Tuple,
     UserError,
     nearest,
 )
 from . import ranges as boxes
+from .varied import NONE, AbstractVariedFamily
 
 DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
     "CartPole-v1": {
@@ -46,9 +45,6 @@ DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
 
 USUAL = {"CartPole-v1": "length=0.25:0.75,force_mag=5.0:15.0"}
 """What varies where nobody says what, by environment."""
-
-NONE = "none"
-"""What stands for the parameters of an environment of which none varies: an array without entries."""
 
 
 class GymnaxEnv(eqx.Module):
@@ -96,7 +92,7 @@ class GymnaxEnv(eqx.Module):
         return _spaces(self.environment)[1]
 
 
-class GymnaxFamily(AbstractFamily):
+class GymnaxFamily(AbstractVariedFamily):
     """A gymnax environment with some of its parameters uniform in ranges; `ood`: outside them.
 
     For example `GymnaxFamily("CartPole-v1", {"length": (0.25, 0.75), "force_mag": (5.0, 15.0)})`.
@@ -144,16 +140,6 @@ class GymnaxFamily(AbstractFamily):
             raise UserError(f"steps must be 0 (the environment's own limit) or more: {self.steps}")
 
     @property
-    def varied(self) -> dict[str, boxes.Interval]:
-        """The ranges by name."""
-        return boxes.parse(self.ranges)
-
-    @property
-    def finite(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """With nothing varied there is one task, and it is the one that is trained on."""
-        return not self.varied
-
-    @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Steps after which the rollout truncates an episode."""
         _, defaults = _make(self.environment)
@@ -162,31 +148,6 @@ class GymnaxFamily(AbstractFamily):
     @property
     def env(self) -> GymnaxEnv:
         return GymnaxEnv(self.environment)
-
-    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
-        """Draw each parameter as its range says; `ood`: at least one of them outside. With nothing
-        varied `{"none": [0]}`, and no `ood` split."""
-        if not self.varied:
-            if split == "ood":
-                raise UserError(
-                    f"{self.environment} with no parameter varied is one task, and has no ood split"
-                )
-            return {NONE: jnp.zeros(0)}
-        return boxes.draw_in(key, split, self.varied, self.beyond)
-
-    def context(self, params: Params) -> Float[Array, " varied"]:
-        """Return the varied parameters, each as its place in its range: −1 at the low end, 1 at the
-        high one."""
-        if not self.varied:
-            raise UserError(
-                f"{self.environment} with no parameter varied is one task: it has no context"
-            )
-        return jnp.stack(
-            [
-                boxes.place_in(params[name], interval.low, interval.high)
-                for name, interval in self.varied.items()
-            ]
-        )
 
 
 @functools.cache
