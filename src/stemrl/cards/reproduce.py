@@ -1,6 +1,8 @@
 """Running a card: what `stemrl reproduce` does."""
 
 import contextlib
+import hashlib
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -88,8 +90,9 @@ def reproduce(
         shutil.rmtree(home, ignore_errors=True)
     with Crew(workers) if workers > 1 else contextlib.nullcontext() as crew:
         workshop = Workshop(
-            home, scale, tuple(range(seeds)), progress, folder, crew, name=card.name
-        )
+            home, scale, tuple(range(seeds)), progress, folder, crew, name=card.name,
+            origin=_origin(card),
+        )  # fmt: skip
         try:
             measures = card.run(workshop)
         except KeyboardInterrupt:
@@ -120,6 +123,12 @@ def reproduce(
     # takes three of the 65,530 mappings that Linux allows.
     jax.clear_caches()
     return result, path
+
+
+def _origin(card: Card) -> str:
+    """A digest of the file that the card is written in; empty where there is none."""
+    file = inspect.getsourcefile(card.run)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
 
 
 def _seeds_of(path: Path) -> int:

@@ -66,6 +66,8 @@ class Workshop:
     """The pictures that `picture` has named, in order."""
     name: str = "card"
     """The card's name, with which the names of its pictures begin."""
+    origin: str = ""
+    """What tells one version of the card from another: what an earlier one has kept is not used."""
 
     def __post_init__(self):
         self._began = time.monotonic()
@@ -280,13 +282,21 @@ class Workshop:
 
     def kept(self, name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, Any]:
         """Return the arrays that `compute` gives. They are computed once for all calls of this
-        card, and kept: for work that is no training run."""
+        card, and kept: for work that is no training run. What another version of the card or
+        other seeds have left is computed again."""
         path = self.folder / f"{name}.npz"
+        mark, mine = path.with_suffix(".origin"), f"{self.origin} {self.seeds}\n"
+        if path.exists() and (not mark.exists() or mark.read_text() != mine):
+            self.say(
+                f"{name} was computed by another version of the card, or with other seeds: again"
+            )
+            path.unlink()
         if not path.exists():
             arrays = {k: np.asarray(v) for k, v in compute().items()}
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial.npz")
             np.savez(partial, **arrays)  # pyright: ignore[reportArgumentType]
+            write_whole(mark, mine.encode())
             partial.replace(path)
             self.tick()
         with np.load(path, allow_pickle=False) as found:
