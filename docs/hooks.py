@@ -170,6 +170,13 @@ def _names(statement: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
+def on_startup(command: str, dirty: bool) -> None:
+    """MkDocs' event: jieba, which cuts Chinese for the search, does not tell how long it took to load."""
+    import jieba
+
+    jieba.setLogLevel("WARNING")
+
+
 def on_pre_build(config: Any) -> None:
     """MkDocs' event: fail with one line for each thing that is missing."""
     from mkdocs.exceptions import PluginError
@@ -210,6 +217,12 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
         for alternate in config.extra["alternate"]
     ]
     return {**context, "nav": _menus(nav)[language]}
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """MkDocs' event: the theme's script takes each language for a site of its own and asks for a
+    sitemap beside every `link` whose `rel` is `alternate` and nothing else; there is only one."""
+    return output.replace('<link rel="alternate" ', '<link rel="alternate translation" ')
 
 
 def _menus(nav: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from words import (
     PAPERS,
     PICTURE,
     SPEED,
+    UNITS,
     WORDS,
 )
 
@@ -247,6 +248,7 @@ def _speed(results: Path, language: str, to_pages: str) -> str:
         content = benchmarks[benchmark]
         row = next(row for row in content["rows"] if row["name"] == name)
         machine, unit = content["machine"]["processor"], row["unit"]
+        unit = UNITS.get(unit, unit) if language == "zh" else unit
         label = told[0 if language == "en" else 1]
         ours, theirs = (f"{_number(row[side])} {unit}" for side in ("ours", "theirs"))
         rows.append((label, beside, ours, theirs, f"{row['ratio']:.3g}"))

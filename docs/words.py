@@ -322,6 +322,8 @@ SPEED = [
      "half-cheetahs, played", "半猎豹，推进环境", "`mujoco.rollout`"),
 ]  # fmt: skip
 """Benchmark, its row, and what is measured beside whom, in both languages."""
+UNITS = {"s a meta-iteration": "秒（一次元迭代）", "steps/s": "步/秒"}
+"""Units of benchmarks in Chinese."""
 
 FRONT: dict[str, dict[str, str]] = {
     "en": {
