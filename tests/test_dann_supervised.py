@@ -135,6 +135,11 @@ def test_moons_by_hand():
     np.testing.assert_allclose(np.linalg.norm(back[upper], axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(back[~upper] - [1, 0.5], axis=1), 1, atol=1e-5)
     assert (back[upper][:, 1] >= -1e-6).all() and upper.mean() == 0.5
+    shares = [
+        np.asarray(Moons(lower_share=s).data(KEY, {"angle": jnp.float32(0)}, 400).y)[:, 1].mean()
+        for s in (0.9, 0.0)
+    ]
+    np.testing.assert_allclose(shares, [0.9, 0.0], atol=1e-6)
     turned = Moons(noise=0.0).data(KEY, {"angle": jnp.float32(90)}, 400).x
     np.testing.assert_allclose(turned[:, 0], -x[:, 1], atol=1e-5)
     np.testing.assert_allclose(turned[:, 1], x[:, 0], atol=1e-5)
@@ -151,5 +156,7 @@ def test_a_burst_of_the_domains_loss_does_not_become_a_burst_of_steps():
 def test_wrong_settings_are_refused():
     with pytest.raises(UserError, match="form must be one of shared, separate"):
         DANNSupervised(form="both")  # pyright: ignore
+    with pytest.raises(UserError, match="lower_share must be in"):
+        Moons(lower_share=1.5)
     with pytest.raises(UserError, match="examples must be at least 1"):
         DANNSupervised(examples=0)

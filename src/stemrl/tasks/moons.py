@@ -18,7 +18,7 @@ CENTER = (0.5, 0.25)
 class Moons(AbstractSupervisedFamily):
     """Which of two half circles that reach into each other is it? One task: points of the plane with
     noise, rotated by `angle` about the middle; a source and a target differ in that angle. Half of the
-    examples are of each class, one-hot. The loss is the cross-entropy, the score the accuracy."""
+    examples are of each class, one-hot, unless told otherwise. The loss is the cross-entropy, the score the accuracy."""
 
     name: ClassVar[str] = "moons"
     finite: ClassVar[bool] = True
@@ -31,10 +31,15 @@ class Moons(AbstractSupervisedFamily):
     """Degrees by which both moons are rotated, counterclockwise (the paper's target: 35)."""
     noise: float = eqx.field(static=True, default=0.05)
     """Standard deviation of the noise on each coordinate; a moon's radius is 1."""
+    lower_share: float = eqx.field(static=True, default=0.5)
+    """Share of the examples that are of the lower moon. A target with another share than the source is where
+    to align domains must misplace some."""
 
     def __check_init__(self):
         if self.noise < 0:
             raise UserError(f"noise must be at least 0, not {self.noise:g}")
+        if not 0 <= self.lower_share <= 1:
+            raise UserError(f"lower_share must be in [0, 1], not {self.lower_share:g}")
 
     @property
     def examples_per_shot(self) -> int:
@@ -46,10 +51,11 @@ class Moons(AbstractSupervisedFamily):
         return {"angle": jnp.asarray(self.angle, jnp.float32)}
 
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
-        """Draw `n` points, every two of them one of each moon: x `[n, 2]`, centered and twice as
+        """Draw `n` points, with the default share every two of them one of each moon: x `[n, 2]`, centered and twice as
         large as they are drawn, as the authors scale them."""
         place_key, noise_key = jax.random.split(key)
-        which = jnp.arange(n) % 2
+        lower_so_far = jnp.floor(jnp.arange(n + 1) * self.lower_share)
+        which = jnp.diff(lower_so_far).astype(jnp.int32)
         place = math.pi * jax.random.uniform(place_key, (n,))
         upper = jnp.stack([jnp.cos(place), jnp.sin(place)], 1)
         lower = jnp.stack([1 - jnp.cos(place), 0.5 - jnp.sin(place)], 1)
