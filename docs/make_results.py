@@ -45,9 +45,8 @@ FRONTS = {
     "docs/zh/index.md": ("zh", "", "../", "../../results/cards/"),
 }
 """The front pages: their language and the ways from them to pages, images and cards' pictures."""
-NUMBERED = ("which-one.md", "methods/few-shot.md")
-"""Pages in whose text single numbers of cards stand; see `numbered`."""
 NUMBER = re.compile(r"<!--=(.+?)::(.*?)::(.*?)-->.*?<!--/-->")
+"""A number of a card in a page's text; see `numbered`."""
 LANGUAGES = {"en": ROOT / "docs", "zh": ROOT / "docs" / "zh"}
 """Where each language has its pages, by the same names."""
 TITLES = ROOT / "docs" / "zh" / "titles.json"
@@ -75,8 +74,10 @@ def pages(results: Path, known: Mapping[str, Card]) -> dict[Path, str]:
     made |= {ROOT / name: front(name, results, cards) for name in FRONTS}
     for name, card in cards.items():
         made[ROOT / "docs" / GALLERY / f"{name}.svg"] = figure(card, MAIN_ROWS.get(name, ()))
-    for file in (folder / name for folder in LANGUAGES.values() for name in NUMBERED):
-        made[file] = numbered(made.get(file) or file.read_text(encoding="utf-8"), results)
+    for file in LANGUAGES["en"].rglob("*.md"):
+        text = made.get(file) or file.read_text(encoding="utf-8")
+        if NUMBER.search(text):
+            made[file] = numbered(text, results)
     return made
 
 
