@@ -13,6 +13,7 @@ import pytest
 from jaxtyping import Array
 
 import probes
+from stemrl.cards.dann_biased import correlation, linear_probe
 from stemrl.cli import main
 from stemrl.core import Logged, Problem, UserError
 from stemrl.rl import PPO, play
@@ -265,3 +266,14 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str):
 def test_a_target_is_needed():
     with pytest.raises(UserError, match="name a target and give --budget"):
         DANN(learner=QUICK).init(Problem(SOURCE, SOURCE), KEY)
+
+
+def test_a_probe_of_the_source_sees_what_one_of_the_target_does_not():
+    features = np.random.default_rng(0).normal(size=(400, 3))
+    quality = features @ [1.0, 2.0, 0.0] + 5.0
+    turned = -features  # as informative as before, and the opposite to who reads it as before
+    here, there = (linear_probe(x[:200], quality[:200]) for x in (features, turned))
+    assert correlation(here(features[200:]), quality[200:]) > 0.99
+    assert correlation(here(turned), quality) < -0.99
+    assert correlation(there(turned[200:]), quality[200:]) > 0.99
+    assert correlation(np.zeros(400), quality) == 0.0
