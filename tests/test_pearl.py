@@ -13,7 +13,7 @@ import pytest
 import probes
 from stemrl.core import Box, Discrete, Problem, UserError
 from stemrl.meta import PEARL, PEARLState
-from stemrl.meta.pearl import Belief, Encoder, Factors, PEARLAgent, prior_kl
+from stemrl.meta.pearl_agent import Belief, Encoder, Factors, PEARLAgent, prior_kl
 from stemrl.report.beliefs import SAMPLES, belief_svg, belief_text, beliefs
 from stemrl.rl import Trials, play
 from stemrl.tasks.point import PointSparse

@@ -6,7 +6,8 @@ from .dpt import DPT, DPTAgent, DPTState
 from .maesn import MAESN, MAESNAgent, MAESNState
 from .maml import MAML, MAMLState
 from .maml_agent import FastWeights, Initialization, MAMLAgent
-from .pearl import PEARL, Belief, Encoder, Factors, PEARLAgent, PEARLState
+from .pearl import PEARL, PEARLState
+from .pearl_agent import Belief, Encoder, Factors, PEARLAgent
 from .rdpg import RDPG
 from .recurrent_control import AbstractRecurrentControl, ControlNetworks, ControlState, Story
 from .rl2 import RL2

@@ -1,16 +1,11 @@
 """PEARL: probabilistic embeddings for actor-critic RL (Rakelly et al. 2019, 1903.08254).
 
 The problem: meta-learn from old experience, and explore an unknown task in a structured way. The
-idea: keep a posterior over a latent task variable z and let an off-policy learner see z as if it had
-been told the task. Every transition cₙ = (s, a, r) of the task is one Gaussian factor, in whatever
-order they came (§4.1):
-
-    q_φ(z | c₁…c_N) ∝ Π_n N(z; μ_φ(cₙ), σ²_φ(cₙ)),       prior N(0, I) before any
-
-Acting, z is drawn once an episode and held: posterior sampling, so that exploration is as directed as
-what has been learned of the task admits (§4.2). In training, SAC learns on batches of each task with z
-from the task's own context; the encoder learns from the critics' loss and the KL alone (§5.1,
-algorithm 1):
+idea: keep a posterior q_φ(z|c) over a latent task variable z, given the transitions c of the task in
+whatever order they came, and let an off-policy learner see z as if it had been told the task. What the
+posterior is, and how an agent acts on samples of it, is in `pearl_agent.py`. In training, SAC learns on
+batches of each task with z from the task's own context; the encoder learns from the critics' loss and the
+KL alone (§5.1, algorithm 1):
 
     L_critic = Σᵢ E_{z ~ q_φ(z|c)} [½ (Qᵢ(s, a, z) − y)²],    L_KL = β KL(q_φ(z|c) ‖ N(0, I))
 
@@ -28,146 +23,19 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..core import (
-    AbstractAgent,
-    AbstractLearner,
-    Action,
-    Carry,
-    Context,
-    Info,
-    Obs,
-    Params,
-    Problem,
-    Space,
-    Transition,
-    UserError,
-)
-from ..networks import MLP
-from ..rl.experience import Trials
+from ..core import AbstractLearner, Params, Problem, UserError
+from ..rl.experience import Trials, only_if
 from ..rl.fitting import gradient_steps, require_positive
 from ..rl.off_policy import moved
 from ..rl.play import play
-from ..rl.policy import flatten, is_image, observation_size, perceive
+from ..rl.policy import is_image, perceive
 from ..rl.replay import Episode, Replay, Row
 from ..rl.sac import SAC
-from ..rl.soft_networks import Critics, Networks, SoftPolicy
-from .history import action_taken
+from ..rl.soft_networks import Critics, Networks
+from .pearl_agent import Encoder, PEARLAgent, prior_kl
 
 DENSE = "dense_reward"
 """The event in which a family with a sparse reward reports a dense one."""
-
-
-class Factors(NamedTuple):
-    """A product of Gaussian factors, kept as its natural parameters, which add up."""
-
-    precision: Float[Array, "... latent"]
-    """Σ 1/σ²"""
-    weighted: Float[Array, "... latent"]
-    """Σ μ/σ²"""
-
-    def posterior(self) -> tuple[Float[Array, "... latent"], Float[Array, "... latent"]]:
-        """Return mean and variance of the product. Where there is no factor yet they are those of
-        the prior, N(0, I)."""
-        none = self.precision <= 0.0
-        precision = jnp.where(none, 1.0, self.precision)
-        return self.weighted / precision, 1.0 / precision
-
-
-class Encoder(eqx.Module):
-    """A network that makes one Gaussian factor of each transition."""
-
-    network: MLP
-    observations: Space = eqx.field(static=True)
-    actions: Space = eqx.field(static=True)
-
-    def __init__(
-        self,
-        observations: Space,
-        actions: Space,
-        latent_size: int,
-        hidden: tuple[int, ...],
-        *,
-        key: PRNGKeyArray,
-    ):
-        """Make a fresh encoder for these spaces."""
-        self.observations, self.actions = observations, actions
-        inputs = observation_size(observations) + observation_size(actions) + 1
-        self.network = MLP(inputs, 2 * latent_size, hidden, "relu", final_scale=0.1, key=key)
-
-    def __call__(
-        self,
-        obs: Obs,
-        action: Action,
-        reward: Float[Array, "... steps"],
-        counts: Float[Array, "... steps"] | None = None,
-    ) -> Factors:
-        """Return the product of the factors of transitions `[…, steps]`; those whose `counts` is 0
-        are left out."""
-        action = action_taken(self.actions, action)
-        x = jnp.concatenate([flatten(self.observations, obs), action, reward[..., None]], axis=-1)
-        mean, raw = jnp.split(self.network(x), 2, axis=-1)
-        precision = 1.0 / jnp.maximum(jax.nn.softplus(raw), 1e-7)
-        if counts is not None:
-            precision = precision * counts[..., None]
-        return Factors(jnp.sum(precision, axis=-2), jnp.sum(mean * precision, axis=-2))
-
-
-class Belief(NamedTuple):
-    """What is known of a task; it is the agent's memory."""
-
-    factors: Factors
-    episodes: Int[Array, ""]
-    """How many episodes were played on it."""
-    paid: Bool[Array, ""]
-    """Whether one of them had a reward."""
-
-
-class PEARLAgent(AbstractAgent):
-    """An agent that draws a z from what is known of the task for each episode, and acts as if the
-    task were that z."""
-
-    policy: SoftPolicy
-    encoder: Encoder
-    prior_episodes: Int[Array, ""]
-    """How many episodes of a task are played with z from the prior, whatever is known by then."""
-    space: Space = eqx.field(static=True)
-    """The observation space."""
-    until_paid: bool = eqx.field(static=True, default=False)
-    """Whether z is drawn from the prior until a reward was met."""
-    episodes_per_round: int = eqx.field(static=True, default=1)
-    greedy: bool = eqx.field(static=True, default=False)
-
-    def start(self, context: Context, key: PRNGKeyArray) -> Belief:
-        nothing = jnp.zeros(self.encoder.network.layers[-1].bias.shape[0] // 2)
-        return Belief(Factors(nothing, nothing), jnp.zeros((), jnp.int32), jnp.asarray(False))
-
-    def begin(self, memory: Belief, key: PRNGKeyArray) -> Carry:
-        early = memory.episodes < self.prior_episodes
-        if self.until_paid:
-            early = early | ~memory.paid
-        known = jax.tree.map(lambda x: jnp.where(early, 0.0, x), memory.factors)
-        mean, variance = known.posterior()
-        return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
-
-    def act(
-        self, memory: Belief, carry: Carry, obs: Obs, key: PRNGKeyArray
-    ) -> tuple[Action, Carry, Info]:
-        distribution = self.policy(perceive(self.space, None, obs), carry)
-        action = distribution.mode() if self.greedy else distribution.sample(key)
-        return action, carry, {}
-
-    def adapt(
-        self, memory: Belief, carries: Carry, episodes: Transition | None, key: PRNGKeyArray
-    ) -> Belief:
-        if episodes is None:
-            raise ValueError("'pearl' adapts on whole episodes: use play")
-        new = self.encoder(
-            episodes.obs, episodes.action, episodes.reward, episodes.valid.astype(jnp.float32)
-        )
-        # [episodes, latent] each: those of all episodes of the round.
-        factors = jax.tree.map(lambda old, x: old + jnp.sum(x, axis=0), memory.factors, new)
-        paid = memory.paid | jnp.any((episodes.reward != 0.0) & episodes.valid)
-        return Belief(factors, memory.episodes + episodes.valid.shape[0], paid)
 
 
 class Learning(eqx.Module):
@@ -312,7 +180,7 @@ class PEARL(AbstractLearner):
             target=learned.target,
             optimizer=optax.scale_by_adam().init(learning),  # pyright: ignore
             params=family.tasks(task_key, "train", self.tasks),
-            replay=Replay.of(row, -(-self.capacity // self._episodes) * self._episodes, self.tasks),
+            replay=Replay.of(row, self.capacity, self.tasks, chunk=self._episodes),
             updates=jnp.zeros((), jnp.int32),
             key=key,
         )
@@ -351,18 +219,9 @@ class PEARL(AbstractLearner):
         kept = tuple(state.replay.rows.events)
         replay = state.replay.add(Episode.of((), steps, kept), experience.tasks)
         updates = state.updates + 1
-
-        def train(learned: tuple) -> tuple[tuple, dict[str, Array]]:
-            return self._fit(learned, replay, problem, fit_key)
-
-        def wait(learned: tuple) -> tuple[tuple, dict[str, Array]]:
-            shapes = jax.eval_shape(train, learned)[1]
-            return learned, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        (learning, target, optimizer_state), metrics = lax.cond(
+        (learning, target, optimizer_state), metrics = only_if(
             updates >= self.tasks // self.collect_tasks,
-            train,
-            wait,
+            lambda learned: self._fit(learned, replay, problem, fit_key),
             (state.learning, state.target, state.optimizer),
         )
         state = PEARLState(
@@ -479,10 +338,3 @@ class PEARL(AbstractLearner):
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.collect_tasks * self._episodes * problem.source.horizon
-
-
-def prior_kl(
-    mean: Float[Array, "... latent"], variance: Float[Array, "... latent"]
-) -> Float[Array, "..."]:
-    """Return KL(N(mean, variance) ‖ N(0, I)), in nats."""
-    return 0.5 * jnp.sum(variance + mean**2 - 1.0 - jnp.log(variance), axis=-1)

@@ -122,9 +122,7 @@ class HER(AbstractLearner):
             learned=self.inner.begin(
                 family.observation_space, family.action_space, context_size(problem), learned_key
             ),
-            replay=Replay.of(
-                Episode.empty(family), -(-self.capacity // self.episodes) * self.episodes
-            ),
+            replay=Replay.of(Episode.empty(family), self.capacity, chunk=self.episodes),
             key=key,
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import AbstractFamily, Context, Memory, Params, Problem, count
-from ..meta.pearl import PEARLAgent
+from ..meta.pearl_agent import PEARLAgent
 from ..rl import play
 from ..tasks.gridnavi import GridEnv
 from ..tasks.point import PointEnv

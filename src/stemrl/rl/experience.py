@@ -1,10 +1,12 @@
 """What rollouts leave behind and what they carry along, and how functions of one episode are batched:
 what the compiled rollouts and those on the host both stand on."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -87,6 +89,26 @@ def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> 
         return jnp.where(mask.reshape(mask.shape + (1,) * (n.ndim - mask.ndim)), n, o)
 
     return jax.tree.map(leaf, new, old)
+
+
+def zeros_of(function: Callable, *args: Any) -> Any:
+    """Return zeros in the shapes of what `function(*args)` would return, without running it."""
+    shapes = jax.eval_shape(function, *args)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def only_if(ready: Bool[Array, ""], function: Callable[[Any], tuple], carry: Any) -> Any:
+    """Return `function(carry)` if `ready`; otherwise the carry as it is, and zeros. Only one of the
+    two is computed, unless `ready` is mapped over (`vmap`).
+
+    - `function`: returns what becomes of the carry, in the same shapes, and then whatever else it has
+      to tell (metrics, steps), which is zeros where it is not called.
+    """
+
+    def wait(carry: Any) -> tuple:
+        return carry, *zeros_of(function, carry)[1:]
+
+    return lax.cond(ready, function, wait, carry)
 
 
 def strong(tree: PyTree[Array]) -> PyTree[Array]:

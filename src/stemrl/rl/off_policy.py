@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import (
@@ -33,7 +32,7 @@ from ..core import (
     State,
     UserError,
 )
-from .experience import Rollout, RolloutState
+from .experience import Rollout, RolloutState, only_if
 from .fitting import require_positive
 from .inheriting import inherit_parts
 from .normalize import Normalizer
@@ -193,11 +192,12 @@ class AbstractOffPolicy(AbstractLearner):
         normalizer = Normalizer.of(observation_size(family.observation_space))
         agent = self.policy(learned, family.observation_space, normalizer)
         rollout_state = begin_rollout(agent, problem, family, live_key, self.num_envs)
-        chunk = self.num_envs * self.rollout_length
         return OffPolicyState(
             learned=learned,
             replay=Replay.of(
-                _empty_row(problem, rollout_state), -(-self.capacity // chunk) * chunk
+                _empty_row(problem, rollout_state),
+                self.capacity,
+                chunk=self.steps_per_update(problem),
             ),
             normalizer=normalizer,
             rollout_state=rollout_state,
@@ -251,14 +251,11 @@ class AbstractOffPolicy(AbstractLearner):
             batches = batches._replace(reward=reward(batches))
         batches = seen(space, normalizer, batches)
 
-        def train(learned: Learned) -> tuple[Learned, dict[str, Array]]:
-            return self.fit(learned, batches, fit_key)
-
-        def wait(learned: Learned) -> tuple[Learned, dict[str, Array]]:
-            shapes = jax.eval_shape(train, learned)[1]
-            return learned, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        learned, metrics = lax.cond(collected >= self.warm_up_steps, train, wait, state.learned)
+        learned, metrics = only_if(
+            collected >= self.warm_up_steps,
+            lambda learned: self.fit(learned, batches, fit_key),
+            state.learned,
+        )
         state = OffPolicyState(
             learned=learned,
             replay=replay,

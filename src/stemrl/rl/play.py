@@ -24,7 +24,7 @@ from ..core import (
     unscale_action,
 )
 from .devices import share, split
-from .experience import Trials, like, over, select, strong, tracing
+from .experience import Trials, like, only_if, over, select, strong, tracing
 from .host import play_on_host
 
 
@@ -158,12 +158,7 @@ def play_episodes(
             kept = select(alive, new, (carry, obs, state))
             return (alive & ~transition.ended, *kept), transition
 
-        shape = jax.eval_shape(playing, loop)[1]
-
-        def idle(loop):
-            return loop, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
-
-        return lax.cond(jnp.any(loop[0]), playing, idle, loop)
+        return only_if(jnp.any(loop[0]), playing, loop)
 
     (_, carry, _, _), transitions = lax.scan(
         step,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractFamily, Box, Context, Info, Params, Transition
+from .experience import zeros_of
 
 
 class Row(NamedTuple):
@@ -52,8 +53,7 @@ class Episode(NamedTuple):
         examples of what a step keeps, if it keeps anything."""
         task: Any = ()
         if params:
-            shapes = jax.eval_shape(lambda: family.sample(jax.random.key(0), "train"))
-            task = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            task = zeros_of(lambda: family.sample(jax.random.key(0), "train"))
         steps = (family.horizon,)
         space = family.action_space
         obs = jnp.zeros((*steps, *family.observation_space.shape), family.observation_space.dtype)
@@ -130,9 +130,13 @@ class Replay(eqx.Module):
     """Rows held."""
 
     @classmethod
-    def of(cls, row: PyTree[Array], capacity: int, groups: int | None = None) -> "Replay":
+    def of(
+        cls, row: PyTree[Array], capacity: int, groups: int | None = None, *, chunk: int = 1
+    ) -> "Replay":
         """Return an empty replay for rows like `row` (without leading dimensions). With `groups`,
-        it has that many rings of `capacity` rows each."""
+        it has that many rings of `capacity` rows each; the capacity is rounded up to whole chunks of
+        `chunk` rows."""
+        capacity = -(-capacity // chunk) * chunk
         leading = () if groups is None else (groups,)
         rows = jax.tree.map(lambda x: jnp.zeros((*leading, capacity, *x.shape), x.dtype), row)
         return cls(rows, jnp.zeros(leading, jnp.int32), jnp.zeros(leading, jnp.int32))

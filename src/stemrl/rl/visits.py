@@ -6,17 +6,14 @@ chunk of packed lanes like any other (`rollout`), by whichever agent explores fo
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import AbstractAgent, Problem, Space, Transition, UserError
-from .experience import RolloutState
+from .experience import RolloutState, only_if
 from .rollout import begin_rollout, rollout
 
 
@@ -119,19 +116,9 @@ def visit(
         else:
             lanes, steps, mean_return = visits.rollout_state, _nothing(problem, schedule), 0.0
     else:
-        lanes, steps, mean_return = _if(taken, play, visits.rollout_state)
+        lanes, steps, mean_return = only_if(taken, play, visits.rollout_state)
     spent = visits.spent + jnp.where(taken, schedule.steps, 0)
     return Visits(lanes, spent), Visit(steps, taken, jnp.asarray(mean_return, jnp.float32))
-
-
-def _if(taken: Bool[Array, ""], play: Callable, lanes: RolloutState) -> tuple:
-    """What `play` gives, or the same lanes and zeros."""
-
-    def stay(lanes: RolloutState) -> tuple[RolloutState, Transition, Array]:
-        shapes = jax.eval_shape(play, lanes)[1:]
-        return lanes, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-    return lax.cond(taken, play, stay, lanes)
 
 
 def _nothing(problem: Problem, schedule: Schedule) -> Transition:
