@@ -13,7 +13,7 @@ import pytest
 from probes import AbstractProbe, HiddenArm
 from stemrl.core import Box, Problem, Transition, UserError
 from stemrl.meta import RDPG, RSVG
-from stemrl.meta.recurrent_control import story
+from stemrl.meta.stories import Story
 from stemrl.rl import play
 
 KEY = jax.random.key(0)
@@ -102,16 +102,16 @@ def test_a_trial_in_the_replay_by_hand():
     """Two episodes of up to three steps, of which the first ends after two."""
     agent = begun("rdpg")[1]
     steps = steps_of([1, 2, 0, 4, 5, 6], [1, 1, 0, 1, 1, 1], [0, 1, 0, 0, 0, 0], 2)
-    told = story(agent, steps, None)
+    told = Story.of(agent, steps, None)
     assert told.following.tolist() == [1, 3, 3, 4, 5, 6]
     assert told.carries_on.tolist() == [1, 1, 1, 1, 1, 0]  # the trial's end alone
     assert told.valid.tolist() == [True, True, False, True, True, True, True]
     assert told.obs[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 5.5]
     np.testing.assert_allclose(told.previous[-1], [0.5, 6, 0], atol=1e-6)
     # Of one episode, its own end counts, and a time limit does not.
-    alone = story(agent, steps_of([1, 2, 0], [1, 1, 0], [0, 1, 0], 1), None)
+    alone = Story.of(agent, steps_of([1, 2, 0], [1, 1, 0], [0, 1, 0], 1), None)
     assert alone.carries_on.tolist() == [1, 0, 1] and alone.following.tolist() == [1, 3, 3]
-    cut = story(agent, steps_of([1, 2, 3], [1, 1, 1], [0, 0, 0], 1), None)
+    cut = Story.of(agent, steps_of([1, 2, 3], [1, 1, 1], [0, 0, 0], 1), None)
     assert cut.carries_on.tolist() == [1, 1, 1]
 
 

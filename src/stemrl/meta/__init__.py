@@ -9,9 +9,11 @@ from .maml_agent import FastWeights, Initialization, MAMLAgent
 from .pearl import PEARL, PEARLState
 from .pearl_agent import Belief, Encoder, Factors, PEARLAgent
 from .rdpg import RDPG
-from .recurrent_control import AbstractRecurrentControl, ControlNetworks, ControlState, Story
+from .recurrent_control import AbstractRecurrentControl, ControlState
+from .recurrent_networks import ControlNetworks
 from .rl2 import RL2
 from .rsvg import RSVG
+from .stories import Story
 from .trials import TrialState
 from .variational_rnn import VariationalNetworks, VariationalRNN
 from .varibad import Decoder, Decoders, VariBAD, VariBADAgent, VariBADNetworks

@@ -255,7 +255,7 @@ class HistoryAgent(AbstractAgent):
 
 def history_agent(
     family: AbstractFamily,
-    networks: RecurrentActorCritic,
+    networks: HistoryReader,
     observations: Normalizer,
     rewards: Normalizer,
 ) -> HistoryAgent:

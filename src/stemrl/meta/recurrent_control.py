@@ -1,113 +1,33 @@
 """Off-policy learning with a memory: what RDPG and RSVG(0) share.
 
-A replay of whole trials; an actor and a critic, each with a memory of its own that reads the history of
-a trial from its start; gradients through all of its steps; slow copies of both. A method says what a
-policy's outputs mean, and which loss they descend.
+A replay of whole trials (`stories.py`); an actor and a critic, each with a memory of its own that reads the
+history of a trial from its start (`recurrent_networks.py`); gradients through all of its steps; slow copies
+of both. A method says what a policy's outputs stand for, how an action is drawn from them and charged for
+its randomness, and how much noise it explores with.
 """
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import (
-    AbstractLearner,
-    Box,
-    Context,
-    Params,
-    Problem,
-    State,
-    Transition,
-    UserError,
-)
-from ..networks import MLP, Cell
+from ..core import AbstractLearner, Box, Problem, State, UserError
+from ..networks import Cell
 from ..rl import Normalizer, flatten, is_image, observation_size, outputs_for, perceive, play
-from ..rl.distributions import AbstractDistribution
-from ..rl.experience import Trials
+from ..rl.experience import Trials, only_if
 from ..rl.fitting import gradient_steps, require_positive
 from ..rl.inheriting import inherit_parts
 from ..rl.off_policy import moved
 from ..rl.replay import Replay
-from .history import History, HistoryAgent, HistoryReader, action_taken
-
-
-class Story(NamedTuple):
-    """A trial in the replay: its episodes one after another with their padding, `[time, …]`. What
-    is read also after the last step is `[time + 1, …]`. With leading dimensions, many. All values
-    are raw."""
-
-    obs: Array
-    """`[time + 1, …]`; the last one followed the last step."""
-    previous: Float[Array, "... time1 previous"]
-    """What came of the step before, in the form of `History.previous`."""
-    valid: Bool[Array, "... time1"]
-    """False on padding."""
-    action: Float[Array, "... time actions"]
-    """The action in the form in which the world took it."""
-    reward: Float[Array, "... time"]
-    carries_on: Float[Array, "... time"]
-    """0 where what follows the step is worth nothing, otherwise 1."""
-    following: Int[Array, "... time"]
-    """The time at which the next input is read: that of the next step that is no padding, or the
-    end."""
-    context: Context
-
-
-class Remembering(HistoryReader):
-    """A reader that can be made to forget all but what it sees."""
-
-    remembers: Float[Array, ""]
-    """Factor on what the memory says, and on what came of the step before: 0 leaves the present
-    observation alone. Not learned."""
-
-    def read(self, inputs: Array, previous: Array, context: Context) -> Float[Array, "... inputs"]:
-        return super().read(inputs, lax.stop_gradient(self.remembers) * previous, context)
-
-    def top(self, output: Array, *others: Array) -> Float[Array, "... entries"]:
-        """Return what the heads are given."""
-        return jnp.concatenate([lax.stop_gradient(self.remembers) * output, *others], axis=-1)
-
-
-class Actor(Remembering):
-    """A memory under a head that sees its output and its input: the policy μ(h) or π(·|h)."""
-
-    head: MLP
-    noise: Float[Array, ""]
-    """Deviation that a policy explores with."""
-    kind: type = eqx.field(static=True)
-    """What its outputs are: `kind.of(outputs, noise)` is a distribution over actions."""
-
-    def distribution(self, output: Array, x: Array) -> AbstractDistribution:
-        """Return the distribution over actions, from what the memory says after reading `x`."""
-        return self.kind.of(self.head(self.top(output, x)), self.noise)
-
-    def heads(self, output: Array, x: Array) -> tuple[AbstractDistribution, Float[Array, "..."]]:
-        """Return the distribution, and no value: the critic has those."""
-        return self.distribution(output, x), jnp.zeros(x.shape[:-1])
-
-
-class Critic(Remembering):
-    """A memory of its own under two heads: Q₁ and Q₂ of a history and an action."""
-
-    heads: tuple[MLP, MLP]
-
-    def value(self, output: Array, x: Array, action: Array) -> Float[Array, "two ..."]:
-        """Return both values."""
-        inputs = self.top(output, x, action)
-        return jnp.stack([head(inputs)[..., 0] for head in self.heads])
-
-
-class ControlNetworks(NamedTuple):
-    """All networks that gradients move."""
-
-    actor: Actor
-    critic: Critic
+from .history import HistoryAgent, history_agent
+from .recurrent_networks import ControlNetworks, Remembering
+from .stories import Story
 
 
 class ControlState(eqx.Module):
@@ -203,94 +123,40 @@ class AbstractRecurrentControl(AbstractLearner):
             )
         if is_image(family.observation_space):
             raise UserError(f"'{self.name}' cannot look at images; use rl2")
-        keys = jax.random.split(key, 6)
-        length = self.trial_episodes(problem) * family.horizon + 1
-
-        def reader(key: PRNGKeyArray) -> tuple[dict[str, Any], int]:
-            encoder_key, cell_key = jax.random.split(key)
-            return HistoryReader.parts(
-                problem,
-                self.cell,
-                self.hidden_size,
-                length=length,
-                encoder_key=encoder_key,
-                cell_key=cell_key,
-            )
-
-        actions = outputs_for(family.action_space)
-        memory = jnp.asarray(self.memory, jnp.float32)
-        fields, inputs = reader(keys[0])
-        seen = self.hidden_size + inputs
-        outputs = self.outputs(actions)
-        actor = Actor(
-            **fields,
-            head=MLP(seen, outputs, self.hidden, "relu", final_scale=0.01, key=keys[1]),
-            noise=jnp.zeros(()),
-            remembers=memory,
+        *keys, key = jax.random.split(key, 6)
+        episodes = self.trial_episodes(problem)
+        networks = ControlNetworks.of(
+            problem,
+            self.cell,
+            self.hidden_size,
+            self.hidden,
             kind=self.kind,
+            outputs=self.outputs(outputs_for(family.action_space)),
+            length=episodes * family.horizon + 1,
+            remembers=self.memory,
+            keys=keys,
         )
-        critic = Critic(
-            **reader(keys[2])[0],
-            heads=(
-                MLP(seen + actions, 1, self.hidden, "relu", key=keys[3]),
-                MLP(seen + actions, 1, self.hidden, "relu", key=keys[4]),
-            ),
-            remembers=memory,
-        )
-        networks = ControlNetworks(actor, critic)
         return ControlState(
             networks=networks,
             slow=networks,
             optimizer=self._transform().init(networks),  # pyright: ignore[reportArgumentType]
-            replay=Replay.of(
-                self._empty(problem), -(-self.capacity // self.num_envs) * self.num_envs
-            ),
+            replay=Replay.of(Story.empty(problem, episodes), self.capacity, chunk=self.num_envs),
             observations=Normalizer.of(observation_size(family.observation_space)),
             rewards=Normalizer.of(1),
             collected=jnp.zeros((), jnp.int32),
-            key=keys[5],
-        )
-
-    def _empty(self, problem: Problem) -> Story:
-        """A trial of zeros."""
-        family = problem.source
-        time, space = self.trial_episodes(problem) * family.horizon, family.observation_space
-        actions = outputs_for(family.action_space)
-
-        def told() -> Context:
-            return problem.context(family, family.sample(jax.random.key(0), "train"))
-
-        shapes = jax.eval_shape(told)
-        return Story(
-            obs=jnp.zeros((time + 1, *space.shape), space.dtype),
-            previous=jnp.zeros((time + 1, actions + 2)),
-            valid=jnp.zeros(time + 1, bool),
-            action=jnp.zeros((time, actions)),
-            reward=jnp.zeros(time),
-            carries_on=jnp.zeros(time),
-            following=jnp.zeros(time, jnp.int32),
-            context=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes),
-        )
-
-    def _play(
-        self, problem: Problem, agent: HistoryAgent, key: PRNGKeyArray, trials: int
-    ) -> tuple[Trials, Story]:
-        """New trials on tasks of the source."""
-        task_key, play_key = jax.random.split(key)
-        family, rounds = problem.source, self.trial_episodes(problem)
-        params: Params = family.tasks(task_key, "train", trials)
-        context = jax.vmap(lambda p: problem.context(family, p))(params)
-        played = play(agent, family, params, context, play_key, rounds)
-        return played, jax.vmap(lambda steps, c: story(agent, steps, c))(
-            played.transitions, context
+            key=key,
         )
 
     def collect(self, problem: Problem, state: ControlState) -> tuple[ControlState, Any]:
         key, play_key = jax.random.split(state.key)
-        played, stories = self._play(
-            problem, self.explorer(problem, state), play_key, self.num_envs
-        )
-        return eqx.tree_at(lambda s: s.key, state, key), (played, stories)
+        task_key, play_key = jax.random.split(play_key)
+        family, agent = problem.source, self.explorer(problem, state)
+        params = family.tasks(task_key, "train", self.num_envs)
+        context = jax.vmap(lambda p: problem.context(family, p))(params)
+        played = play(agent, family, params, context, play_key, self.trial_episodes(problem))
+        stories = jax.vmap(lambda steps, told: Story.of(agent, steps, told))
+        experience = played, stories(played.transitions, context)
+        return eqx.tree_at(lambda s: s.key, state, key), experience
 
     def learn(
         self, problem: Problem, state: ControlState, experience: tuple[Trials, Story]
@@ -298,57 +164,58 @@ class AbstractRecurrentControl(AbstractLearner):
         played, stories = experience
         key, draw_key, noise_key = jax.random.split(state.key, 3)
         steps, space = played.transitions, problem.source.observation_space
-        replay = state.replay.add(stories)
-        observations = state.observations.update(flatten(space, steps.obs), steps.valid)
-        rewards = state.rewards.update(steps.reward[..., None], steps.valid)
-        collected = state.collected + self.steps_per_update(problem)
-        agent = self._agent(problem, state.networks, observations, rewards)
-        shape = (self.gradient_steps, self.batch_size)
-
-        def gradient(networks: ControlNetworks, slow: ControlNetworks, drawn: Any):
-            keys, noise_key = drawn
-            batch = replay.episodes(keys, (self.batch_size,))
-            size, time, actions = batch.action.shape
-            noise = jax.random.normal(noise_key, (2, time + 1, size, actions))
-            return jax.grad(self.loss, has_aux=True)(networks, slow, agent, batch, noise)
-
-        def train(state: ControlState) -> tuple[ControlState, dict[str, Array]]:
-            descent = gradient_steps(
-                gradient,
-                state.networks,
-                state.optimizer,
-                (jax.random.split(draw_key, shape[0]), jax.random.split(noise_key, shape[0])),
-                learning_rate=self.learning_rate,
-                transform=self._transform(),
-                slow=state.slow,
-                after=lambda now, slow: moved(slow, now, self.target_rate),
-            )
-            state = dataclasses.replace(
-                state,
-                networks=descent.parameters,
-                slow=descent.slow,
-                optimizer=descent.optimizer_state,
-            )
-            return state, jax.tree.map(jnp.mean, descent.metrics)
-
-        def wait(state: ControlState) -> tuple[ControlState, dict[str, Array]]:
-            shapes = jax.eval_shape(train, state)[1]
-            return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        state, metrics = lax.cond(collected >= self.warm_up_steps, train, wait, state)
         state = dataclasses.replace(
             state,
-            replay=replay,
-            observations=observations,
-            rewards=rewards,
-            collected=collected,
+            replay=state.replay.add(stories),
+            observations=state.observations.update(flatten(space, steps.obs), steps.valid),
+            rewards=state.rewards.update(steps.reward[..., None], steps.valid),
+            collected=state.collected + self.steps_per_update(problem),
             key=key,
         )
+        (networks, slow, optimizer_state), metrics = only_if(
+            state.collected >= self.warm_up_steps,
+            lambda learned: self._fit(problem, state, learned, draw_key, noise_key),
+            (state.networks, state.slow, state.optimizer),
+        )
+        state = dataclasses.replace(state, networks=networks, slow=slow, optimizer=optimizer_state)
         returns = played.returns[:, :, 0]
         rounds = returns.shape[1]
         by_episode = {f"return/episode_{i + 1}": jnp.mean(returns[:, i]) for i in range(rounds)}
         told = {"return": jnp.mean(returns)} | (by_episode if rounds > 1 else {})
         return state, told | metrics
+
+    def _fit(
+        self,
+        problem: Problem,
+        state: ControlState,
+        learned: tuple,
+        draw_key: PRNGKeyArray,
+        noise_key: PRNGKeyArray,
+    ) -> tuple[tuple, dict[str, Array]]:
+        """The gradient steps of an update; `learned` are the networks, their slow copies and the
+        optimizer's state."""
+        networks, slow, optimizer_state = learned
+        agent = self.agent(problem, state)
+
+        def gradient(networks: ControlNetworks, slow: ControlNetworks, keys: tuple):
+            draw_key, noise_key = keys
+            batch = state.replay.episodes(draw_key, (self.batch_size,))
+            size, time, actions = batch.action.shape
+            noise = jax.random.normal(noise_key, (2, time + 1, size, actions))
+            return jax.grad(self.loss, has_aux=True)(networks, slow, agent, batch, noise)
+
+        descent = gradient_steps(
+            gradient,
+            networks,
+            optimizer_state,
+            tuple(jax.random.split(k, self.gradient_steps) for k in (draw_key, noise_key)),
+            learning_rate=self.learning_rate,
+            transform=self._transform(),
+            slow=slow,
+            after=lambda now, slow: moved(slow, now, self.target_rate),
+        )
+        learned = (descent.parameters, descent.slow, descent.optimizer_state)
+        return learned, jax.tree.map(jnp.mean, descent.metrics)
 
     def loss(
         self,
@@ -366,18 +233,8 @@ class AbstractRecurrentControl(AbstractLearner):
         inputs = perceive(agent.observation_space, agent.observations, batch.obs)
         previous = agent.perceive_previous(batch.previous)
 
-        def heard(reader: HistoryReader) -> tuple[Array, Array]:
-            along = (
-                None
-                if context is None
-                else jnp.broadcast_to(context, (inputs.shape[0], *context.shape))
-            )
-            x = reader.read(inputs, previous, along)
-            start = jax.tree.map(
-                lambda leaf: jnp.broadcast_to(leaf, (x.shape[1], *leaf.shape)),
-                reader.cell.initial(),
-            )
-            return reader.cell.unroll(start, x, valid=batch.valid)[1], x
+        def heard(reader: Remembering) -> tuple[Array, Array]:
+            return reader.hear(inputs, previous, context, batch.valid)
 
         # What follows: y = r + γ min Q̄(h′, a′), at whatever is read next.
         output, x = heard(slow.actor)
@@ -409,7 +266,9 @@ class AbstractRecurrentControl(AbstractLearner):
         return critic + policy, metrics
 
     def agent(self, problem: Problem, state: ControlState) -> HistoryAgent:
-        return self._agent(problem, state.networks, state.observations, state.rewards)
+        return history_agent(
+            problem.source, state.networks.actor, state.observations, state.rewards
+        )
 
     def explorer(self, problem: Problem, state: ControlState) -> HistoryAgent:
         """Return the agent that collects. It acts with noise, which at first is so large that it
@@ -417,22 +276,6 @@ class AbstractRecurrentControl(AbstractLearner):
         warming = state.collected < self.warm_up_steps
         noise = jnp.where(warming, 1.0, self.exploration()).astype(jnp.float32)
         return eqx.tree_at(lambda a: a.networks.noise, self.agent(problem, state), noise)
-
-    def _agent(
-        self,
-        problem: Problem,
-        networks: ControlNetworks,
-        observations: Normalizer,
-        rewards: Normalizer,
-    ) -> HistoryAgent:
-        family = problem.source
-        return HistoryAgent(
-            networks=networks.actor,  # pyright: ignore[reportArgumentType]
-            observations=observations,
-            rewards=rewards,
-            observation_space=family.observation_space,
-            action_space=family.action_space,
-        )
 
     def _transform(self) -> optax.GradientTransformation:
         return optax.chain(
@@ -450,29 +293,3 @@ class AbstractRecurrentControl(AbstractLearner):
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.num_envs * self.trial_episodes(problem) * problem.source.horizon
-
-
-def story(agent: HistoryAgent, steps: Transition, context: Context) -> Story:
-    """Return a trial as the replay holds it; `steps` are `[rounds, 1, time, …]`.
-
-    With one episode a trial, its own end is the trial's, and a time limit cuts without ending. With
-    several, nothing ends before the last one does, and that is the end of all."""
-    rounds = steps.reward.shape[0]
-    steps = jax.tree.map(lambda x: x[:, 0].reshape(-1, *x.shape[3:]), steps)
-    time = jnp.arange(steps.reward.shape[0])
-    later = lax.cummin(jnp.where(steps.valid, time, time.size), reverse=True)
-    following = jnp.append(later[1:], time.size)
-    last = jnp.max(jnp.where(steps.valid, time, 0))
-    end = jax.tree.map(lambda x: x[last], steps)
-    told = agent.observe(None, History(None, end.info["previous"]), end)  # pyright: ignore
-    over = steps.terminated if rounds == 1 else time == last
-    return Story(
-        obs=jnp.concatenate([steps.obs, end.next_obs[None]]),
-        previous=jnp.concatenate([steps.info["previous"], told.previous[None]]),
-        valid=jnp.append(steps.valid, True),
-        action=action_taken(agent.action_space, steps.action),
-        reward=steps.reward,
-        carries_on=1.0 - over.astype(jnp.float32),
-        following=following,
-        context=context,
-    )
