@@ -21,8 +21,12 @@ from stemrl.rl.fitting import descend
 from stemrl.runs import Run, RunConfig, train
 from stemrl.tasks.grid_wall import ACTIONS, GridWall, log_ratio
 from stemrl.transfer import DARC, Classifiers, DARCState, correction_table, visits
-from stemrl.transfer.classifiers import classifier_loss, miscalibration
-from stemrl.transfer.darc import diagnosed, importance_weights
+from stemrl.transfer.classifiers import (
+    classifier_loss,
+    diagnosed,
+    importance_weights,
+    miscalibration,
+)
 
 KEY = jax.random.key(0)
 SOURCE, TARGET = GridWall(size=3, slip=0.6), GridWall(wall=True, size=3, slip=0.6)

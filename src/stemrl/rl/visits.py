@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core import AbstractAgent, Problem, Space, Transition, UserError
 from .experience import RolloutState, only_if
+from .replay import Replay
 from .rollout import begin_rollout, rollout
 
 
@@ -119,6 +121,21 @@ def visit(
         lanes, steps, mean_return = only_if(taken, play, visits.rollout_state)
     spent = visits.spent + jnp.where(taken, schedule.steps, 0)
     return Visits(lanes, spent), Visit(steps, taken, jnp.asarray(mean_return, jnp.float32))
+
+
+def kept(replay: Replay, visit: Visit, rows: PyTree[Array]) -> Replay:
+    """Return the replay with the rows that were made of a visit, if it took place; as many rows as the
+    visit has steps, `Schedule.steps`."""
+    return lax.cond(visit.taken, lambda held: held.add(rows), lambda held: held, replay)
+
+
+def known_steps(problem: Problem, visits: Visits | None) -> Int[Array, ""]:
+    """Return how many steps of the target are known: those of the visits so far or, where a file
+    takes their place, its rows."""
+    if visits is not None:
+        return visits.spent
+    assert problem.logged is not None
+    return jnp.asarray(problem.logged.rows)
 
 
 def _nothing(problem: Problem, schedule: Schedule) -> Transition:

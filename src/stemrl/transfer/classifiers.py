@@ -1,4 +1,5 @@
-"""The two classifiers of DARC (Eysenbach et al. 2021, 2006.13916): was this a step of the target?
+"""The two classifiers of DARC (Eysenbach et al. 2021, 2006.13916), was this a step of the target?, and
+what is made of their answers.
 
 By Bayes' rule, what they make of a step gives how much likelier its outcome is in the target,
 
@@ -13,13 +14,19 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..core import Action, Obs, Problem, Space, clip_action
+from ..core import Action, Obs, Problem, Space, Transition, clip_action
 from ..networks import MLP
+from ..rl.fitting import gradient_steps
 from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, observation_size, perceive
 from ..rl.replay import Replay
+
+SATURATED = 10.0
+"""Nats beyond which Δr says that a classifier is certain, and no longer how much likelier a step is: by
+then one domain has been seen to do a thing 20,000 times as often as the other."""
 
 
 class Step(NamedTuple):
@@ -28,6 +35,18 @@ class Step(NamedTuple):
     obs: Array
     action: Array
     next_obs: Array
+
+    @classmethod
+    def empty(cls, problem: Problem) -> "Step":
+        """Return a step of zeros, as a template for those of `problem`."""
+        space, actions = problem.source.observation_space, problem.source.action_space
+        return cls(*(jnp.zeros(s.shape, s.dtype) for s in (space, actions, space)))
+
+    @classmethod
+    def of(cls, transitions: Transition) -> "Step":
+        """Return the steps of packed lanes `[time, lanes, …]` in one row, `[time · lanes, …]`."""
+        steps = cls(transitions.obs, transitions.action, transitions.next_obs)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
 
 
 class Classifiers(eqx.Module):
@@ -102,6 +121,40 @@ def classifier_loss(
     return loss, {"loss/classifiers": loss, "accuracy": jnp.mean(((whole > 0) == is_target) * 1.0)}
 
 
+def fit_classifiers(
+    classifiers: Classifiers,
+    optimizer_state: optax.OptState,
+    pair: Float[Array, "steps batch pair"],
+    next_inputs: Float[Array, "steps batch seen"],
+    is_target: Bool[Array, " batch"],
+    *,
+    noise: float | Array,
+    learning_rate: float | Array,
+    key: PRNGKeyArray,
+) -> tuple[Classifiers, optax.OptState, dict[str, Array]]:
+    """Take a gradient step on each batch. Return the classifiers, the optimizer's state and how they
+    do: the means of the steps' metrics, and `miscalibration` on the last batch, without noise."""
+
+    def gradient(classifiers: Classifiers, slow: None, batch: tuple):
+        pair, next_inputs, key = batch
+        return jax.grad(classifier_loss, has_aux=True)(
+            classifiers, pair, next_inputs, is_target, noise, key
+        )
+
+    descent = gradient_steps(
+        gradient,
+        classifiers,
+        optimizer_state,
+        (pair, next_inputs, jax.random.split(key, pair.shape[0])),
+        learning_rate=learning_rate,
+    )
+    classified = jax.tree.map(jnp.mean, descent.metrics)
+    last = descent.parameters(pair[-1], next_inputs[-1])
+    for name, log_odds in zip(("state_action", "transition"), last, strict=True):
+        classified[f"miscalibration/{name}"] = miscalibration(log_odds, is_target)
+    return descent.parameters, descent.optimizer_state, classified
+
+
 def miscalibration(
     log_odds: Float[Array, " n"], is_target: Bool[Array, " n"], bins: int = 10
 ) -> Float[Array, ""]:
@@ -112,6 +165,33 @@ def miscalibration(
     bin_of = jnp.minimum((probability * bins).astype(jnp.int32), bins - 1)
     gap = jnp.zeros(bins).at[bin_of].add(probability - is_target)
     return jnp.sum(jnp.abs(gap)) / log_odds.shape[0]
+
+
+def importance_weights(
+    log_ratio: Float[Array, "..."], valid: Bool[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return the ratios p_target/p_source of some steps over their mean, and 0 where a step is not
+    `valid`: self-normalized, so that a constant in the log-ratio changes nothing and none
+    overflows."""
+    share = jax.nn.softmax(log_ratio, axis=None, where=valid)
+    return jnp.sum(valid) * share
+
+
+def diagnosed(correction: Float[Array, "..."]) -> dict[str, Float[Array, ""]]:
+    """Summarize Δr of some steps in a few numbers: quantiles, and how much of it lies beyond 1, 3
+    and 10 nats; when to trust it is on DARC's page."""
+    size = jnp.abs(correction)
+    low, middle, high = jnp.quantile(correction, jnp.asarray([0.05, 0.5, 0.95]))
+    return {
+        "correction": jnp.mean(correction),
+        "correction/lowest": jnp.min(correction),
+        "correction/5%": low,
+        "correction/50%": middle,
+        "correction/95%": high,
+        "correction/beyond_1": jnp.mean(size > 1.0),
+        "correction/beyond_3": jnp.mean(size > 3.0),
+        "correction/saturated": jnp.mean(size > SATURATED),
+    }
 
 
 def visits(replay: Replay, states: int, actions: int) -> Int[Array, "states actions states"]:

@@ -27,25 +27,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
-from ..core import AbstractAgent, AbstractLearner, BudgetUnit, Context, Problem, State, UserError
+from ..core import AbstractAgent, AbstractLearner, BudgetUnit, Problem, State, UserError
 from ..naming import make_named
 from ..networks import MLP
-from ..rl.fitting import gradient_steps, require_positive
+from ..rl.experience import RolloutState, zeros_of
+from ..rl.fitting import require_positive
 from ..rl.off_policy import Explorer
 from ..rl.policy import Network, perceive
 from ..rl.ppo import PPO
 from ..rl.replay import Replay
-from ..rl.visits import Schedule, Visit, Visits, begin_visits, visit
-from .domain import (
-    Form,
-    adaptation_weight,
-    domain_loss,
-    fooling_loss,
-    learning_rate_factor,
-    reverse_gradient,
-)
+from ..rl.visits import Schedule, Visit, Visits, begin_visits, kept, known_steps, visit
+from .domain import Form, adaptation_weight, adversarial_loss, learning_rate_factor
+from .target_encoder import align, with_encoder
 
 Behavior = Literal["policy", "random"]
 """Who acts where features are compared."""
@@ -162,22 +157,24 @@ class DANN(AbstractLearner):
         space = problem.source.observation_space
         learner = self.inner.init(problem, learner_key)
         network = learner.networks.policy.network
-        inputs = perceive(space, learner.normalizer, jnp.zeros((1, *space.shape), space.dtype))
-        context = None if learner.rollout_state.context is None else jnp.zeros((1, _size(learner)))
-        size = jax.eval_shape(network.features, inputs, context).shape[-1]
+
+        def features(lanes: RolloutState) -> Array:
+            return network.features(perceive(space, learner.normalizer, lanes.obs), lanes.context)
+
+        size = jax.eval_shape(features, learner.rollout_state).shape[-1]
         domain = MLP(size, 1, self.domain_hidden, "relu", final_scale=0.01, key=domain_key)
         visits = frames = matched = matched_frames = encoder = None
         alignment = optax.EmptyState()
-        schedule, explorer = self.schedule(problem), self.visitor(problem, learner)
+        schedule = self.schedule(problem)
+        visitor = self.visitor(problem, self.inner.agent(problem, learner))
         row = jnp.zeros(space.shape, space.dtype)
-        capacity = -(-self.capacity // schedule.steps) * schedule.steps
         if problem.logged is None:
-            visits = begin_visits(explorer, problem, schedule, visit_key)
-            frames = Replay.of(row, capacity)
+            visits = begin_visits(visitor, problem, schedule, visit_key)
+            frames = Replay.of(row, self.capacity, chunk=schedule.steps)
         if self.behavior == "random":
             key, matched_key = jax.random.split(key)
-            matched = begin_visits(explorer, at_home(problem), schedule, matched_key)
-            matched_frames = Replay.of(row, capacity)
+            matched = begin_visits(visitor, at_home(problem), schedule, matched_key)
+            matched_frames = Replay.of(row, self.capacity, chunk=schedule.steps)
         if self.form == "shared":
             moments = self.inner.fresh_optimizer((learner.networks, domain))
             learner = dataclasses.replace(learner, optimizer=moments)
@@ -197,27 +194,22 @@ class DANN(AbstractLearner):
             key,
         )
 
-    def visitor(self, problem: Problem, learner: Any) -> AbstractAgent:
-        """Return the agent that acts in what is compared, by the state of the learner in the
-        source."""
-        agent = self.inner.agent(problem, learner)
+    def visitor(self, problem: Problem, agent: AbstractAgent) -> AbstractAgent:
+        """Return who acts in what is compared: the agent itself, or random actions."""
         if self.behavior == "policy":
             return agent
         return Explorer(policy=agent, random=jnp.ones(()), actions=problem.source.action_space)
 
     def collect(self, problem: Problem, state: DANNState) -> tuple[DANNState, SeenInBoth]:
         key, visit_key = jax.random.split(state.key)
-        target, visits = None, state.visits
-        ours, matched = None, state.matched
         # The separate form has no use for the target before its encoder learns.
         waiting = 0 if self.form == "shared" else self._waiting(problem)
         due, schedule = state.collected - waiting, self.schedule(problem)
-        if self.behavior == "policy":
-            visitor = self.agent(problem, state)
-        else:
-            visitor = self.visitor(problem, state.learner)
+        visitor = self.visitor(problem, self.agent(problem, state))
+        visits, target = state.visits, None
         if visits is not None:
             visits, target = visit(visitor, problem, visits, schedule, due, visit_key)
+        matched, ours = state.matched, None
         if matched is not None:
             key, matched_key = jax.random.split(key)
             matched, ours = visit(visitor, at_home(problem), matched, schedule, due, matched_key)
@@ -238,7 +230,7 @@ class DANN(AbstractLearner):
             key=key,
         )
         state, metrics = update(problem, state, experience.source, frames_key, learn_key)
-        spent = problem.logged.rows if state.visits is None else state.visits.spent  # pyright: ignore
+        spent = known_steps(problem, state.visits)
         return state, {**metrics, "target_observations": jnp.asarray(spent, jnp.float32)}
 
     def _shared(
@@ -264,9 +256,9 @@ class DANN(AbstractLearner):
             # Rows come in random order.
             shown = max(1, round(self.domain_share * rows.weight.shape[0]))
             ours, frames, context = jax.tree.map(lambda x: x[:shown], (ours, frames, rows.context))
-            domains, accuracy = _told_apart(
-                networks.policy.network, domain, ours, context, frames, weight
-            )
+            network = networks.policy.network
+            features = network.features(ours, context), network.features(frames, context)
+            domains, accuracy = adversarial_loss(domain, *features, weight)
             told = {"loss/domain": domains, "domain_accuracy": accuracy}
             return value + domains, {**metrics, **told}
 
@@ -292,62 +284,43 @@ class DANN(AbstractLearner):
         """First PPO, then the target's encoder against the source's, which stands still."""
         inner, ready = self.inner, state.collected > self._waiting(problem)
 
-        def learn(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
+        def learning(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
             learner, metrics = inner.learn(problem, state.learner, source)
             encoder = learner.networks.policy.network
             nothing = {"loss/domain": jnp.zeros(()), "domain_accuracy": jnp.zeros(())}
             return dataclasses.replace(state, learner=learner, encoder=encoder), metrics | nothing
 
-        def align(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
-            shapes = jax.eval_shape(learn, state)[1]
-            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        def aligning(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
+            zeros = zeros_of(learning, state)[1]
             state, metrics = self._align(problem, state, source.transitions, frames_key, key)
             return state, {**zeros, "return": source.mean_return(), **metrics}
 
-        return lax.cond(ready, align, learn, state)
+        return lax.cond(ready, aligning, learning, state)
 
     def _align(
         self, problem: Problem, state: DANNState, steps: Any, frames_key: Any, key: Any
     ) -> tuple[DANNState, dict[str, Array]]:
         """Gradient steps of the domain head and of the target's encoder, each against the other."""
-        network = state.learner.networks.policy.network
         shape = (self.alignment_steps, self.alignment_batch_size)
         frames = self._frames(problem, state, frames_key, shape)
-        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        obs, context = flat(steps.obs), steps.info["context"]
-        index_key, ours_key = (key, key) if state.matched_frames is None else jax.random.split(key)
-        index = jax.random.randint(index_key, shape, 0, obs.shape[0])
+        seen = steps.obs, steps.info["context"]
+        ours, context = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
         if state.matched_frames is None:
-            inputs = self._seen(problem, state, obs[index])
+            index = jax.random.randint(key, shape, 0, ours.shape[0])
+            ours = ours[index]
         else:
-            inputs = self._seen(problem, state, state.matched_frames.steps(ours_key, shape))
-        context = None if context is None else flat(context)[index]
-
-        def gradient(both: tuple[Network, MLP], slow: None, batch: tuple):
-            encoder, domain = both
-            inputs, context, frames = batch
-            ours = network.features(inputs, context)
-
-            def telling(domain: MLP) -> tuple[Array, Array]:
-                theirs = lax.stop_gradient(encoder).features(frames, context)
-                return domain_loss(domain(ours)[..., 0], domain(theirs)[..., 0])
-
-            def fooling(encoder: Network) -> Array:
-                return fooling_loss(domain(encoder.features(frames, context))[..., 0])
-
-            (loss, accuracy), for_domain = jax.value_and_grad(telling, has_aux=True)(domain)
-            told = {"loss/domain": loss, "domain_accuracy": accuracy}
-            return (jax.grad(fooling)(encoder), for_domain), told
-
-        weights = jax.tree.map(lambda _: jnp.asarray(self.weight, jnp.float32), state.encoder)
-        ones = jax.tree.map(lambda _: jnp.ones(()), state.domain)
-        descent = gradient_steps(
-            gradient,
-            (state.encoder, state.domain),
+            index_key, ours_key = jax.random.split(key)
+            index = jax.random.randint(index_key, shape, 0, ours.shape[0])
+            ours = state.matched_frames.steps(ours_key, shape)
+        context = jax.tree.map(lambda x: x[index], context)
+        descent = align(
+            state.learner.networks.policy.network,
+            state.encoder,  # pyright: ignore[reportArgumentType]
+            state.domain,
             state.optimizer,
-            (inputs, context, frames),
+            (self._seen(problem, state, ours), context, frames),
+            weight=self.weight,
             learning_rate=self.alignment_learning_rate,
-            factors=(weights, ones),
         )
         encoder, domain = descent.parameters
         state = dataclasses.replace(
@@ -378,20 +351,7 @@ class DANN(AbstractLearner):
         """Return the policy for the target: on the shared features, or on those of the target's
         encoder."""
         agent = self.inner.agent(problem, state.learner)
-        if state.encoder is None:
-            return agent
-        # The source's head, on what the target's encoder makes of an observation.
-        return eqx.tree_at(
-            lambda a: (
-                a.policy.network.encoder
-                if a.policy.network.encoder is not None
-                else a.policy.network.body.layers[:-1]
-            ),
-            agent,
-            state.encoder.encoder
-            if state.encoder.encoder is not None
-            else state.encoder.body.layers[:-1],
-        )
+        return agent if state.encoder is None else with_encoder(agent, state.encoder)
 
     def inherit(
         self, problem: Problem, state: DANNState, donor: AbstractLearner, found: State
@@ -426,26 +386,5 @@ def _with(frames: Replay | None, seen: Visit | None) -> Replay | None:
     """The frames with those of a visit."""
     if frames is None or seen is None:
         return frames
-    chunk = seen.transitions.obs
-    chunk = chunk.reshape(-1, *chunk.shape[2:])
-    return lax.cond(seen.taken, lambda held: held.add(chunk), lambda held: held, frames)
-
-
-def _told_apart(
-    network: Network,
-    domain: MLP,
-    inputs: Array,
-    context: Context,
-    frames: Array,
-    weight: Float[Array, ""],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The domain head's loss and accuracy on features whose gradient is reversed."""
-
-    def log_odds(x: Array) -> Array:
-        return domain(reverse_gradient(network.features(x, context), weight))[..., 0]
-
-    return domain_loss(log_odds(inputs), log_odds(frames))
-
-
-def _size(learner: Any) -> int:
-    return learner.rollout_state.context.shape[-1]
+    obs = seen.transitions.obs
+    return kept(frames, seen, obs.reshape(-1, *obs.shape[2:]))

@@ -32,10 +32,10 @@ from ..rl.fitting import descend
 from .domain import (
     Form,
     adaptation_weight,
+    adversarial_loss,
     domain_loss,
     fooling_loss,
     learning_rate_factor,
-    reverse_gradient,
 )
 
 
@@ -203,8 +203,7 @@ class DANNSupervised(AbstractSupervisedLearner):
         reversed on its way into f; and the metrics."""
         features = networks.encoder(source.x), networks.encoder(target)
         weight = self.weight * adaptation_weight(progress)
-        odds = [networks.domain(reverse_gradient(f, weight))[..., 0] for f in features]
-        domain, told_apart = domain_loss(*odds)
+        domain, told_apart = adversarial_loss(networks.domain, *features, weight)
         logits = networks.head(features[0])
         labels = problem.source.loss(logits, source.y)
         return labels + domain, {

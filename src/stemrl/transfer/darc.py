@@ -26,8 +26,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
@@ -36,25 +35,28 @@ from ..core import (
     Discrete,
     Obs,
     Problem,
-    Space,
     State,
     Transition,
     UserError,
 )
 from ..naming import make_named
-from ..rl.fitting import descend, require_positive
+from ..rl.fitting import require_positive
 from ..rl.inheriting import inherit_parts
 from ..rl.normalize import Normalizer
 from ..rl.policy import flatten, is_image, observation_size
 from ..rl.replay import Replay, Row
-from ..rl.visits import Schedule, Visit, Visits, begin_visits, visit
-from .classifiers import Classifiers, Step, classifier_inputs, classifier_loss, miscalibration
+from ..rl.visits import Schedule, Visit, Visits, begin_visits, kept, known_steps, visit
+from .classifiers import (
+    Classifiers,
+    Step,
+    classifier_inputs,
+    diagnosed,
+    fit_classifiers,
+    importance_weights,
+)
 
 Correction = Literal["dynamics", "transition", "state-action"]
 ApplyTo = Literal["reward", "weight"]
-SATURATED = 10.0
-"""Nats beyond which Δr says that a classifier is certain, and no longer how much likelier a step is: by
-then one domain has been seen to do a thing 20,000 times as often as the other."""
 
 
 class Both(NamedTuple):
@@ -158,16 +160,14 @@ class DARC(AbstractLearner):
             raise UserError(f"'darc' cannot look at images, and '{problem.source.name}' shows them")
         learner_key, target_key, classifier_key, key = jax.random.split(key, 4)
         classifiers = Classifiers.of(problem, self.classifier_hidden, key=classifier_key)
-        actions = problem.source.action_space
-        row = Step(*(_zero(s) for s in (space, actions, space)))
-        source = self.steps_per_update(problem)
+        row = Step.empty(problem)
         learner = self.inner.init(problem, learner_key)
         visits = target_steps = None
         if problem.logged is None:
             schedule = self.schedule(problem)
             explorer = self.inner.explorer(problem, learner)
             visits = begin_visits(explorer, problem, schedule, target_key)
-            target_steps = Replay.of(row, -(-self.capacity // schedule.steps) * schedule.steps)
+            target_steps = Replay.of(row, self.capacity, chunk=schedule.steps)
         else:
             problem.logged.require("actions", "next_observations", by=self.name)
         return DARCState(
@@ -176,7 +176,7 @@ class DARC(AbstractLearner):
             classifiers=classifiers,
             optimizer=optax.scale_by_adam().init(classifiers),  # pyright: ignore
             normalizer=Normalizer.of(observation_size(space)),
-            source_steps=Replay.of(row, -(-self.capacity // source) * source),
+            source_steps=Replay.of(row, self.capacity, chunk=self.steps_per_update(problem)),
             target_steps=target_steps,
             collected=jnp.zeros((), jnp.int32),
             key=key,
@@ -198,22 +198,9 @@ class DARC(AbstractLearner):
         self, problem: Problem, state: DARCState, experience: Both
     ) -> tuple[DARCState, dict[str, Array]]:
         key, fit_key = jax.random.split(state.key)
-        space = problem.source.observation_space
-        source, told = _steps(experience.source.transitions), {}
-        normalizer, target_steps = state.normalizer.update(flatten(space, source.obs)), None
-        if experience.target is not None:
-            target, taken = _steps(experience.target.transitions), experience.target.taken
-            weight = jnp.broadcast_to(taken, target.obs.shape[:1])
-            normalizer = normalizer.update(flatten(space, target.obs), weight)
-            target_steps = lax.cond(
-                taken, lambda held: held.add(target), lambda held: held, state.target_steps
-            )
-            told = {"return/target": experience.target.mean_return}
+        source = Step.of(experience.source.transitions)
         state = dataclasses.replace(
-            state,
-            normalizer=normalizer,
-            source_steps=state.source_steps.add(source),
-            target_steps=target_steps,
+            self._remember(problem, state, source, experience.target),
             collected=state.collected + self.steps_per_update(problem),
             key=key,
         )
@@ -234,15 +221,34 @@ class DARC(AbstractLearner):
         # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
         changed = {"reward": reward} if self.apply_to == "reward" else {"weight": counts}
         learner, metrics = self.inner.learn(problem, state.learner, experience.source, **changed)
-        correction = self.correct(problem, state, *source)
+        visit = experience.target
         metrics = {
             **metrics,
-            **told,
-            **diagnosed(correction),
-            "target_steps": self._spent(problem, state),
+            **({} if visit is None else {"return/target": visit.mean_return}),
+            **diagnosed(self.correct(problem, state, *source)),
+            "target_steps": known_steps(problem, state.visits),
             **classified,
         }
         return eqx.tree_at(lambda s: s.learner, state, learner), metrics
+
+    def _remember(
+        self, problem: Problem, state: DARCState, source: Step, visit: Visit | None
+    ) -> DARCState:
+        """Store what the classifiers learn from: steps of the source, and of a visit of the target."""
+        space = problem.source.observation_space
+        normalizer = state.normalizer.update(flatten(space, source.obs))
+        target_steps = state.target_steps
+        if visit is not None and target_steps is not None:
+            target = Step.of(visit.transitions)
+            weight = jnp.broadcast_to(visit.taken, target.obs.shape[:1])
+            normalizer = normalizer.update(flatten(space, target.obs), weight)
+            target_steps = kept(target_steps, visit, target)
+        return dataclasses.replace(
+            state,
+            normalizer=normalizer,
+            source_steps=state.source_steps.add(source),
+            target_steps=target_steps,
+        )
 
     def _classify(
         self, problem: Problem, state: DARCState, key: PRNGKeyArray
@@ -254,40 +260,18 @@ class DARC(AbstractLearner):
             state.source_steps.steps(source_key, shape),
             self._of_target(problem, state, target_key, shape),
         )
-        pair, next_inputs = classifier_inputs(
-            problem.source.observation_space,
-            problem.source.action_space,
-            state.normalizer,
-            *jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *drawn),
-        )
-        is_target = jnp.arange(2 * shape[1]) >= shape[1]
-
-        def step(carry: tuple, batch: tuple[Array, Array, PRNGKeyArray]):
-            classifiers, optimizer_state = carry
-            *inputs, key = batch
-            (_, classified), gradient = jax.value_and_grad(classifier_loss, has_aux=True)(
-                classifiers, *inputs, is_target, self.classifier_noise, key
-            )
-            stepped = descend(
-                optax.scale_by_adam(),
-                gradient,
-                optimizer_state,
-                classifiers,
-                self.classifier_learning_rate,
-            )
-            return stepped, classified
-
-        (classifiers, optimizer_state), classified = lax.scan(
-            step,
-            (state.classifiers, state.optimizer),
-            (pair, next_inputs, jax.random.split(noise_key, shape[0])),
+        drawn = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *drawn)
+        classifiers, optimizer_state, classified = fit_classifiers(
+            state.classifiers,
+            state.optimizer,
+            *self._inputs(problem, state, *drawn),
+            is_target=jnp.arange(2 * shape[1]) >= shape[1],
+            noise=self.classifier_noise,
+            learning_rate=self.classifier_learning_rate,
+            key=noise_key,
         )
         state = dataclasses.replace(state, classifiers=classifiers, optimizer=optimizer_state)
-        # Without noise, as Δr is made: by the steps of the last batch.
-        last = classifiers(pair[-1], next_inputs[-1])
-        for name, log_odds in zip(("state_action", "transition"), last, strict=True):
-            classified[f"miscalibration/{name}"] = miscalibration(log_odds, is_target)
-        return state, jax.tree.map(jnp.mean, classified)
+        return state, classified
 
     def _of_target(
         self, problem: Problem, state: DARCState, key: PRNGKeyArray, shape: tuple[int, ...]
@@ -300,12 +284,13 @@ class DARC(AbstractLearner):
             *problem.logged.draw(key, shape, "observations", "actions", "next_observations")
         )
 
-    def _spent(self, problem: Problem, state: DARCState) -> Array:
-        """Steps of the target that are known."""
-        if state.visits is not None:
-            return state.visits.spent
-        assert problem.logged is not None
-        return jnp.asarray(problem.logged.rows)
+    def _inputs(
+        self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
+    ) -> tuple[Array, Array]:
+        """Steps as the classifiers see them."""
+        family = problem.source
+        spaces = family.observation_space, family.action_space
+        return classifier_inputs(*spaces, state.normalizer, obs, action, next_obs)
 
     def correct(
         self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
@@ -315,16 +300,10 @@ class DARC(AbstractLearner):
         It has no lower bound: where the target cannot take such a step at all, Δr goes on falling
         for as long as the classifiers learn.
         """
-        pair, next_inputs = classifier_inputs(
-            problem.source.observation_space,
-            problem.source.action_space,
-            state.normalizer,
-            obs,
-            action,
-            next_obs,
-        )
         # log q(target|·) − log q(source|·) is the log-odds itself.
-        state_action, whole = state.classifiers(pair, next_inputs)
+        state_action, whole = state.classifiers(
+            *self._inputs(problem, state, obs, action, next_obs)
+        )
         if self.correction == "dynamics":
             return whole - state_action
         return whole if self.correction == "transition" else state_action
@@ -358,33 +337,6 @@ class DARC(AbstractLearner):
         return self.schedule(problem).total(updates)
 
 
-def importance_weights(
-    log_ratio: Float[Array, "..."], valid: Bool[Array, "..."]
-) -> Float[Array, "..."]:
-    """Return the ratios p_target/p_source of some steps over their mean, and 0 where a step is not
-    `valid`: self-normalized, so that a constant in the log-ratio changes nothing and none
-    overflows."""
-    share = jax.nn.softmax(log_ratio, axis=None, where=valid)
-    return jnp.sum(valid) * share
-
-
-def diagnosed(correction: Float[Array, "..."]) -> dict[str, Float[Array, ""]]:
-    """Summarize Δr of some steps in a few numbers: quantiles, and how much of it lies beyond 1, 3
-    and 10 nats; when to trust it is on DARC's page."""
-    size = jnp.abs(correction)
-    low, middle, high = jnp.quantile(correction, jnp.asarray([0.05, 0.5, 0.95]))
-    return {
-        "correction": jnp.mean(correction),
-        "correction/lowest": jnp.min(correction),
-        "correction/5%": low,
-        "correction/50%": middle,
-        "correction/95%": high,
-        "correction/beyond_1": jnp.mean(size > 1.0),
-        "correction/beyond_3": jnp.mean(size > 3.0),
-        "correction/saturated": jnp.mean(size > SATURATED),
-    }
-
-
 def correction_table(
     learner: DARC, problem: Problem, state: DARCState
 ) -> Float[Array, "states actions states"]:
@@ -394,16 +346,6 @@ def correction_table(
         raise UserError(f"'{problem.source.name}' is not tabular: Δr has no table")
     s, a, after = jnp.meshgrid(*map(jnp.arange, (states.n, actions.n, states.n)), indexing="ij")
     return learner.correct(problem, state, s, a, after)
-
-
-def _steps(transitions: Transition) -> Step:
-    """`[time, lanes, …]` in one row, without what the classifiers do not see."""
-    steps = Step(transitions.obs, transitions.action, transitions.next_obs)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
-
-
-def _zero(space: Space) -> Array:
-    return jnp.zeros(space.shape, space.dtype)
 
 
 def _in_lanes(learner: Any) -> Any:

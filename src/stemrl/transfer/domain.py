@@ -4,6 +4,7 @@ A domain head D is shown features and says whether they are the target's. Featur
 tell are those that both domains share.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -51,6 +52,18 @@ def domain_loss(
     halves = jnp.mean(jax.nn.softplus(source)), jnp.mean(jax.nn.softplus(-target))
     right = jnp.mean((source < 0) * 1.0), jnp.mean((target > 0) * 1.0)
     return 0.5 * (halves[0] + halves[1]), 0.5 * (right[0] + right[1])
+
+
+def adversarial_loss(
+    domain: Callable[[Array], Array],
+    source: Float[Array, "n features"],
+    target: Float[Array, "m features"],
+    weight: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the loss of the head `domain` on features of both domains, and its accuracy. The head
+    descends it; what made the features ascends it, `weight` times."""
+    odds = (domain(reverse_gradient(f, weight))[..., 0] for f in (source, target))
+    return domain_loss(*odds)
 
 
 def fooling_loss(target: Float[Array, " m"]) -> Float[Array, ""]:
