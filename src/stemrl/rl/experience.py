@@ -106,7 +106,7 @@ def only_if(ready: Bool[Array, ""], function: Callable[[Any], tuple], carry: Any
     """
 
     def wait(carry: Any) -> tuple:
-        return carry, *zeros_of(function, carry)[1:]
+        return carry, *zeros_of(lambda carry: function(carry)[1:], carry)
 
     return lax.cond(ready, function, wait, carry)
 

@@ -291,7 +291,7 @@ class DANN(AbstractLearner):
             return dataclasses.replace(state, learner=learner, encoder=encoder), metrics | nothing
 
         def aligning(state: DANNState) -> tuple[DANNState, dict[str, Array]]:
-            zeros = zeros_of(learning, state)[1]
+            zeros = zeros_of(lambda state: learning(state)[1], state)
             state, metrics = self._align(problem, state, source.transitions, frames_key, key)
             return state, {**zeros, "return": source.mean_return(), **metrics}
 
