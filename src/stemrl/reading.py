@@ -5,6 +5,7 @@ terabyte costs whoever sends it nothing.
 """
 
 import ast
+import contextlib
 import errno
 import hashlib
 import json
@@ -26,8 +27,12 @@ _parsing = threading.Lock()
 def syntax_tree(source: str) -> ast.Module:
     """Return the tree of Python source. Raises `SyntaxError` and `ValueError`. One at a time: until
     Python 3.12 two threads that build trees count the depth of their recursion in one number, and
-    one of them fails (CPython's issue 106905)."""
+    one of them fails (CPython's issue 106905). So does this one if another thread builds its own meanwhile, as
+    NumPy does of a file's header: then it tries again."""
     with _parsing:
+        for _ in range(10):
+            with contextlib.suppress(SystemError):
+                return ast.parse(source)
         return ast.parse(source)
 
 
