@@ -611,6 +611,11 @@ CARDS: dict[str, Entry] = {
         "With hindsight a robot's arm learns to reach in minutes (extra: robotics)",
         needs="gymnasium_robotics",
     ),
+    "her-fetch-push": Entry(
+        "stemrl.cards.her_fetch_push:CARD",
+        "How far hindsight teaches a robot's arm to push a block within an hour (heavy; extra: robotics)",
+        needs="gymnasium_robotics",
+    ),
     "multi-task-speed-up": Entry(
         "stemrl.cards.multi_task_speed_up:CARD",
         "Whether several tasks together are learned sooner than each alone",

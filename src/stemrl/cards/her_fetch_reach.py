@@ -3,31 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from ..errors import UserError
-from ..rl import play
 from .card import Card, Measure
-from .workshop import Trained, Workshop
+from .fetch import HORIZON, require_robotics, success
+from .workshop import Workshop
 
-EPISODES, HORIZON = 4, 50
 LENGTHS = {5_000: {"aim": 1.0}, 10_000: {"bar": 0.95}}
 """Environment steps of a training, and what is asked of it."""
 SETTINGS: dict[str, Any] = {
-    "learner": "td3 exploration_noise=0.2", "episodes": EPISODES, "gradient_steps": 100,
+    "learner": "td3 exploration_noise=0.2", "episodes": 4, "gradient_steps": 100,
     "hidden": (256, 256), "batch_size": 256, "target_rate": 0.02, "capacity": 200,
 }  # fmt: skip
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
     """TD3 with hindsight for 5,000 and for 10,000 steps; success is to be at the goal with the last step."""
-    try:
-        import gymnasium_robotics  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError(
-            "her-fetch-reach needs Gymnasium-Robotics, in an environment of its own: make robotics"
-        ) from None
+    require_robotics("her-fetch-reach")
     small = workshop.pick({}, {"episodes": 2, "gradient_steps": 2, "hidden": (8,), "batch_size": 8})
     trained = {
         steps: workshop.train(
@@ -39,23 +29,11 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     }  # fmt: skip
     return [
         Measure(
-            f"success after {steps:,} steps", _success(workshop, one), 1.0 if steps == 10_000 else None,
+            f"success after {steps:,} steps", success(workshop, one, 50), 1.0 if steps == 10_000 else None,
             LENGTHS[steps].get("bar"), aim=LENGTHS[steps].get("aim"), proportion=True,
         )
         for steps, one in trained.items()
     ]  # fmt: skip
-
-
-def _success(workshop: Workshop, trained: Trained) -> list[float]:
-    """Of each seed's agent, on goals that it was not trained on, one episode each."""
-    family: Any = trained.problem.target
-    task_key, play_key = jax.random.split(jax.random.key(1))
-    params = family.tasks(task_key, "test", workshop.pick(50, 2))
-    found = []
-    for agent in trained.agents:
-        steps = play(agent, family, params, params["goal"], play_key, 1).transitions
-        found.append(float(np.asarray(steps.events["success"])[..., -1].mean()))
-    return found
 
 
 CARD = Card(

@@ -15,6 +15,7 @@ deep Q-learning for discrete actions, TD3 (as the paper's DDPG) and SAC for cont
 is part of the task's parameters, and the policy sees it as the revealed context.
 """
 
+import dataclasses
 from typing import Any, ClassVar, NamedTuple, get_args
 
 import equinox as eqx
@@ -23,13 +24,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import registry
-from ..core import AbstractAgent, AbstractGoalFamily, AbstractLearner, Params, Problem, UserError
+from ..core import (
+    AbstractAgent,
+    AbstractGoalFamily,
+    AbstractLearner,
+    Action,
+    Carry,
+    Context,
+    Info,
+    Memory,
+    Obs,
+    Params,
+    Problem,
+    UserError,
+)
 from ..naming import named_settings
 from ..rl.experience import Trials
 from ..rl.fitting import require_positive
+from ..rl.normalize import CoarseNormalizer
 from ..rl.off_policy import AbstractOffPolicy, Explorer, ValueRange, seen
 from ..rl.play import play
-from ..rl.policy import context_size
+from ..rl.policy import context_size, flatten, observation_size
 from ..rl.replay import Episode, Replay, Row
 from .relabel import Strategy, draw_relabelled
 
@@ -46,6 +61,35 @@ class Played(NamedTuple):
     """One episode a task: `[episodes, 1, 1, time, …]`."""
 
 
+class Scales(NamedTuple):
+    """What networks see observations and goals by."""
+
+    obs: CoarseNormalizer
+    goal: CoarseNormalizer
+
+
+class ScaledGoal(AbstractAgent):
+    """An agent that is told its goal by the running mean and deviation of goals; its memory is the
+    goal as it is."""
+
+    policy: AbstractAgent
+    goals: CoarseNormalizer
+    episodes_per_round: int = eqx.field(static=True, default=1)
+    greedy: bool = eqx.field(static=True, default=False)
+
+    def start(self, context: Context, key: PRNGKeyArray) -> Memory:
+        return context
+
+    def begin(self, memory: Memory, key: PRNGKeyArray) -> Carry:
+        return self.policy.begin(memory, key)
+
+    def act(
+        self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray
+    ) -> tuple[Action, Carry, Info]:
+        policy = dataclasses.replace(self.policy, greedy=self.greedy)
+        return policy.act(self.goals(memory), carry, obs, key)
+
+
 class HERState(eqx.Module):
     """Everything that HER knows."""
 
@@ -53,6 +97,8 @@ class HERState(eqx.Module):
     """What the inner learner has learned."""
     replay: Replay
     """Whole episodes."""
+    scales: Scales | None
+    """`None` where nothing is normalized."""
     key: PRNGKeyArray
 
 
@@ -93,6 +139,8 @@ class HER(AbstractLearner):
     """Whether the network chooses the next action whose value the target network gives (dqn)."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(256,))
     """Hidden layers (ReLU)."""
+    normalize_observations: bool = eqx.field(static=True, default=False)
+    """Whether networks see observations and goals by their running mean and deviation."""
 
     def __check_init__(self):
         require_positive(self, "episodes", "gradient_steps", "batch_size", "capacity")
@@ -117,12 +165,15 @@ class HER(AbstractLearner):
     def init(self, problem: Problem, key: PRNGKeyArray) -> HERState:
         require_goals(self, problem)
         learned_key, key = jax.random.split(key)
-        family = problem.source
+        family, goal_size = problem.source, context_size(problem)
+        sizes = observation_size(family.observation_space), goal_size
+        scales = Scales(*map(CoarseNormalizer.of, sizes)) if self.normalize_observations else None
         return HERState(
             learned=self.inner.begin(
-                family.observation_space, family.action_space, context_size(problem), learned_key
+                family.observation_space, family.action_space, goal_size, learned_key
             ),
             replay=Replay.of(Episode.empty(family), self.capacity, chunk=self.episodes),
+            scales=scales,
             key=key,
         )
 
@@ -145,12 +196,19 @@ class HER(AbstractLearner):
         # All that the loop needs is drawn at once.
         shape = (self.gradient_steps, self.batch_size)
         rows = self.draw(problem, replay.rows, draw_key, shape[0] * shape[1])
-        rows = seen(problem.source.observation_space, None, rows)
+        space, scales = problem.source.observation_space, state.scales
+        if scales is not None:
+            scales = Scales(
+                scales.obs.update(flatten(space, steps.obs), steps.valid),
+                scales.goal.update(rows.context),
+            )
+            rows = rows._replace(context=scales.goal(rows.context))
+        rows = seen(space, scales and scales.obs, rows)
         batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
         possible = ValueRange(-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
         learned, metrics = self.inner.fit(state.learned, batches, fit_key, possible)
 
-        state = HERState(learned=learned, replay=replay, key=key)
+        state = HERState(learned=learned, replay=replay, scales=scales, key=key)
         return state, {**metrics, **self.outcome(problem, state, experience)}
 
     def draw(self, problem: Problem, episodes: Episode, key: PRNGKeyArray, n: int) -> Row:
@@ -170,15 +228,19 @@ class HER(AbstractLearner):
         return metrics
 
     def explorer(self, problem: Problem, state: HERState) -> Explorer:
-        family = problem.source
         return Explorer(
-            policy=self.inner.policy(state.learned, family.observation_space, None, exploring=True),
+            policy=self._policy(problem, state, exploring=True),
             random=jnp.asarray(self.exploration, jnp.float32),
-            actions=family.action_space,
+            actions=problem.source.action_space,
         )
 
     def agent(self, problem: Problem, state: HERState) -> AbstractAgent:
-        return self.inner.policy(state.learned, problem.source.observation_space, None)
+        return self._policy(problem, state, exploring=False)
+
+    def _policy(self, problem: Problem, state: HERState, exploring: bool) -> AbstractAgent:
+        space, scales = problem.source.observation_space, state.scales
+        policy = self.inner.policy(state.learned, space, scales and scales.obs, exploring)
+        return policy if scales is None else ScaledGoal(policy, scales.goal)
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon

@@ -31,7 +31,7 @@ from ..core import (
     unscale_action,
 )
 from .experience import Rollout, RolloutState, Trials, like, over, select, strong
-from .worlds import World, WorldState, free, lost, open_worlds
+from .worlds import World, WorldState, borrow, free, give_back, lost, open_worlds
 
 # ---- the compiled part: every function takes the agent as an argument and is compiled once -----
 
@@ -102,8 +102,8 @@ def play_on_host(
     *,
     adapt_last: bool = False,
 ) -> Trials:
-    """Return `play` for a host family; it opens `tasks × episodes_per_round` worlds at once, and
-    closes them."""
+    """Return `play` for a host family; it opens `tasks × episodes_per_round` worlds at once,
+    and gives them back."""
     tasks, episodes_per_round = count(params), agent.episodes_per_round
     start_key, rounds_key = jax.random.split(key)
     memory = _start(agent, context, jax.random.split(start_key, tasks))
@@ -113,7 +113,7 @@ def play_on_host(
     try:
         for task in range(tasks):
             one = jax.tree.map(lambda x, task=task: x[task], tables)
-            worlds += [World(family, one) for _ in range(episodes_per_round)]
+            worlds += [borrow(family, one) for _ in range(episodes_per_round)]
         for index, round_key in enumerate(jax.random.split(rounds_key, rounds)):
             episodes_key, adapt_key = jax.random.split(round_key)
             carries, episodes = _play_episodes(agent, family, memory, worlds, episodes_key)
@@ -121,9 +121,11 @@ def play_on_host(
                 keys = jax.random.split(adapt_key, tasks)
                 memory = _adapt(agent, memory, carries, episodes, keys)
             played.append((carries, episodes))
-    finally:
+    except BaseException:
         for world in worlds:
             world.close()
+        raise
+    give_back(worlds)
     carries, episodes = jax.tree.map(lambda *rows: jnp.stack(rows, axis=1), *played)
     return Trials(episodes, carries, memory)
 

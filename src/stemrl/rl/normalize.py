@@ -36,7 +36,7 @@ class Normalizer(eqx.Module):
         total = self.count + n
         delta = mean - self.mean
         share = n / jnp.maximum(total, 1)
-        return Normalizer(
+        return type(self)(
             total,
             self.mean + delta * share,
             self.m2 + m2 + delta**2 * self.count * share,
@@ -52,6 +52,21 @@ class Normalizer(eqx.Module):
     def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
         """Return (x − mean) / std, clipped to ±10."""
         return jnp.clip((x - self.mean) / self.std, -10.0, 10.0)
+
+
+class CoarseNormalizer(Normalizer):
+    """The same, for observations in meters and radians of which some hardly vary: what varies by less
+    than 0.01 is not blown up, and nothing goes beyond ±5 (as in OpenAI's code of 1707.01495)."""
+
+    @property
+    def std(self) -> Float[Array, " size"]:
+        """The standard deviation of each entry, at least 0.01."""
+        variance = self.m2 / jnp.maximum(self.count, 1)
+        return jnp.where(self.count > 1, jnp.maximum(jnp.sqrt(variance), 0.01), 1.0)
+
+    def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
+        """Return (x − mean) / std, clipped to ±5."""
+        return jnp.clip((x - self.mean) / self.std, -5.0, 5.0)
 
 
 class RewardScaler(eqx.Module):

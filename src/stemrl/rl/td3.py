@@ -85,6 +85,9 @@ class TD3(AbstractOffPolicy):
     """What that noise is clipped to, c."""
     policy_delay: int = eqx.field(static=True, default=2)
     """Gradient steps of the critics for each of the policy."""
+    action_penalty: float = 0.0
+    """Weight of the mean square of its actions in the policy's loss, which keeps them from the ends of
+    their range."""
     tune: Tune = eqx.field(static=True, default="all")
     """What learns: all, the head (each network's last layer) alone, or gradual, the
     head at first and one more layer below it every `updates_per_layer` updates; after --start."""
@@ -166,7 +169,9 @@ class TD3(AbstractOffPolicy):
             )
 
             def improve(learned: TD3Learned) -> TD3Learned:
-                gradient = jax.grad(policy_loss)(learned.policy, learned.critics, batch)
+                gradient = jax.grad(policy_loss)(
+                    learned.policy, learned.critics, batch, self.action_penalty
+                )
                 policy, policy_optimizer = descend(
                     optax.scale_by_adam(),
                     gradient,
@@ -228,11 +233,14 @@ def critic_loss(
     return 0.5 * jnp.sum(jnp.mean(error**2, axis=1)), jnp.mean(q)
 
 
-def policy_loss(policy: DeterministicPolicy, critics: Critics, batch: Row) -> Float[Array, ""]:
-    """Return J_μ."""
+def policy_loss(
+    policy: DeterministicPolicy, critics: Critics, batch: Row, action_penalty: float | Array = 0.0
+) -> Float[Array, ""]:
+    """Return J_μ, with the penalty on actions."""
     context = lax.stop_gradient(batch.context)
     action = policy(batch.obs, context)
-    return -jnp.mean(critics(batch.obs, context, action)[0, :, 0])
+    value = jnp.mean(critics(batch.obs, context, action)[0, :, 0])
+    return action_penalty * jnp.mean(action**2) - value
 
 
 class DeterministicAgent(AbstractAgent):

@@ -45,15 +45,20 @@ class World:
         self.discrete = isinstance(family.action_space, Discrete)
         self.env: Any = family.attempt("make", params, lambda: family.make(params))
 
-    def change(self, params: Params) -> bool:
-        """Become the world of another task, if the family can; return whether it could."""
+    @property
+    def changeable(self) -> bool:
+        """Whether the family knows how to change what it makes."""
         order = type(self.family).__mro__
         changer, maker = (
             next(i for i, cls in enumerate(order) if name in vars(cls))
             for name in ("change", "make")
         )
         # What a subclass makes otherwise, its base does not know how to change.
-        if changer > maker or not self._attempt(
+        return changer <= maker
+
+    def change(self, params: Params) -> bool:
+        """Become the world of another task, if the family can; return whether it could."""
+        if not self.changeable or not self._attempt(
             "change", lambda: self.family.change(self.env, params)
         ):
             return False
@@ -104,6 +109,45 @@ class World:
 
     def _attempt(self, what: str, call: Any) -> Any:
         return self.family.attempt(what, self.params, call)
+
+
+SPARE = 32
+"""Worlds at most that wait, all families together, for somebody to play in them again."""
+
+_spare: list[World] = []
+
+
+def borrow(family: AbstractFamily, params: Params) -> World:
+    """Return a world of a task: one that was returned, if the family can change it, or a new one. To
+    make one can take as long as an episode in it."""
+    index = next((i for i, world in enumerate(_spare) if world.family == family), None)
+    if index is not None:
+        world = _spare.pop(index)
+        if world.change(params):
+            return world
+        world.close()
+    return World(family, params)
+
+
+def give_back(worlds: list[World]) -> None:
+    """Keep worlds, all of one family, for `borrow`, if it can change them and as far as there is
+    place; close the others."""
+    keep = [world for world in worlds if world.changeable]
+    if keep and not _spare:
+        atexit.register(_close_spare)
+    # A family that is played in no more makes place for one that is.
+    for world in [w for w in _spare if w.family != keep[0].family] if keep else []:
+        _spare.remove(world)
+        world.close()
+    place = SPARE - len(_spare)
+    _spare.extend(keep[:place])
+    for world in [*keep[place:], *(w for w in worlds if not w.changeable)]:
+        world.close()
+
+
+def _close_spare() -> None:
+    while _spare:
+        _spare.pop().close()
 
 
 # The live worlds of this process's lanes, by number. Numbers are random, so that one out of a
