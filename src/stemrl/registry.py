@@ -613,7 +613,7 @@ CARDS: dict[str, Entry] = {
     ),
     "her-fetch-push": Entry(
         "stemrl.cards.her_fetch_push:CARD",
-        "How far hindsight teaches a robot's arm to push a block within an hour (heavy; extra: robotics)",
+        "How far hindsight teaches a robot's arm to push a block before the clock stops it (extra: robotics)",
         needs="gymnasium_robotics",
     ),
     "multi-task-speed-up": Entry(

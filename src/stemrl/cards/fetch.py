@@ -24,19 +24,21 @@ def require_robotics(card: str) -> None:
         ) from None
 
 
-def success(workshop: Workshop, trained: Trained, goals: int) -> list[float]:
-    """Return for each seed's agent the share of goals that it was not trained on, one episode each, at
-    which the last step leaves it."""
+def judged(workshop: Workshop, trained: Trained, goals: int) -> dict[str, list[float]]:
+    """Return for each seed's agent, on goals that it was not trained on, one episode each: the share
+    that the last step leaves at the goal (`success`), and the mean return (`return`)."""
     family: Any = trained.problem.target
     task_key, play_key = jax.random.split(jax.random.key(1))
     params = family.tasks(task_key, "test", workshop.pick(goals, 2))
-    found = []
+    found: dict[str, list[float]] = {"success": [], "return": []}
     for agent in trained.agents:
-        there = []
+        there, returns = [], []
         for first in range(0, len(params["goal"]), TOGETHER):
             some = jax.tree.map(lambda x, i=first: x[i : i + TOGETHER], params)
             key = jax.random.fold_in(play_key, first)
-            steps = play(agent, family, some, some["goal"], key, 1).transitions
-            there.append(np.asarray(steps.events["success"])[..., -1].ravel())
-        found.append(float(np.concatenate(there).mean()))
+            trials = play(agent, family, some, some["goal"], key, 1)
+            there.append(np.asarray(trials.transitions.events["success"])[..., -1].ravel())
+            returns.append(np.asarray(trials.returns).ravel())
+        found["success"].append(float(np.concatenate(there).mean()))
+        found["return"].append(float(np.concatenate(returns).mean()))
     return found

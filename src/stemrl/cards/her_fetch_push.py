@@ -1,5 +1,5 @@
-"""Hindsight on Gymnasium-Robotics' FetchPush (Andrychowicz et al. 1707.01495, §4), as far as an hour brings
-it."""
+"""Hindsight on Gymnasium-Robotics' FetchPush (Andrychowicz et al. 1707.01495, §4), as far as the clock lets
+it come."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from .card import Card, Measure
-from .fetch import HORIZON, require_robotics, success
+from .fetch import HORIZON, judged, require_robotics
 from .workshop import Workshop
 
-HOUR = 45 * 60
-"""Seconds after which no further stage is begun."""
-STAGE, MOST = 20_000, 1_000_000
+MINUTES = 16
+"""After which no further stage is begun."""
+STAGE, MOST = 10_000, 1_000_000
 """Environment steps between two looks at the agent, and in all."""
 EPISODES = 16
 SETTINGS: dict[str, Any] = {
@@ -37,31 +37,48 @@ def run(workshop: Workshop) -> Sequence[Measure]:
                 "environment": "FetchPush-v4", "horizon": HORIZON, "table": workshop.pick(800, 8),
             },
         )  # fmt: skip
-        found = success(workshop, trained, 100)
+        found = judged(workshop, trained, 50)
         workshop.say(f"{steps:,} steps: {found}")
-        return {"success": np.asarray(found)}
+        return {name: np.asarray(values) for name, values in found.items()}
 
     done, found = [], []
-    for steps in workshop.pick(range(STAGE, MOST + 1, STAGE), (1,)):
-        found.append(workshop.kept(f"after-{steps}", lambda steps=steps: stage(steps))["success"])
+    for steps in workshop.pick(range(STAGE, MOST + 1, STAGE), (100, 200)):
+        found.append(workshop.kept(f"after-{steps}", lambda steps=steps: stage(steps)))
         done.append(steps)
-        if workshop.seconds > HOUR:
+        if workshop.seconds > 60 * MINUTES:
             break
     workshop.curve(
-        "success", "HER (TD3, future, k = 4)", done, np.stack(found, axis=1),
+        "success", "HER (TD3, future, k = 4)", done, np.stack([one["success"] for one in found], axis=1),
         y_label="test episodes that end at the goal",
     )  # fmt: skip
     return [
-        Measure("success when the time is up", found[-1], 1.0, proportion=True),
+        Measure("success when the time is up", found[-1]["success"], 1.0, proportion=True),
+        Measure("return when the time is up", found[-1]["return"], -8.8),
         Measure("environment steps by then", [float(done[-1])]),
     ]
 
 
 CARD = Card(
     name="her-fetch-push",
-    title="How far hindsight teaches a robot's arm to push a block within an hour",
-    source="",
+    title="How far hindsight teaches a robot's arm to push a block before the clock stops it",
+    source=(
+        "Success: read off the curves of Plappert et al. 2018 (1802.09464), the environments' own report:"
+        " DDPG with hindsight on 19 processes comes to about 1; the return: Stable-Baselines3's zoo, TQC with"
+        " hindsight, 1,000,000 steps"
+    ),
     run=run,
     seeds=1,
-    heavy=True,
+    note=(
+        "`FetchPush-v4` as Gymnasium-Robotics has it, on the host; needs the extra `robotics`. There is no"
+        f" bar: the clock ends it, after the first stage of {STAGE:,} steps that is done when {MINUTES}"
+        " minutes have gone by, on one core of which others use a part. So the number of steps says as much of the machine"
+        " as the success does of the method. Success is where the last of 50 steps leaves the block, on 50"
+        " goals that were not trained on."
+    ),
+    differs=(
+        "TD3 in the place of DDPG, two layers of 256 in the place of three, one process in the place of 19;"
+        " random actions, noise, action penalty, hindsight goals, normalization and clipped targets are those"
+        " of OpenAI's code.",
+        "Goals are 600 that the environment drew, and another 200 for test, in the place of a new one each time.",
+    ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .card import Card, Measure
-from .fetch import HORIZON, require_robotics, success
+from .fetch import HORIZON, judged, require_robotics
 from .workshop import Workshop
 
 LENGTHS = {5_000: {"aim": 1.0}, 10_000: {"bar": 0.95}}
@@ -29,7 +29,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     }  # fmt: skip
     return [
         Measure(
-            f"success after {steps:,} steps", success(workshop, one, 50), 1.0 if steps == 10_000 else None,
+            f"success after {steps:,} steps", judged(workshop, one, 50)["success"], 1.0 if steps == 10_000 else None,
             LENGTHS[steps].get("bar"), aim=LENGTHS[steps].get("aim"), proportion=True,
         )
         for steps, one in trained.items()
