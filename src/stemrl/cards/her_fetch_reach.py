@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from .card import Card, Measure
-from .fetch import HORIZON, judged, require_robotics
-from .workshop import Workshop
+from .fetch import HORIZON, film, judged, require_robotics
+from .workshop import Trained, Workshop
 
 LENGTHS = {5_000: {"aim": 1.0}, 10_000: {"bar": 0.95}}
 """Environment steps of a training, and what is asked of it."""
@@ -27,6 +29,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         )
         for steps in workshop.pick(LENGTHS, (10_000,))
     }  # fmt: skip
+    _film(workshop, trained[10_000])
     return [
         Measure(
             f"success after {steps:,} steps", judged(workshop, one, 50)["success"], 1.0 if steps == 10_000 else None,
@@ -36,6 +39,15 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ]  # fmt: skip
 
 
+def _film(workshop: Workshop, trained: Trained) -> None:
+    """The arm before the first seed's training, and after it."""
+    problem, run = trained.problem, trained.runs[0]
+    learner = run.learner
+    new = learner.agent(problem, learner.init(problem, jax.random.key(run.config.seed)))
+    agents = {"before training": new, "after 10,000 steps": trained.agents[0]}
+    film(agents, problem, workshop.picture("arm"))
+
+
 CARD = Card(
     name="her-fetch-reach",
     title="With hindsight a robot's arm learns to reach in minutes",
@@ -43,7 +55,9 @@ CARD = Card(
     run=run,
     note=(
         "`FetchReach-v4` as Gymnasium-Robotics has it, on the host; needs the extra `robotics`. Success is"
-        " where the last of 50 steps leaves the gripper. The 5,000 steps are trainings of their own."
+        " where the last of 50 steps leaves the gripper. The 5,000 steps are trainings of their own. The film is of the first"
+        " seed's agent, before the first step of its training and after the last, from one start to one goal"
+        " (red), with the way of the gripper (orange)."
     ),
     differs=("TD3 in the place of DDPG, two layers of 256 in the place of three, one process.",),
 )
