@@ -86,7 +86,8 @@ CHAPTERS = {
     ),
     "multi-task": (
         "contextual-generalisation multi-task-speed-up breadth goals-cannot-say world-choice"
-        " her-bit-flip her-reacher her-fetch-reach dg-grid uvfa-rooms dream-goals"
+        " her-bit-flip her-reacher her-fetch-reach her-fetch-push dg-grid uvfa-rooms"
+        " dream-goals"
     ),
     "meta-learning": "",
 }

@@ -15,7 +15,8 @@ from stemrl.cards import reproduce
 from stemrl.core import Problem, UserError
 from stemrl.multitask import HER
 from stemrl.registry import CARDS
-from stemrl.rl import play
+from stemrl.rl import Network, play, worlds
+from stemrl.rl.td3 import DeterministicAgent, DeterministicPolicy
 from stemrl.tasks.gymnasium_goals import GymnasiumGoals
 
 KEY = jax.random.key(0)
@@ -139,15 +140,53 @@ def test_refusals_are_one_line(call: Any, says: str):
     assert "\n" not in str(caught.value)
 
 
-def test_its_card_says_what_it_needs_and_is_no_part_of_all(tmp_path, monkeypatch):
+def test_worlds_of_whole_episodes_are_played_in_again():
+    worlds._close_spare()
+    agent = DeterministicAgent(
+        DeterministicPolicy(Network(FAMILY.observation_space, 2, 2, (4,), key=KEY)),
+        jnp.zeros(()), None, FAMILY.observation_space,
+    )  # fmt: skip
+    params = FAMILY.tasks(KEY, "test", 3)
+    first = play(agent, FAMILY, params, params["goal"], KEY, 1)
+    left = {id(world) for world in worlds._spare}
+    again = play(agent, FAMILY, params, params["goal"], KEY, 1)
+    assert len(left) == 3 and left == {id(world) for world in worlds._spare}
+    np.testing.assert_array_equal(first.transitions.obs, again.transitions.obs)
+
+
+def test_normalized_networks_see_goals_and_observations_alike():
+    """What a goal is scaled by is in the agent, not in its memory: that is the goal as it is."""
+    learner = HER(
+        learner="td3", episodes=2, hidden=(4,), gradient_steps=1, batch_size=4, capacity=4,
+        normalize_observations=True,
+    )  # fmt: skip
+    state, experience = learner.collect(PROBLEM, learner.init(PROBLEM, KEY))
+    state, _ = learner.learn(PROBLEM, state, experience)
+    obs, goal = experience.trials.transitions.obs[0, 0, 0, 0], experience.params["goal"][0]
+    agent: Any = learner.agent(PROBLEM, state)
+    memory = agent.start(goal, KEY)
+    np.testing.assert_array_equal(memory, goal)
+    action, _, _ = agent.act(memory, (), obs, KEY)
+    seen = experience.trials.transitions.obs.reshape(-1, obs.size)
+    std = np.maximum(np.std(seen, axis=0), 0.01)
+    by_hand = np.clip((obs - np.mean(seen, axis=0)) / std, -5.0, 5.0)
+    scales: Any = state.scales
+    np.testing.assert_allclose(scales.obs(obs), by_hand, atol=1e-3)
+    np.testing.assert_allclose(
+        action, state.learned.policy(jnp.asarray(by_hand), scales.goal(goal)), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("card", ["her-fetch-reach", "her-fetch-push"])
+def test_its_cards_say_what_they_need_and_are_no_part_of_all(tmp_path, monkeypatch, card: str):
     monkeypatch.chdir(tmp_path)
-    entry = CARDS["her-fetch-reach"]
+    entry = CARDS[card]
     assert not CARDS["her-reacher"].missing
     assert dataclasses.replace(entry, needs="no_such_package").missing
     if not entry.missing:
         pytest.skip("Gymnasium-Robotics is installed")
     with pytest.raises(UserError, match="make robotics"):
-        reproduce("her-fetch-reach", scale="quick")
+        reproduce(card, scale="quick")
 
 
 def test_fetch_reach_as_it_is():
