@@ -42,6 +42,12 @@ class Job:
         self.label, self.config, self.out = label, config, out
         self.done: Future[None] = Future()
 
+    def order(self) -> str:
+        """Return what the process is told. Settings are read out of our source, and this thread alone
+        may do that: until Python 3.12 two that read syntax, NumPy's files too, can fail (CPython's
+        issue 106905)."""
+        return json.dumps({"config": json.loads(self.config.text()), "out": str(self.out)})
+
     def steps(self) -> int:
         """Return how many environment steps are done so far."""
         row = last_row(self.out / METRICS)
@@ -76,7 +82,15 @@ class Crew:
         """Train as `config` says in the folder `out`, or go on with what is there, as soon as there
         is a core for it; returns at once."""
         job = Job(label, config, Path(out))
-        job.done = self._pool.submit(self._do, job)
+        try:
+            finished, order = _finished(job.config, job.out), job.order()
+        except UserError as error:
+            job.done.set_exception(error)
+        else:
+            if finished:
+                job.done.set_result(None)
+            else:
+                job.done = self._pool.submit(self._do, job, order)
         return job
 
     def wait(
@@ -102,10 +116,8 @@ class Crew:
         for job in jobs:
             job.done.result()
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: Job, order: str) -> None:
         """In a thread: one process from its start to its end."""
-        if _finished(job.config, job.out):
-            return
         with self._lock:
             if self._closed:
                 return
@@ -121,7 +133,7 @@ class Crew:
             )
             self._processes.add(process)
         try:
-            said = _tell(process, job)
+            said = _tell(process, order)
         finally:
             with self._lock:
                 self._processes.discard(process)
@@ -135,13 +147,12 @@ class Crew:
             print(f"{job.label}: {line}", file=sys.stderr, flush=True)
 
 
-def _tell(process: subprocess.Popen, job: Job) -> list[str]:
+def _tell(process: subprocess.Popen, order: str) -> list[str]:
     """Give a process its order; what it said when it has ended. Its standard input stays open as
     long as this process lives: its end is how the other learns that nobody waits any more."""
     stdin, stderr = _open(process.stdin), _open(process.stderr)
-    order = {"config": json.loads(job.config.text()), "out": str(job.out)}
     try:
-        stdin.write(json.dumps(order) + "\n")
+        stdin.write(order + "\n")
         stdin.flush()
     except BrokenPipeError:
         pass  # it says why
