@@ -240,7 +240,7 @@ class HER(AbstractLearner):
     def _policy(self, problem: Problem, state: HERState, exploring: bool) -> AbstractAgent:
         space, scales = problem.source.observation_space, state.scales
         policy = self.inner.policy(state.learned, space, scales and scales.obs, exploring)
-        return policy if scales is None else ScaledGoal(policy, scales.goal)
+        return policy if scales is None else ScaledGoal(policy=policy, goals=scales.goal)
 
     def steps_per_update(self, problem: Problem) -> int:
         return self.episodes * problem.source.horizon

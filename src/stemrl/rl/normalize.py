@@ -1,5 +1,7 @@
 """Running statistics, as leaves of a learner's state."""
 
+from typing import Self
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,13 +21,13 @@ class Normalizer(eqx.Module):
     """Sum of squared deviations from the mean."""
 
     @classmethod
-    def of(cls, size: int) -> "Normalizer":
+    def of(cls, size: int) -> Self:
         """Return the normalizer before the first observation: the identity."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
     def update(
         self, x: Float[Array, "... size"], valid: Bool[Array, "..."] | None = None
-    ) -> "Normalizer":
+    ) -> Self:
         """Return the normalizer with the observations in `x` added, but for those that are not
         `valid`."""
         x = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1]))
