@@ -393,7 +393,11 @@ def _paragraphs(text: str) -> list[str]:
         if "\n" not in paragraph and len(paragraph) > PARAGRAPH:
             sentences = re.split(r"(?<=[.:;]) (?=[^a-z])", paragraph)
             half, first = len(paragraph) / 2, sentences[:1]
-            while len(" ".join(first)) < half and len(first) < len(sentences) - 1:
+            while (
+                len(" ".join(first)) < half
+                and len(first) < len(sentences) - 1
+                and len(" ".join(sentences[: len(first) + 1])) <= PARAGRAPH
+            ):
                 first.append(sentences[len(first)])
             rest = " ".join(sentences[len(first) :])
             parts = [" ".join(first), *(_paragraphs(rest) if rest else [])]

@@ -25,9 +25,7 @@ class Normalizer(eqx.Module):
         """Return the normalizer before the first observation: the identity."""
         return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
-    def update(
-        self, x: Float[Array, "... size"], valid: Bool[Array, "..."] | None = None
-    ) -> Self:
+    def update(self, x: Float[Array, "... size"], valid: Bool[Array, "..."] | None = None) -> Self:
         """Return the normalizer with the observations in `x` added, but for those that are not
         `valid`."""
         x = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1]))
