@@ -19,7 +19,7 @@ LEARNERS = {
     "shared": DANNSupervised(**SMALL, optimizer="sgd", learning_rate=0.03, rate_decay=0.75),
     "separate": DANNSupervised(**SMALL, form="separate", learning_rate=3e-4),
 }
-SEEDS = 6
+SEEDS = 4
 
 
 @eqx.filter_jit

@@ -130,7 +130,7 @@ def _draw(path: Path, played: dict[str, list[dict[str, np.ndarray]]], radius: fl
             axes.plot(*places[there].T, lw=0.8, alpha=0.6)
         axes.set(title=name, aspect="equal")
         axes.set_axis_off()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 CARD = Card(
@@ -142,7 +142,10 @@ CARD = Card(
     heavy=True,
     note=(
         "Whether it hesitates and turns back: the figure of its speed by the distance to the edge, and the"
-        " paths from above. `stemrl report` animates a run's episodes."
+        " paths from above. `stemrl report` animates a run's episodes. DARC's classifiers see s, a and s′: the"
+        " step over the edge is the same in both worlds but that it ends the target's episode, which they are"
+        " not shown; and beyond the edge, where the target has no steps, both classifiers say the source and Δr"
+        " cancels. So nothing tells it of the edge."
     ),
     differs=(
         "PPO instead of SAC; a disk of 3 m, episodes of 200 steps.",
