@@ -9,10 +9,10 @@ import numpy as np
 
 from ..physics.off_dynamics import AntDisk
 from ..rl import play
+from ..transfer import DARC
 from .card import Card, Measure, differences
-from .dann_pixels import words
-from .darc_half_cheetah_broken import CLASSIFIERS, PPO, steps_of_target
-from .workshop import Workshop
+from .darc_half_cheetah_broken import CLASSIFIERS, PPO
+from .workshop import Workshop, steps_of_target, words
 
 STEPS, MORE = 1_000_000, 300_000
 """Until the ant walks on the plane, and from there on."""
@@ -30,7 +30,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     into: dict[str, Any] = {
         "family_settings": both, "target": "ant-disk", "target_settings": disk,
     }  # fmt: skip
-    few = steps_of_target(darc, AntDisk(**both), AntDisk(**disk), more)
+    few = steps_of_target(DARC(**darc), AntDisk(**both), AntDisk(**disk), more)
     walks = workshop.train("walks", "ppo", "ant-disk", settings=ppo, steps=steps, **into)
     after: dict[str, Any] = {"steps": more, "start": walks}
     runs = {
