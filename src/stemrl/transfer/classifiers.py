@@ -48,8 +48,8 @@ class Step(NamedTuple):
     def empty(cls, problem: Problem) -> "Step":
         """Return a step of zeros, as a template for those of `problem`."""
         space, actions = problem.source.observation_space, problem.source.action_space
-        zeros = (jnp.zeros(s.shape, s.dtype) for s in (space, actions, space))
-        return cls(*zeros, jnp.zeros((), bool))
+        obs, action = (jnp.zeros(s.shape, s.dtype) for s in (space, actions))
+        return cls(obs, action, obs, jnp.zeros((), bool))
 
     @classmethod
     def of(cls, transitions: Transition) -> "Step":

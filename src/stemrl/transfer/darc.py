@@ -118,7 +118,8 @@ class DARC(AbstractLearner):
     classifier_batch_size: int = eqx.field(static=True, default=256)
     """Steps in each of them, half from the source and half from the target."""
     classifier_noise: float = 1.0
-    """Standard deviation of the noise on the classifiers' inputs, in training only."""
+    """Standard deviation of the noise on the classifiers' inputs, in training only; none is on whether a
+    step terminated."""
     capacity: int = eqx.field(static=True, default=300_000)
     """Steps of each domain that the classifiers learn from, the latest; rounded up to whole
     updates."""
