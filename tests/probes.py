@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from stemrl.core import AbstractFamily, Box, Discrete, Params, Space, Split, UserError
+from stemrl.tasks.grid_wall import GridWall, GridWallEnv, WalkerState
 
 
 class ProbeEnv(eqx.Module):
@@ -292,3 +293,25 @@ class TwoCues(AbstractProbe):
 
     def move(self, key: PRNGKeyArray, state: Array, action: Array, params: Params):
         return state, (2 * action - 1) * state[2] > 0, True
+
+
+class LedgeEnv(GridWallEnv):
+    """The grid, whose top row is a ledge: a step that leaves one where one was, there, ends the episode."""
+
+    def step(self, key: PRNGKeyArray, state: WalkerState, action: Array, params: Params):
+        obs, after, reward, found, no, events = super().step(key, state, action, params)
+        on_ledge = state.position[1] == self.size - 1
+        fallen = on_ledge & jnp.all(after.position == state.position)
+        return obs, after, reward, found | fallen, no, events
+
+
+class Ledge(GridWall):
+    """`GridWall` in all that is seen and earned, but that whoever stays in the top row has fallen, which
+    ends the episode. Beside a grid without a ledge, Δr of these steps is −∞ (if they go on), and 0 of all
+    others that the goal does not follow."""
+
+    name: ClassVar[str] = "probe-ledge"
+
+    @property
+    def env(self) -> LedgeEnv:
+        return LedgeEnv(self.size, self.slip)

@@ -1,5 +1,5 @@
-"""DARC: Δr is the log-ratio, whatever the policies; it is not capped; the budget holds; the wall is
-walked round."""
+"""DARC: Δr is the log-ratio, whatever the policies, and sees where a world ends; it is not capped; the
+budget holds; the wall is walked round."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import probes
@@ -17,10 +16,10 @@ from stemrl.cli import main
 from stemrl.core import Logged, Problem, UserError
 from stemrl.report import correction_map
 from stemrl.rl import PPO, SAC, play
-from stemrl.rl.fitting import descend
+from stemrl.rl.replay import Replay
 from stemrl.runs import Run, RunConfig, train
-from stemrl.tasks.grid_wall import ACTIONS, GridWall, log_ratio
-from stemrl.transfer import DARC, Classifiers, DARCState, correction_table, visits
+from stemrl.tasks.grid_wall import ACTIONS, GridWall, GridWallEnv, WalkerState, log_ratio
+from stemrl.transfer import DARC, Classifiers, DARCState, Step, correction_table, visits
 from stemrl.transfer.classifiers import (
     classifier_loss,
     diagnosed,
@@ -99,54 +98,152 @@ def test_train_starts_anywhere_but_the_goal_and_tests_in_the_corner():
 # ---- Δr ----
 
 
+SHARES = jnp.asarray([[1, 2, 0, 1, 2, 1, 2, 1, 2], [2, 1, 0, 2, 1, 1, 1, 2, 2]]) / 12
+"""How often each cell is met in the source and in the target."""
+
+
 @pytest.fixture(scope="module")
-def surveyed() -> tuple[DARC, Problem, DARCState]:
-    """Classifiers after a policy that never learns has walked both grids at random."""
-    walker = PPO(
-        num_envs=256, rollout_length=128, hidden=(8,), learning_rate=0.0, epochs=1, minibatches=1
-    )
-    learner = DARC(
-        learner=walker,
-        source_to_target=1,
-        warm_up_steps=2**31 - 1,
-        classifier_noise=0.0,
-        classifier_hidden=(128,),
-        classifier_gradient_steps=200,
-        classifier_batch_size=512,
-        capacity=500_000,
-    )
-    problem = Problem(SOURCE, TARGET, 10**6)
-    state = begin(learner, problem)
-    # As arrays, which are not compiled in.
-    for rate in jnp.asarray([1e-2, 1e-3, 1e-4]):
-        learner = dataclasses.replace(learner, classifier_learning_rate=rate)
-        state, _ = updates(learner, problem, state, 5)
-    return learner, problem, state
+def begun() -> tuple[DARC, Problem, DARCState]:
+    """A learner before its first update."""
+    learner, problem = DARC(learner=TINY_PPO, **QUICK), Problem(SOURCE, TARGET, 20)
+    return learner, problem, begin(learner, problem)
+
+
+def walked(family: GridWall, share: jax.Array, seed: int) -> Step:
+    """Steps from cells that are met so often, in any direction."""
+    return _walked(family.env, family.sample(KEY, "train"), share, jax.random.key(seed), 400_000)
+
+
+@eqx.filter_jit
+def _walked(env: GridWallEnv, params: Any, share: jax.Array, key: jax.Array, n: int) -> Step:
+    cells, moves, steps = jax.random.split(key, 3)
+    cell = jax.random.choice(cells, 9, (n,), p=share)
+    state = WalkerState(jnp.stack([cell % 3, cell // 3], 1))
+    action = jax.random.randint(moves, (n,), 0, ACTIONS)
+    step = jax.vmap(env.step, (0, 0, 0, None))
+    after, _, _, terminated, *_ = step(jax.random.split(steps, n), state, action, params)
+    return Step(cell, action, after, terminated)
+
+
+@eqx.filter_jit
+def shown(learner: DARC, problem: Problem, state: DARCState, steps: tuple[Step, Step]) -> DARCState:
+    """The state whose classifiers have learned from these steps of the source and the target."""
+    n = len(steps[0].obs)
+    held = [Replay.of(Step.empty(problem), n, chunk=n).add(s) for s in steps]
+    state = eqx.tree_at(lambda s: (s.source_steps, s.target_steps), state, held)
+
+    def phase(state: DARCState, now: tuple[jax.Array, jax.Array]) -> tuple[DARCState, None]:
+        slower = dataclasses.replace(learner, classifier_learning_rate=now[0])
+        return slower._classify(problem, state, now[1])[0], None
+
+    phases = jnp.geomspace(2e-2, 1e-4, 12), jax.random.split(KEY, 12)
+    return jax.lax.scan(phase, state, phases)[0]
+
+
+STUDENT = DARC(
+    learner=TINY_PPO,
+    classifier_noise=0.0,
+    classifier_gradient_steps=200,
+    classifier_batch_size=512,
+)
+"""Whose classifiers learn much at once."""
+
+
+@pytest.fixture(scope="module")
+def surveyed(begun) -> tuple[DARC, Problem, DARCState]:
+    """Classifiers of steps of both grids, each of whose cells is met more often in one of them."""
+    steps = walked(SOURCE, SHARES[0], 0), walked(TARGET, SHARES[1], 1)
+    return STUDENT, begun[1], shown(STUDENT, *begun[1:], steps)
+
+
+def met(state: DARCState, least: int) -> np.ndarray:
+    """Where the source and the target both have so much data."""
+    counts = (visits(r, 9, ACTIONS) for r in (state.source_steps, state.target_steps))
+    return np.minimum(*map(np.asarray, counts)) >= least
 
 
 def test_the_correction_is_the_log_ratio_where_both_have_data(surveyed):
-    learner, problem, state = surveyed
-    learned = np.asarray(correction_table(learner, problem, state))
+    learned = np.asarray(correction_table(*surveyed, TARGET.terminal()))
     exact = np.asarray(log_ratio(SOURCE, TARGET))
-    inputs = np.minimum(*(visits(r, 9, ACTIONS) for r in (state.source_steps, state.target_steps)))
-    both = inputs >= 500
+    both = met(surveyed[2], 500)
     assert both.sum() > 100 and (np.abs(exact[both]) > 0.2).sum() >= 10
     assert np.abs(learned - exact)[both].max() < 0.2
 
 
 def test_what_the_target_cannot_do_costs_more_than_a_softmax_of_a_softmax_can_say(surveyed):
-    learner, problem, state = surveyed
-    learned = np.asarray(correction_table(learner, problem, state))
+    learned = np.asarray(correction_table(*surveyed, TARGET.terminal()))
     exact = np.asarray(log_ratio(SOURCE, TARGET))
-    impossible = np.isneginf(exact) & (np.asarray(visits(state.source_steps, 9, ACTIONS)) > 200)
+    known = np.asarray(visits(surveyed[2].source_steps, 9, ACTIONS)) > 200
+    impossible = np.isneginf(exact) & known
     assert impossible.sum() >= 4
     assert learned[impossible].max() < -3.0
 
 
-def test_the_correction_is_not_capped():
-    learner = DARC(learner=TINY_PPO, **QUICK)
-    problem = Problem(SOURCE, TARGET, 100)
-    state = begin(learner, problem)
+def test_how_often_a_state_is_met_cancels_but_for_the_ablations(surveyed):
+    """Where the dynamics are the same, Δr is 0, and without the (s, a) term it is how much oftener the
+    target's cell is met; the one classifier of (s, a) says that everywhere."""
+    learner, problem, state = surveyed
+    tables = {
+        correction: np.asarray(
+            correction_table(
+                dataclasses.replace(learner, correction=correction),
+                problem,
+                state,
+                TARGET.terminal(),
+            )
+        )
+        for correction in ("dynamics", "transition", "state-action")
+    }
+    oftener = np.broadcast_to(np.log(SHARES[1] / SHARES[0])[:, None, None], (9, ACTIONS, 9))
+    for cell in (0, 1, 3, 4, 5, 6, 7, 8):  # but the goal's, from which no step is taken
+        np.testing.assert_allclose(tables["state-action"][cell], oftener[cell], atol=0.1)
+    same = met(state, 500) & (np.abs(log_ratio(SOURCE, TARGET)) < 1e-3)
+    assert (np.abs(oftener)[same] > 0.69).sum() > 30
+    np.testing.assert_allclose(tables["dynamics"][same], 0.0, atol=0.2)
+    np.testing.assert_allclose(tables["transition"][same], oftener[same], atol=0.2)
+
+
+# ---- where a world ends ----
+
+
+@pytest.fixture(scope="module")
+def fallen(begun) -> tuple[tuple[Step, Step], np.ndarray]:
+    """Steps of a world without a ledge and of one with it, which differ in nothing else; and Δr of steps
+    that go on, once the classifiers have learned from them."""
+    family = probes.Ledge(size=3, slip=0.6)
+    steps = walked(SOURCE, SHARES[0], 2), walked(family, SHARES[1], 3)
+    state = shown(STUDENT, *begun[1:], steps)
+    return steps, np.asarray(correction_table(STUDENT, begun[1], state, SOURCE.terminal()))
+
+
+FALLS = np.zeros((9, ACTIONS, 9), bool)
+FALLS[(6, 7, 8), :, (6, 7, 8)] = True
+"""The steps that are the last ones over the ledge."""
+
+
+def test_a_step_that_ends_the_target_alone_costs_and_no_other_does(fallen):
+    """The same happens in both, but that who stays in the top row is out of the target's world."""
+    (source, target), correction = fallen
+    on_ledge = FALLS[target.obs, target.action, target.next_obs]
+    np.testing.assert_array_equal(target.terminated, on_ledge | (target.next_obs == 2))
+    np.testing.assert_array_equal(source.terminated, source.next_obs == 2)
+    assert correction[FALLS].max() < -3.0
+    possible = np.asarray(SOURCE.transition_probabilities()) > 0.1
+    possible[2] = False  # the goal, from which no step is taken
+    assert possible[~FALLS].sum() > 40
+    assert np.abs(correction[possible & ~FALLS]).max() < 0.2
+
+
+def test_without_the_end_nothing_tells_of_it(begun, fallen):
+    """The ablation is the same program, which is told of no end."""
+    unaware = tuple(s._replace(terminated=jnp.zeros_like(s.terminated)) for s in fallen[0])
+    state = shown(STUDENT, *begun[1:], unaware)
+    correction = np.asarray(correction_table(STUDENT, begun[1], state))
+    assert np.abs(correction[FALLS]).max() < 0.2
+
+
+def test_the_correction_is_not_capped(begun):
+    learner, problem, state = begun
     certain = eqx.tree_at(
         lambda s: s.classifiers.advantage.layers[-1].bias, state, jnp.asarray([25.0])
     )
@@ -159,48 +256,24 @@ def test_the_correction_is_not_capped():
     assert capped[0] - capped[1] <= 2.0 < float(change.max())
 
 
-def test_how_often_a_state_is_met_cancels_but_for_the_ablation():
-    """The same dynamics under two policies: Δr is 0, the one classifier of (s, a) says 1.39."""
-    family = probes.ChooseSide()
-    problem = Problem(family, family)
-    classifiers = Classifiers.of(problem, (16,), key=KEY)
-    keys = jax.random.split(KEY, 4)
-    n = 20_000
-    is_target = jnp.arange(n) % 2 == 1
-    state = jax.random.bernoulli(keys[0], jnp.where(is_target, 0.8, 0.2), (n,)).astype(jnp.float32)
-    after = jax.random.bernoulli(keys[1], 0.3 + 0.4 * state, (n,)).astype(jnp.float32)[:, None]
-    pair = jnp.stack([state, jnp.ones(n), jnp.zeros(n)], 1)
-
-    @jax.jit
-    def fit(classifiers):
-        transform = optax.scale_by_adam()
-
-        def step(carry, key):
-            gradient, told = jax.grad(classifier_loss, has_aux=True)(
-                carry[0], pair, after, is_target, 0.0, key
-            )
-            return descend(transform, gradient, carry[1], carry[0], 0.01), told
-
-        carry = classifiers, transform.init(classifiers)
-        return jax.lax.scan(step, carry, jax.random.split(keys[2], 300))[0][0]
-
-    corners = jnp.asarray([[0.0, 1, 0], [0, 1, 0], [1, 1, 0], [1, 1, 0]])
-    pair_odds, whole_odds = fit(classifiers)(corners, jnp.asarray([[0.0], [1], [0], [1]]))
-    np.testing.assert_allclose(pair_odds, np.log(4) * np.array([-1, -1, 1, 1]), atol=0.1)
-    np.testing.assert_allclose(whole_odds - pair_odds, 0.0, atol=0.1)
-
-
 def test_noise_is_for_training_only():
     problem = Problem(SOURCE, TARGET)
     classifiers = Classifiers.of(problem, (16,), key=KEY)
     classifiers = jax.tree.map(lambda x: 10 * x, classifiers)
-    pair, after, target = jnp.ones((6, 13)), jnp.ones((6, 9)), jnp.arange(6) < 3
-    plain, once, again = (
-        float(classifier_loss(classifiers, pair, after, target, noise, jax.random.key(seed))[0])
-        for noise, seed in ((0.0, 0), (1.0, 0), (1.0, 1))
-    )
+    pair, after, target = jnp.ones((6, 13)), jnp.ones((6, 10)), jnp.arange(6) < 3
+
+    def loss(classifiers: Classifiers, noise: float, seed: int = 0) -> float:
+        key = jax.random.key(seed)
+        return float(classifier_loss(classifiers, pair, after, target, noise, key)[0])
+
+    plain, once, again = (loss(classifiers, *x) for x in ((0.0, 0), (1.0, 0), (1.0, 1)))
     assert plain != once != again
-    assert plain == float(classifier_loss(classifiers, pair, after, target, 0.0, KEY)[0])
+    assert plain == loss(classifiers, 0.0)
+    # None is on whether the step terminated: with 0 or 1, noise of 1 would be all that is left.
+    first = lambda c: (c.state_action.layers[0].weight, c.advantage.layers[0].weight)  # noqa: E731
+    only = [jnp.zeros_like(first(classifiers)[0]), first(classifiers)[1].at[:-1].set(0.0)]
+    by_the_end = eqx.tree_at(first, classifiers, only)
+    assert loss(by_the_end, 0.0) == loss(by_the_end, 1.0) != plain
 
 
 # ---- learning ----
@@ -222,8 +295,12 @@ def recorded(family: GridWall, steps: int) -> Logged:
     params = family.sample(KEY, "train")
     action = jax.vmap(family.action_space.sample)(keys[0])
     obs, state = jax.vmap(family.env.reset, (0, None))(keys[1], params)
-    after = jax.vmap(family.env.step, (0, 0, 0, None))(keys[2], state, action, params)[0]
-    columns = {"observations": obs, "actions": action, "next_observations": after}
+    after, _, _, ended, *_ = jax.vmap(family.env.step, (0, 0, 0, None))(
+        keys[2], state, action, params
+    )
+    columns = {
+        "observations": obs, "actions": action, "next_observations": after, "terminations": ended,
+    }  # fmt: skip
     return Logged.of(columns, family.observation_space, family.action_space)
 
 
@@ -284,16 +361,27 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
 
     def learn(self, problem, state, experience, reward):
         def recorded(rows):
-            corrected.append(jnp.max(jnp.abs(reward(rows) - rows.reward)))
+            corrected.append(rows)
             return reward(rows)
 
         state, metrics = original(self, problem, state, experience, recorded)
-        return state, metrics
+        # The same row, as one that goes on and as one that ends.
+        row = jax.tree.map(lambda x: x[:1], state.replay.rows)
+        goes_on, ends = (row._replace(carries_on=jnp.full(1, x)) for x in (1.0, 0.0))
+        changes = {"goes on": reward(goes_on) - row.reward, "ends": reward(ends) - row.reward}
+        return state, {**metrics, **{name: x[0] for name, x in changes.items()}}
 
     monkeypatch.setattr(SAC, "learn", learn)
+    # Δr = 2 for steps that end the task, 1 for others.
+    monkeypatch.setattr(
+        DARC,
+        "correct",
+        lambda self, problem, state, obs, action, next_obs, terminated: 1.0 + terminated,
+    )
     state, metrics = updates(learner, problem, begin(learner, problem), 3)
     assert np.isfinite(list(metrics.values())).all()
     assert len(corrected) > 0
+    np.testing.assert_allclose([metrics["goes on"], metrics["ends"]], [1.0, 2.0], rtol=1e-5)
     rows = jax.tree.map(
         lambda x: x[:240, 0], (state.learner.replay.rows.obs, state.learner.replay.rows.action)
     )
@@ -325,13 +413,23 @@ def test_from_a_file_of_steps_in_the_target():
         assert low <= success(learner.agent(problem, state), target, blocked) <= high
 
 
-def test_a_file_without_actions_is_refused():
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ((), "no column 'actions', which 'darc' needs"),
+        (
+            ("actions", "next_observations"),
+            r"no column 'terminations', which 'darc' needs \(1 where a step ended the task itself, else 0;"
+            r" zeros where episodes never terminate\); it has: observations, actions",
+        ),
+    ],
+)
+def test_a_file_without_a_column_is_refused(columns: tuple[str, ...], message: str):
     family = GridWall(size=3)
-    frames = Logged.of(
-        {"observations": np.arange(9)}, family.observation_space, family.action_space
-    )
-    with pytest.raises(UserError, match="no column 'actions', which 'darc' needs"):
-        DARC(learner=TINY_PPO).init(Problem(family, family, logged=frames), KEY)
+    held = {name: np.arange(9) % ACTIONS for name in ("observations", *columns)}
+    logged = Logged.of(held, family.observation_space, family.action_space)
+    with pytest.raises(UserError, match=message):
+        DARC(learner=TINY_PPO).init(Problem(family, family, logged=logged), KEY)
 
 
 @pytest.mark.long
@@ -358,16 +456,17 @@ def test_in_reverse_it_takes_the_long_way():
     assert ways[0] >= 0.9 and ways[1] <= 0.1
 
 
-def test_an_ablation_without_the_state_action_term():
-    problem = Problem(SOURCE, TARGET, 100)
-    tables = {}
-    for correction in ("dynamics", "transition", "state-action"):
-        learner = DARC(learner=TINY_PPO, correction=correction, **QUICK)
-        state = begin(learner, problem)
-        state = eqx.tree_at(
-            lambda s: s.classifiers, state, jax.tree.map(lambda x: 5 * x, state.classifiers)
+def test_an_ablation_without_the_state_action_term(begun):
+    learner, problem, state = begun
+    state = eqx.tree_at(
+        lambda s: s.classifiers, state, jax.tree.map(lambda x: 5 * x, state.classifiers)
+    )
+    tables = {
+        correction: correction_table(
+            dataclasses.replace(learner, correction=correction), problem, state
         )
-        tables[correction] = correction_table(learner, problem, state)
+        for correction in ("dynamics", "transition", "state-action")
+    }
     whole = tables["dynamics"] + tables["state-action"]
     np.testing.assert_allclose(tables["transition"], whole, atol=1e-5)
     assert jnp.abs(tables["transition"] - tables["dynamics"]).max() > 1e-3
@@ -381,19 +480,21 @@ def test_importance_weights_are_the_ratios_over_their_mean():
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_with_weights_rewards_stay_and_each_row_has_its_own(monkeypatch: pytest.MonkeyPatch):
-    problem = Problem(SOURCE, TARGET, 100)
-    learner = DARC(learner=TINY_PPO, apply_to="weight", **QUICK)
+def test_with_weights_rewards_stay_and_each_row_has_its_own(begun, monkeypatch: pytest.MonkeyPatch):
+    learner, problem, state = begun
+    learner = dataclasses.replace(learner, apply_to="weight")
     # Δr = 1 for steps in the lower row, 0 elsewhere: they count e times as much.
     monkeypatch.setattr(
-        DARC, "correct", lambda self, problem, state, obs, action, next_obs: 1.0 * (obs < 3)
+        DARC,
+        "correct",
+        lambda self, problem, state, obs, action, next_obs, terminated: 1.0 * (obs < 3),
     )
 
     def improve(self, loss, networks, optimizer, rows, updates, key):
         return networks, optimizer, {"rows": rows}
 
     monkeypatch.setattr(PPO, "improve", improve)
-    rows: Any = eqx.filter_jit(learner.update)(problem, begin(learner, problem))[1]["rows"]
+    rows: Any = eqx.filter_jit(learner.update)(problem, state)[1]["rows"]
     counts = np.where(np.argmax(rows.inputs, -1) < 3, np.e, 1.0)
     assert len(set(counts)) == 2
     np.testing.assert_allclose(rows.weight, counts / counts.mean(), rtol=1e-5)
@@ -422,13 +523,18 @@ def test_the_correction_in_a_few_numbers():
 # ---- the budget ----
 
 
-def test_no_step_is_taken_beyond_the_budget():
-    learner = DARC(learner=TINY_PPO, **QUICK)
-    problem = Problem(SOURCE, TARGET, 20)
+def test_no_step_is_taken_beyond_the_budget_and_each_is_kept_as_it_was(begun):
+    learner, problem, state = begun
     assert (learner.steps_per_update(problem), learner.target_steps(problem, 1)) == (80, 8)
-    state, metrics = updates(learner, problem, begin(learner, problem), 4)
+    state, metrics = updates(learner, problem, state, 4)
     assert metrics["target_steps"] == state.visits.spent == state.target_steps.size == 16
     assert state.collected == state.source_steps.size == 320
+    # What ends an episode of a grid is the goal, the last that is seen of it: no next one begins there.
+    for held in (state.source_steps, state.target_steps):
+        rows = jax.tree.map(lambda x, held=held: x[: held.size], held.rows)
+        np.testing.assert_array_equal(rows.terminated, rows.next_obs == 2)
+        assert not (rows.obs == 2).any()
+    assert 0 < state.source_steps.rows.terminated.sum() < 320
 
 
 def test_the_run_loop_refuses_what_the_budget_does_not_allow(tmp_path: Path):

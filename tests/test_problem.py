@@ -72,6 +72,7 @@ def test_frames_alone_are_data(tmp_path: Path):
             {"observations": np.zeros((5, 3))},
             r"'observations' has the shape \(5, 3\), not \(5, 2\)",
         ),
+        ({"terminations": np.full(5, 0.5)}, "'terminations' holds other values than 0 and 1"),
         ({"rewards": np.zeros(4)}, r"'rewards' has the shape \(4,\), not \(5,\) \(one for each"),
         ({"actions": np.full((5, 1), np.nan)}, "'actions' holds values that are not finite"),
         ({"observations": np.full((5, 2), "a")}, "'observations' holds .* values that are not of"),

@@ -14,8 +14,8 @@ from ..rl.off_policy import Explorer
 from ..rl.policy import perceive
 from ..tasks.pixels import PixelDrive
 from .card import Card, Measure, differences
-from .dann_pixels import PPO, SEPARATE, TINY, words
-from .workshop import Trained, Workshop, learning_curves
+from .dann_pixels import PPO, SEPARATE, TINY
+from .workshop import Trained, Workshop, learning_curves, words
 
 STEPS, ALIGNING = 64_000, 32_800
 WEIGHTS = (SEPARATE["weight"], 0.3, 1.0)

@@ -1,6 +1,6 @@
 """DANN where a road looks different in the target and is the same (after Ganin et al. 1505.07818, inside RL)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import Problem
 from ..tasks.pixels import PixelDrive
 from ..transfer import DANN
 from .card import Card, Measure, differences
-from .workshop import Trained, Workshop
+from .workshop import Trained, Workshop, steps_of_target, words
 
 STEPS = 64_000
 STRENGTH = 0.6
@@ -56,8 +55,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             settings | {"learner": words("ppo", ppo)} | workshop.pick({}, {"alignment_steps": 1})
         )
         learner = DANN(**settings)
-        problem = Problem(PixelDrive(), PixelDrive(**looks), 2**30)
-        frames = learner.target_steps(problem, steps // learner.steps_per_update(problem))
+        frames = steps_of_target(learner, PixelDrive(), PixelDrive(**looks), steps)
         return workshop.train(
             settings["form"], "dann", "pixel-drive", steps=steps, settings=settings, start=start,
             budget=frames, budget_unit="observations", **into,
@@ -91,14 +89,6 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             for form in forms
         ),
     ]  # fmt: skip
-
-
-def words(name: str, settings: Mapping[str, Any]) -> str:
-    """A learner with settings, as one writes it on the command line."""
-    told = (
-        f"{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in settings.items()
-    )
-    return " ".join([name, *told])
 
 
 def _frames(path: Path, looks: dict[str, Any]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..registry import make
+from ..transfer import DARC
 from .card import Card, Measure, differences
-from .dann_pixels import words
-from .darc_half_cheetah_broken import CLASSIFIERS, PPO, steps_of_target
-from .workshop import Trained, Workshop
+from .darc_half_cheetah_broken import CLASSIFIERS, PPO
+from .workshop import Trained, Workshop, steps_of_target, words
 
 STEPS = 200_000
 FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -32,7 +32,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         into: dict[str, Any] = {
             "family_settings": both, "target": family, "target_settings": there, "steps": steps,
         }  # fmt: skip
-        few = steps_of_target(darc, *ends, steps)
+        few = steps_of_target(DARC(**darc), *ends, steps)
         rows[family] = {
             "source only": workshop.train(f"{family}-source", "ppo", family, settings=ppo, **into),
             "DARC": workshop.train(

@@ -15,7 +15,7 @@ from ..rl import PPO
 from ..tasks.grid_wall import ACTIONS, GridWall, log_ratio
 from ..transfer import DARC, correction_table, visits
 from .card import Card, Measure
-from .workshop import Trained, Workshop
+from .workshop import Trained, Workshop, steps_of_target, words
 
 SOURCE, TARGET = GridWall(), GridWall(wall=True)
 ENOUGH = 1_000
@@ -102,7 +102,7 @@ def _accuracy(workshop: Workshop) -> list[Measure]:
             replays: tuple[Any, ...] = (state.source_steps, state.target_steps)
             visited = [visits(r, cells, ACTIONS) for r in replays]
             return {
-                "learned": np.asarray(correction_table(learner, problem, state)),
+                "learned": np.asarray(correction_table(learner, problem, state, TARGET.terminal())),
                 "visited": np.minimum(*map(np.asarray, visited)),
             }
 
@@ -140,9 +140,8 @@ def _transfer(workshop: Workshop) -> Callable[[], list[Measure]]:
     updates, tasks = workshop.pick(UPDATES, 12), workshop.pick(500, 20)
     steps = updates * LEARNER["num_envs"] * LEARNER["rollout_length"]
     into: dict[str, Any] = {"target": "grid-wall", "target_settings": {"wall": True}}
-    words = " ".join(f"{k}={v[0] if isinstance(v, tuple) else v}" for k, v in LEARNER.items())
-    darc = {"learner": f"ppo {words}", **CLASSIFIERS}
-    few = DARC(**darc).target_steps(Problem(SOURCE, TARGET), updates)
+    darc = {"learner": words("ppo", LEARNER), **CLASSIFIERS}
+    few = steps_of_target(DARC(**darc), SOURCE, TARGET, steps)
     walled: dict[str, Any] = {"family_settings": {"wall": True}}
 
     def train(label: str, method: str, settings: dict[str, Any], **options: Any) -> Trained:

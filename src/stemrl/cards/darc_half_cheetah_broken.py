@@ -12,8 +12,7 @@ from ..physics.off_dynamics import HalfCheetahBroken
 from ..rl import play
 from ..transfer import DARC
 from .card import Card, Measure, differences
-from .dann_pixels import words
-from .workshop import Trained, Workshop
+from .workshop import Trained, Workshop, steps_of_target, words
 
 STEPS = 400_000
 PPO: dict[str, Any] = {
@@ -36,7 +35,8 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     horizon = {"horizon": workshop.pick(HORIZON, 20)}
     broken: dict[str, Any] = {"broken": True, **horizon}
     darc = CLASSIFIERS | {"learner": words("ppo", ppo)} | workshop.pick({}, {"warm_up_steps": 20})
-    few = steps_of_target(darc, HalfCheetahBroken(**horizon), HalfCheetahBroken(**broken), steps)
+    ends = HalfCheetahBroken(**horizon), HalfCheetahBroken(**broken)
+    few = steps_of_target(DARC(**darc), *ends, steps)
     into: dict[str, Any] = {
         "family_settings": horizon, "target": "half-cheetah-broken", "target_settings": broken,
     }  # fmt: skip
@@ -79,12 +79,6 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ]  # fmt: skip
 
 
-def steps_of_target(darc: dict[str, Any], source: Any, target: Any, steps: int) -> int:
-    """What DARC with these settings takes of the target in so many steps of the source."""
-    learner, problem = DARC(**darc), Problem(source, target, 2**30)
-    return learner.target_steps(problem, -(-steps // learner.steps_per_update(problem)))
-
-
 def recorded(workshop: Workshop, source: Trained, target: Any, rows: int) -> str:
     """A file of so many transitions of the target, as what was learned in the source makes them there."""
 
@@ -97,6 +91,7 @@ def recorded(workshop: Workshop, source: Trained, target: Any, rows: int) -> str
         actions = unscale_action(target.action_space, steps.action)
         columns = {
             "observations": steps.obs, "actions": actions, "next_observations": steps.next_obs,
+            "terminations": steps.terminated,
         }  # fmt: skip
         return {
             k: np.asarray(x).reshape(-1, *x.shape[4:])[valid][:rows] for k, x in columns.items()

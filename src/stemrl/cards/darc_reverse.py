@@ -12,7 +12,7 @@ from ..tasks.grid_wall import GridWall
 from ..transfer import DARC
 from .card import Card, Measure
 from .darc_grid import CLASSIFIERS, LEARNER, UPDATES
-from .workshop import Trained, Workshop
+from .workshop import Trained, Workshop, steps_of_target, words
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
@@ -20,17 +20,14 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     updates, tasks = workshop.pick((UPDATES, 500), (12, 20))
     size = workshop.pick(5, 3)
     steps = updates * LEARNER["num_envs"] * LEARNER["rollout_length"]
-    words = " ".join(f"{k}={v[0] if isinstance(v, tuple) else v}" for k, v in LEARNER.items())
-    darc = {"learner": f"ppo {words}", **CLASSIFIERS}
+    darc = {"learner": words("ppo", LEARNER), **CLASSIFIERS}
     walled: dict[str, Any] = {"size": size, "slip": 0.1, "wall": True}
     free: dict[str, Any] = {"size": size, "slip": 0.1}
     into: dict[str, Any] = {
         "family_settings": walled, "target": "grid-wall", "target_settings": free,
     }  # fmt: skip
-    source, target = GridWall(**walled), GridWall(**free)
-    from ..core import Problem
-
-    few = DARC(**darc).target_steps(Problem(source, target), updates)
+    target = GridWall(**free)
+    few = steps_of_target(DARC(**darc), GridWall(**walled), target, steps)
     adapted = workshop.train(
         "darc", "darc", "grid-wall", steps=steps, settings=darc, budget=few, **into
     )

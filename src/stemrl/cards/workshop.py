@@ -22,6 +22,8 @@ import numpy as np
 
 from ..core import (
     AbstractAgent,
+    AbstractFamily,
+    AbstractLearner,
     AbstractSupervisedFamily,
     AbstractSupervisedLearner,
     Problem,
@@ -366,6 +368,23 @@ class Trained:
         analysis = update.lower(state).compile().memory_analysis()
         assert analysis is not None
         return (analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20
+
+
+def words(name: str, settings: Mapping[str, Any]) -> str:
+    """Return a learner with settings, as one writes it on the command line."""
+    told = (
+        f"{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in settings.items()
+    )
+    return " ".join([name, *told])
+
+
+def steps_of_target(
+    learner: AbstractLearner, source: AbstractFamily, target: AbstractFamily, steps: int
+) -> int:
+    """Return what `learner` takes of the target (steps or observations) in so many steps of the source,
+    rounded up to whole updates."""
+    problem = Problem(source, target, 2**30)
+    return learner.target_steps(problem, -(-steps // learner.steps_per_update(problem)))
 
 
 def learning_curves(trained: "Trained", kind: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,11 @@ COLUMNS = (
 """The names of a file's columns. Only the first must be there."""
 _ALSO = {"terminals": "terminations", "timeouts": "truncations"}
 """Older names for the same, as D4RL has them."""
+_FLAGS = {
+    "terminations": "1 where a step ended the task itself, else 0; zeros where episodes never terminate",
+    "truncations": "1 where a time limit cut the episode, else 0",
+}
+"""The columns of yes and no, and what they hold."""
 
 
 class Logged(eqx.Module):
@@ -62,8 +67,9 @@ class Logged(eqx.Module):
         that needs them."""
         for name in () if self.absent else columns:
             if name not in self.columns:
+                holds = f" ({_FLAGS[name]})" if name in _FLAGS else ""
                 raise UserError(
-                    f"{self.where} has no column '{name}', which '{by}' needs; it has:"
+                    f"{self.where} has no column '{name}', which '{by}' needs{holds}; it has:"
                     f" {', '.join(self.columns)}"
                 )
 
@@ -148,6 +154,8 @@ def _typed(column: np.ndarray, space: Space | None, name: str, where: str) -> np
     wrong = column.dtype.kind not in "biuf"
     if not wrong and not np.isfinite(column).all():
         raise UserError(f"{where}: '{name}' holds values that are not finite numbers")
+    if not wrong and name in _FLAGS and not np.isin(column, (0, 1)).all():
+        raise UserError(f"{where}: '{name}' holds other values than 0 and 1 ({_FLAGS[name]})")
     if space is None:
         typed = column.astype(np.float32 if name == "rewards" else bool) if not wrong else column
     elif isinstance(space, Box):

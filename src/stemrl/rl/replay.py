@@ -27,6 +27,11 @@ class Row(NamedTuple):
     """0 after a termination, else 1: a truncation bootstraps."""
     next_obs: Array
 
+    @property
+    def terminated(self) -> Bool[Array, "..."]:
+        """Whether the task itself ended here, as `Transition.terminated` says it."""
+        return self.carries_on == 0.0
+
 
 class Episode(NamedTuple):
     """An episode in the replay, `[time, …]`; with leading dimensions, many. All values are raw."""

@@ -136,6 +136,10 @@ class GridWall(AbstractFamily):
         """Return whether the wall stands, 0 or 1, `[1]`."""
         return params["wall"].astype(jnp.float32)[None]
 
+    def terminal(self) -> Bool[Array, " cells"]:
+        """Return whether a step into the cell ends the episode, of each cell: the goal's does."""
+        return jnp.arange(self.size**2) == self.size - 1
+
     def transition_probabilities(self) -> Float[Array, "cells actions cells"]:
         """Return p(s′ | s, a), exactly. (What follows the goal, which ends the episode, is as if it
         went on.)"""

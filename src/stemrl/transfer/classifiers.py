@@ -7,6 +7,11 @@ By Bayes' rule, what they make of a step gives how much likelier its outcome is 
          − log q(target|s, a) + log q(source|s, a)
 
 whatever the shares of the two domains, and however often (s, a) is met in each.
+
+The outcome of a step is more than s′: where the task itself ends, what follows is the absorbing state of
+Sutton & Barto (2018, §3.4), whatever was observed last. So wherever s′ stands here, whether the step
+terminated stands beside it, and a world that ends where the other goes on is another one. A time limit
+is no part of the dynamics and is not shown.
 """
 
 from typing import Any, NamedTuple
@@ -35,17 +40,23 @@ class Step(NamedTuple):
     obs: Array
     action: Array
     next_obs: Array
+    """What truly followed, also where the episode ended; never the first of another one."""
+    terminated: Bool[Array, "..."]
+    """Whether the task itself ended with it; a time limit does not count."""
 
     @classmethod
     def empty(cls, problem: Problem) -> "Step":
         """Return a step of zeros, as a template for those of `problem`."""
         space, actions = problem.source.observation_space, problem.source.action_space
-        return cls(*(jnp.zeros(s.shape, s.dtype) for s in (space, actions, space)))
+        obs, action = (jnp.zeros(s.shape, s.dtype) for s in (space, actions))
+        return cls(obs, action, obs, jnp.zeros((), bool))
 
     @classmethod
     def of(cls, transitions: Transition) -> "Step":
         """Return the steps of packed lanes `[time, lanes, …]` in one row, `[time · lanes, …]`."""
-        steps = cls(transitions.obs, transitions.action, transitions.next_obs)
+        steps = cls(
+            transitions.obs, transitions.action, transitions.next_obs, transitions.terminated
+        )
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
 
 
@@ -65,24 +76,25 @@ class Classifiers(eqx.Module):
         """Return fresh classifiers (ReLU), which cannot tell the domains apart yet."""
         first_key, second_key = jax.random.split(key)
         inputs = observation_size(problem.source.observation_space)
-        pair = inputs + observation_size(problem.source.action_space)
+        pair, outcome = inputs + observation_size(problem.source.action_space), inputs + 1
         return cls(
             MLP(pair, 1, hidden, "relu", final_scale=0.01, key=first_key),
-            MLP(pair + inputs, 1, hidden, "relu", final_scale=0.01, key=second_key),
+            MLP(pair + outcome, 1, hidden, "relu", final_scale=0.01, key=second_key),
         )
 
     def __call__(
         self,
         pair: Float[Array, "... pair"],
-        next_inputs: Float[Array, "... seen"],
+        outcome: Float[Array, "... outcome"],
         noise: tuple[Array, Array] | None = None,
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Return log q(target|·) − log q(source|·) of (s, a) and of (s, a, s′).
 
         - `pair`: (s, a) in one vector.
+        - `outcome`: s′, and whether the step terminated, in one vector.
         - `noise`: in training, what is added to the input of each network.
         """
-        whole = jnp.concatenate([pair, next_inputs], axis=-1)
+        whole = jnp.concatenate([pair, outcome], axis=-1)
         if noise is not None:
             pair, whole = pair + noise[0], whole + noise[1]
         state_action = self.state_action(pair)[..., 0]
@@ -90,42 +102,67 @@ class Classifiers(eqx.Module):
 
 
 def classifier_inputs(
-    space: Space, actions: Space, normalizer: Normalizer, obs: Obs, action: Action, next_obs: Obs
-) -> tuple[Float[Array, "... pair"], Float[Array, "... seen"]]:
-    """Return (s, a) and s′ as the classifiers see them."""
+    space: Space,
+    actions: Space,
+    normalizer: Normalizer,
+    obs: Obs,
+    action: Action,
+    next_obs: Obs,
+    terminated: Bool[Array, "..."],
+) -> tuple[Float[Array, "... pair"], Float[Array, "... outcome"]]:
+    """Return (s, a) as the classifiers see it, and its outcome: s′, and 1 where the step terminated,
+    else 0."""
     inputs, next_inputs = (perceive(space, normalizer, x) for x in (obs, next_obs))
     # What the world was given: beyond the bounds there is no difference to learn.
     taken = flatten(actions, clip_action(actions, action))
-    return jnp.concatenate([inputs, taken], axis=-1), next_inputs
+    ended = terminated[..., None].astype(next_inputs.dtype)
+    return (
+        jnp.concatenate([inputs, taken], axis=-1),
+        jnp.concatenate([next_inputs, ended], axis=-1),
+    )
 
 
 def classifier_loss(
     classifiers: Classifiers,
     pair: Float[Array, "batch pair"],
-    next_inputs: Float[Array, "batch seen"],
+    outcome: Float[Array, "batch outcome"],
     is_target: Bool[Array, " batch"],
     noise: float | Array,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Return the cross-entropies of both, −E_target[log q(target|·)] − E_source[log q(source|·)]
     (eq. 4, 5), and how they do."""
-    first, second = jax.random.split(key)
-    noises = (
-        noise * jax.random.normal(first, pair.shape),
-        noise
-        * jax.random.normal(second, (*pair.shape[:-1], pair.shape[-1] + next_inputs.shape[-1])),
-    )
-    state_action, whole = classifiers(pair, next_inputs, noises)
+    # To draw noise takes most of a gradient step, so that none is drawn where there is to be none.
+    without = isinstance(noise, (int, float)) and noise == 0
+    noises = None if without else _noises(pair, outcome, noise, key)
+    state_action, whole = classifiers(pair, outcome, noises)
     sign = jnp.where(is_target, 1.0, -1.0)
     loss = -jnp.mean(jax.nn.log_sigmoid(sign * state_action) + jax.nn.log_sigmoid(sign * whole))
     return loss, {"loss/classifiers": loss, "accuracy": jnp.mean(((whole > 0) == is_target) * 1.0)}
+
+
+def _noises(
+    pair: Float[Array, "batch pair"],
+    outcome: Float[Array, "batch outcome"],
+    noise: float | Array,
+    key: PRNGKeyArray,
+) -> tuple[Array, Array]:
+    """What is added to the input of each network, with this standard deviation."""
+    first, second = jax.random.split(key)
+    whole = (*pair.shape[:-1], pair.shape[-1] + outcome.shape[-1])
+    # Noise is for continuous states, which never coincide. Whether a step terminated, the last number, is
+    # one of two in both domains, and noise of 1 would leave nothing of it.
+    return (
+        noise * jax.random.normal(first, pair.shape),
+        (noise * jax.random.normal(second, whole)).at[..., -1].set(0.0),
+    )
 
 
 def fit_classifiers(
     classifiers: Classifiers,
     optimizer_state: optax.OptState,
     pair: Float[Array, "steps batch pair"],
-    next_inputs: Float[Array, "steps batch seen"],
+    outcome: Float[Array, "steps batch outcome"],
     is_target: Bool[Array, " batch"],
     *,
     noise: float | Array,
@@ -136,20 +173,20 @@ def fit_classifiers(
     do: the means of the steps' metrics, and `miscalibration` on the last batch, without noise."""
 
     def gradient(classifiers: Classifiers, slow: None, batch: tuple):
-        pair, next_inputs, key = batch
+        pair, outcome, key = batch
         return jax.grad(classifier_loss, has_aux=True)(
-            classifiers, pair, next_inputs, is_target, noise, key
+            classifiers, pair, outcome, is_target, noise, key
         )
 
     descent = gradient_steps(
         gradient,
         classifiers,
         optimizer_state,
-        (pair, next_inputs, jax.random.split(key, pair.shape[0])),
+        (pair, outcome, jax.random.split(key, pair.shape[0])),
         learning_rate=learning_rate,
     )
     classified = jax.tree.map(jnp.mean, descent.metrics)
-    last = descent.parameters(pair[-1], next_inputs[-1])
+    last = descent.parameters(pair[-1], outcome[-1])
     for name, log_odds in zip(("state_action", "transition"), last, strict=True):
         classified[f"miscalibration/{name}"] = miscalibration(log_odds, is_target)
     return descent.parameters, descent.optimizer_state, classified

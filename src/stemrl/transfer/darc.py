@@ -12,7 +12,8 @@ second to cancel how much oftener (s, a) itself is met in one of the two:
     Δr = log q(target|s, a, s′) − log q(source|s, a, s′)
          − log q(target|s, a) + log q(source|s, a)
 
-They are trained on the steps of both, a few of the target for many of the source. Learning is that
+Here s′ is the whole outcome of a step: what is observed next, and whether the step ended the task
+(`classifiers`). They are trained on the steps of both, a few of the target for many of the source. Learning is that
 of any method that packs its lanes (`ppo`, `sac`): its experience of the source, with other rewards. The
 paper's baseline, importance weighting, is beside it (`apply_to`): rewards as they are, and each step of the
 source counts by exp(Δr) = p_target/p_source.
@@ -26,7 +27,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
@@ -57,6 +58,8 @@ from .classifiers import (
 
 Correction = Literal["dynamics", "transition", "state-action"]
 ApplyTo = Literal["reward", "weight"]
+RECORDED = ("observations", "actions", "next_observations", "terminations")
+"""The columns of a file that a `Step` is made of."""
 
 
 class Both(NamedTuple):
@@ -115,7 +118,8 @@ class DARC(AbstractLearner):
     classifier_batch_size: int = eqx.field(static=True, default=256)
     """Steps in each of them, half from the source and half from the target."""
     classifier_noise: float = 1.0
-    """Standard deviation of the noise on the classifiers' inputs, in training only."""
+    """Standard deviation of the noise on the classifiers' inputs, in training only; none is on whether a
+    step terminated."""
     capacity: int = eqx.field(static=True, default=300_000)
     """Steps of each domain that the classifiers learn from, the latest; rounded up to whole
     updates."""
@@ -158,6 +162,8 @@ class DARC(AbstractLearner):
         space = problem.source.observation_space
         if is_image(space):
             raise UserError(f"'darc' cannot look at images, and '{problem.source.name}' shows them")
+        if problem.logged is not None:
+            problem.logged.require(*RECORDED[1:], by=self.name)
         learner_key, target_key, classifier_key, key = jax.random.split(key, 4)
         classifiers = Classifiers.of(problem, self.classifier_hidden, key=classifier_key)
         row = Step.empty(problem)
@@ -168,8 +174,6 @@ class DARC(AbstractLearner):
             explorer = self.inner.explorer(problem, learner)
             visits = begin_visits(explorer, problem, schedule, target_key)
             target_steps = Replay.of(row, self.capacity, chunk=schedule.steps)
-        else:
-            problem.logged.require("actions", "next_observations", by=self.name)
         return DARCState(
             learner=learner,
             visits=visits,
@@ -208,15 +212,18 @@ class DARC(AbstractLearner):
 
         correct = jnp.where(state.collected > self.warm_up_steps, 1.0, 0.0)
 
+        def correction(steps: Row | Transition) -> Float[Array, "..."]:
+            """Δr."""
+            step = steps.obs, steps.action, steps.next_obs, steps.terminated
+            return self.correct(problem, state, *step)
+
         def reward(steps: Row | Transition) -> Float[Array, "..."]:
             """r + Δr."""
-            correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
-            return steps.reward + correct * correction
+            return steps.reward + correct * correction(steps)
 
         def counts(steps: Transition) -> Float[Array, "..."]:
             """exp(Δr) over its mean; padding has none."""
-            correction = self.correct(problem, state, steps.obs, steps.action, steps.next_obs)
-            return importance_weights(correct * correction, steps.valid)
+            return importance_weights(correct * correction(steps), steps.valid)
 
         # A replay outlives many classifiers: Δr is that of those at hand when a step is drawn.
         changed = {"reward": reward} if self.apply_to == "reward" else {"weight": counts}
@@ -280,29 +287,40 @@ class DARC(AbstractLearner):
         if state.target_steps is not None:
             return state.target_steps.steps(key, shape)
         assert problem.logged is not None
-        return Step(
-            *problem.logged.draw(key, shape, "observations", "actions", "next_observations")
-        )
+        return Step(*problem.logged.draw(key, shape, *RECORDED))
 
     def _inputs(
-        self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
+        self,
+        problem: Problem,
+        state: DARCState,
+        obs: Obs,
+        action: Action,
+        next_obs: Obs,
+        terminated: Bool[Array, "..."],
     ) -> tuple[Array, Array]:
         """Steps as the classifiers see them."""
         family = problem.source
         spaces = family.observation_space, family.action_space
-        return classifier_inputs(*spaces, state.normalizer, obs, action, next_obs)
+        return classifier_inputs(*spaces, state.normalizer, obs, action, next_obs, terminated)
 
     def correct(
-        self, problem: Problem, state: DARCState, obs: Obs, action: Action, next_obs: Obs
+        self,
+        problem: Problem,
+        state: DARCState,
+        obs: Obs,
+        action: Action,
+        next_obs: Obs,
+        terminated: Bool[Array, "..."],
     ) -> Float[Array, "..."]:
-        """Return Δr of steps, with any leading dimensions; the action is in an agent's units.
+        """Return Δr of steps, with any leading dimensions; the action is in an agent's units, and
+        `terminated` says whether the task itself ended with the step (`Transition.terminated`).
 
         It has no lower bound: where the target cannot take such a step at all, Δr goes on falling
         for as long as the classifiers learn.
         """
         # log q(target|·) − log q(source|·) is the log-odds itself.
         state_action, whole = state.classifiers(
-            *self._inputs(problem, state, obs, action, next_obs)
+            *self._inputs(problem, state, obs, action, next_obs, terminated)
         )
         if self.correction == "dynamics":
             return whole - state_action
@@ -338,14 +356,19 @@ class DARC(AbstractLearner):
 
 
 def correction_table(
-    learner: DARC, problem: Problem, state: DARCState
+    learner: DARC, problem: Problem, state: DARCState, terminated: bool | Array = False
 ) -> Float[Array, "states actions states"]:
-    """Return Δr of every (s, a, s′) of a problem with discrete observations and actions."""
+    """Return Δr of every (s, a, s′) of a problem with discrete observations and actions.
+
+    - `terminated`: whether the step ends the task, of each (s, a, s′) or of what broadcasts to them, such
+      as of each s′.
+    """
     states, actions = problem.source.observation_space, problem.source.action_space
     if not (isinstance(states, Discrete) and isinstance(actions, Discrete)):
         raise UserError(f"'{problem.source.name}' is not tabular: Δr has no table")
     s, a, after = jnp.meshgrid(*map(jnp.arange, (states.n, actions.n, states.n)), indexing="ij")
-    return learner.correct(problem, state, s, a, after)
+    ended = jnp.broadcast_to(jnp.asarray(terminated, bool), s.shape)
+    return learner.correct(problem, state, s, a, after, ended)
 
 
 def _in_lanes(learner: Any) -> Any:
