@@ -66,6 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("CPU seconds, less the start of the workers")
     tests, whole = ({k: v for k, v in CPU.items() if ("::" in k) == one} for one in (True, False))
     for seconds in (tests, whole):
-        for name in sorted(seconds, key=lambda name: -seconds[name])[:int(os.environ.get('TOPN', 30))]:
+        for name in sorted(seconds, key=lambda name: -seconds[name])[
+            : int(os.environ.get("TOPN", 30))
+        ]:
             terminalreporter.write_line(f"{seconds[name]:7.1f} {name}")
     terminalreporter.write_line(f"{sum(whole.values()):7.1f} in all")
