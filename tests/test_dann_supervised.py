@@ -14,7 +14,7 @@ from stemrl.transfer import DANNSupervised, reverse_validation
 
 KEY = jax.random.key(0)
 PROBLEM = SupervisedProblem(Moons(), Moons(angle=35.0))
-SMALL = dict(features=15, hidden=(15,), activation="tanh", domain_hidden=(64,), adapt_updates=3000)
+SMALL = dict(features=15, hidden=(15,), activation="tanh", domain_hidden=(64,), adapt_updates=1500)
 LEARNERS = {
     "shared": DANNSupervised(**SMALL, optimizer="sgd", learning_rate=0.03, rate_decay=0.75),
     "separate": DANNSupervised(**SMALL, form="separate", learning_rate=3e-4),
@@ -24,11 +24,11 @@ SEEDS = 4
 
 @eqx.filter_jit
 def trained(learner):
-    """States of several seeds after 6,000 updates."""
+    """States of several seeds after 3,000 updates."""
 
     def one(key):
         state = learner.init(PROBLEM, key)
-        return jax.lax.fori_loop(0, 6000, lambda _, s: learner.update(PROBLEM, s)[0], state)
+        return jax.lax.fori_loop(0, 3000, lambda _, s: learner.update(PROBLEM, s)[0], state)
 
     return jax.vmap(one)(jax.random.split(KEY, SEEDS))
 

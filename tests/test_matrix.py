@@ -27,6 +27,10 @@ from test_runs import StopAt, compiling, files, rows, stopping
 UPDATES, STOPPED, KEPT = 4, 3, 2
 """Updates of a training, after how many the other is stopped, and how often one is kept."""
 
+AGAINST_AN_ORACLE = ("rl2", "darc")
+"""What an oracle is held against: what is done with it is the same for all who are not told the task. One
+in JAX with trials, one with a target of its own."""
+
 FEW = ["--tasks", "2"]
 """Of every verb: the same number of tasks is the same compiled program."""
 
@@ -134,8 +138,10 @@ def test_every_verb(
     tried: Tried, oracles: Callable[[RunConfig], Run], capsys: pytest.CaptureFixture[str]
 ):
     oracle = None
-    if not tried.whole.supervised:
-        oracle = tried.whole if tried.config.reveal == "context" else oracles(tried.config)
+    if tried.config.reveal == "context" and not tried.whole.supervised:
+        oracle = tried.whole
+    elif tried.config.method in AGAINST_AN_ORACLE:
+        oracle = oracles(tried.config)
     with jax.debug_key_reuse(True):
         run_verbs(tried.whole, oracle, capsys)
 
@@ -247,8 +253,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-# In JAX and on the host they are stepped like the first two, and have files of tests of their own.
-LIKE_OTHERS = ("gymnasium", "gymnax")
+# In JAX and on the host they are stepped like others here, and have files of tests of their own.
+LIKE_OTHERS = ("gymnasium", "gymnax", "jax")
 
 
 @pytest.mark.parametrize(

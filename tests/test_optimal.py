@@ -98,11 +98,11 @@ def test_bayes_optimal_returns_of_known_arms_by_hand():
 def test_the_bayes_optimal_player_earns_the_bayes_optimal_value():
     family = Bandit()
     earned = {
-        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=1000)
+        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=500)
         for name in ("bayes-optimal", "greedy", "thompson")
     }
     totals = {name: result.scores.sum((1, 2)) for name, result in earned.items()}
-    error = totals["bayes-optimal"].std() / 1000**0.5
+    error = totals["bayes-optimal"].std() / 500**0.5
     assert abs(totals["bayes-optimal"].mean() - bayes_optimal_value(5, 10)) < 4 * error
     # The evaluator's gap takes the expectation on each task itself: none to itself.
     gap = earned["bayes-optimal"].gaps["bayes_optimal"]["trial"]
@@ -212,7 +212,7 @@ def test_the_known_process_is_played_to_its_value():
 def test_players_of_unknown_processes():
     family = RandomMDP()
     results = {
-        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=80)
+        name: evaluate(reference_agent(name, family), Problem.of(family), tasks=40)
         for name in ("greedy", "psrl")
     }
     totals = {name: result.scores.sum((1, 2)) for name, result in results.items()}

@@ -39,7 +39,11 @@ def networks_of(state: Any) -> Any:
     return found.policy, found.critics
 
 
-@pytest.mark.parametrize("learner", [SMALL_PPO, SMALL_SAC, SMALL_TRPO, SMALL_TD3, SMALL_DQN])
+# TRPO's update and TD3's networks are taken in hand as PPO's and SAC's are.
+LIKE_OTHERS = [pytest.param(x, marks=pytest.mark.long) for x in (SMALL_TRPO, SMALL_TD3)]
+
+
+@pytest.mark.parametrize("learner", [SMALL_PPO, SMALL_SAC, SMALL_DQN, *LIKE_OTHERS])
 def test_only_what_is_unfrozen_moves(learner):
     problem = PROBLEM if learner is not SMALL_DQN else Problem.of(CartPole(horizon=4))
 
