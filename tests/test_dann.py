@@ -78,12 +78,18 @@ def test_features_and_head_are_the_network():
     for family in (PixelReach(), Point2D()):
         problem = Problem.of(family)
         learner = PPO(num_envs=1, hidden=(5, 6))
-        network = learner.init(problem, KEY).networks.policy.network
         space = family.observation_space
-        x = jnp.ones((3, *space.shape), space.dtype)
-        features = network.features(x)
+
+        @eqx.filter_jit
+        def parts(learner=learner, problem=problem, space=space):
+            network = learner.init(problem, KEY).networks.policy.network
+            x = jnp.ones((3, *space.shape), space.dtype)
+            features = network.features(x)
+            return features, network.head(features), network(x)
+
+        features, in_two, whole = parts()
         assert features.shape == (3, 128 if len(space.shape) == 3 else 6)
-        np.testing.assert_allclose(network.head(features), network(x), rtol=1e-6)
+        np.testing.assert_allclose(in_two, whole, rtol=1e-6)
 
 
 # ---- learning ----

@@ -101,8 +101,9 @@ def tried(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
     with pytest.MonkeyPatch.context() as monkeypatch:
         found = try_out(config, tmp_path_factory.mktemp(method), monkeypatch)
     yield found
-    # All of them together compile more than one process may hold.
-    forget_programs()
+    # All of them together compile more than one process may hold; and what the next one compiles must not
+    # be let go of by a training half way through.
+    forget_programs(8_000)
 
 
 # What every method must be able to do.

@@ -102,16 +102,17 @@ def test_a_trial_in_the_replay_by_hand():
     """Two episodes of up to three steps, of which the first ends after two."""
     agent = begun("rdpg")[1]
     steps = steps_of([1, 2, 0, 4, 5, 6], [1, 1, 0, 1, 1, 1], [0, 1, 0, 0, 0, 0], 2)
-    told = Story.of(agent, steps, None)
+    story = eqx.filter_jit(lambda steps: Story.of(agent, steps, None))
+    told = story(steps)
     assert told.following.tolist() == [1, 3, 3, 4, 5, 6]
     assert told.carries_on.tolist() == [1, 1, 1, 1, 1, 0]  # the trial's end alone
     assert told.valid.tolist() == [True, True, False, True, True, True, True]
     assert told.obs[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 5.5]
     np.testing.assert_allclose(told.previous[-1], [0.5, 6, 0], atol=1e-6)
     # Of one episode, its own end counts, and a time limit does not.
-    alone = Story.of(agent, steps_of([1, 2, 0], [1, 1, 0], [0, 1, 0], 1), None)
+    alone = story(steps_of([1, 2, 0], [1, 1, 0], [0, 1, 0], 1))
     assert alone.carries_on.tolist() == [1, 0, 1] and alone.following.tolist() == [1, 3, 3]
-    cut = Story.of(agent, steps_of([1, 2, 3], [1, 1, 1], [0, 0, 0], 1), None)
+    cut = story(steps_of([1, 2, 3], [1, 1, 1], [0, 0, 0], 1))
     assert cut.carries_on.tolist() == [1, 1, 1]
 
 

@@ -275,7 +275,7 @@ def test_maml_adapts_where_pretraining_cannot(tmp_path):
                 "maml-supervised",
                 "sinusoid",
                 settings={"inner_steps": inner_steps, "learning_rate": 3e-3},
-                steps=3000 * 25 * 20,
+                steps=2000 * 25 * 20,
                 evaluate_every=0,
             ),
             tmp_path / str(inner_steps),

@@ -94,13 +94,13 @@ LEARNERS = {
 
 @functools.cache
 def learned(name: str):
-    """The learner's agent after 500 updates."""
+    """The learner's agent after 400 updates."""
     learner = LEARNERS[name]
     state = programs.begin(learner, LINES, programs.seed_keys(0, 1))
     exempt = jnp.asarray(programs.exempt(state, False))
-    fixed = (learner, LINES, exempt, jnp.int32(500), False)
+    fixed = (learner, LINES, exempt, jnp.int32(400), False)
     state, done, rows, _ = programs.advance(fixed, state)
-    assert int(done) == 500 and np.isfinite(rows["loss"][:500]).all()
+    assert int(done) == 400 and np.isfinite(rows["loss"][:400]).all()
     return learner.agent(LINES, state)
 
 
