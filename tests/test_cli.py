@@ -18,7 +18,7 @@ from stemrl import cli, registry
 from stemrl.cli import main
 from stemrl.cli.output import Waiting
 from stemrl.errors import UserError
-from stemrl.evaluation import evaluator
+from stemrl.evaluation import playing
 from stemrl.reading import read_configuration
 from stemrl.settings import settings_of
 
@@ -344,7 +344,7 @@ def test_commands_to_copy_are_quoted(tmp_path, monkeypatch, capsys):
 
 
 def test_a_long_evaluation_says_what_it_will_take(runs: Path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluator, "MEMORY", 1)
+    monkeypatch.setattr(playing, "MEMORY", 1)
     monkeypatch.setattr(Waiting, "LITTLE", 0.0)
     assert main(["evaluate", str(runs / "one"), "--tasks", "4", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stemrl.core import AbstractAgent, AbstractFamily, Box, Problem, UserError
-from stemrl.evaluation import evaluate, evaluator
+from stemrl.evaluation import evaluate, playing
 from stemrl.optimal import Optima, known_optima
 
 
@@ -162,7 +162,7 @@ def test_sampled_or_most_likely_is_stated():
 def test_chunks_change_nothing_but_memory(monkeypatch):
     agent, problem = Counter(2), Problem.of(Echo())
     whole = evaluate(agent, problem, tasks=7)
-    monkeypatch.setattr(evaluator, "MEMORY", 3 * evaluator._bytes(Echo(), 2))
+    monkeypatch.setattr(playing, "MEMORY", 3 * playing._bytes(Echo(), 2))
     chunked = evaluate(agent, problem, tasks=7)
     np.testing.assert_allclose(chunked.scores, whole.scores, rtol=1e-6)
     np.testing.assert_array_equal(chunked.lengths, whole.lengths)

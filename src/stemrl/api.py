@@ -32,7 +32,7 @@ from .core import (
 )
 from .errors import UserError, nearest
 from .evaluation import Evaluation, FewShotEvaluation
-from .evaluation.evaluator import Progress
+from .evaluation.playing import Progress
 from .reading import at_home
 from .runs import Run, RunConfig
 from .runs.run import Which

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Problem
-from ..evaluation import Evaluation
-from ..evaluation.evaluator import draw_tasks
+from ..evaluation import Evaluation, draw_tasks
 from ..optimal import known_optima, reference_agent
 from ..tasks.dependent_bandit import TARGETS, Condition, DependentBandit
 from .card import Card, Measure

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..core import Problem
 from ..errors import UserError
-from ..evaluation import Evaluation
-from ..evaluation.evaluator import draw_tasks
+from ..evaluation import Evaluation, draw_tasks
 from ..optimal import bayes_optimal_returns, problem_of, reference_agent
 from ..tasks.bandit import Bandit
 from ..tasks.dark_room import DarkRoom

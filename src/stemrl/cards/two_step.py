@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..core import AbstractAgent
-from ..evaluation.evaluator import draw_tasks
+from ..evaluation import draw_tasks
 from ..optimal import (
     StayProbabilities,
     choice_regression,

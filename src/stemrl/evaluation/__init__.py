@@ -4,15 +4,7 @@
 `stemrl.api`; the one here is given an agent and a problem.
 """
 
-from .evaluator import (
-    Evaluation,
-    Played,
-    adapts,
-    draw_tasks,
-    episodes_to_adapt,
-    evaluate,
-    play_tasks,
-)
+from .evaluator import adapts, draw_tasks, episodes_to_adapt, evaluate
 from .few_shot import (
     FewShotEvaluation,
     draw_few_shot,
@@ -21,6 +13,8 @@ from .few_shot import (
     refuse_acting,
     refuse_examples,
 )
+from .playing import Played, play_tasks
+from .result import Evaluation
 from .statistics import (
     bootstrap_interval,
     improvement_interval,

@@ -23,7 +23,7 @@ from ..core import (
     nearest,
 )
 from ..lazy import data_frame
-from .evaluator import Progress, refuse_large
+from .playing import Progress, refuse_large
 from .statistics import bootstrap_interval, mean, t_interval
 
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100)

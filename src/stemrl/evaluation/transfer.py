@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..errors import UserError
-from .evaluator import Evaluation
+from .result import Evaluation
 from .statistics import bootstrap_interval, mean
 
 RESAMPLES = 2000
