@@ -356,7 +356,7 @@ def test_darc_goes_round_a_wall_and_only_with_its_correction(
 def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.MonkeyPatch):
     family = probes.MatchNumber()
     problem = Problem(family, family, 100)
-    learner = DARC(learner=TINY_SAC, **QUICK)
+    learner = DARC(learner=TINY_SAC, correction_scale=3.0, **QUICK)
     original, corrected = SAC.learn, []
 
     def learn(self, problem, state, experience, reward):
@@ -381,7 +381,7 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
     state, metrics = updates(learner, problem, begin(learner, problem), 3)
     assert np.isfinite(list(metrics.values())).all()
     assert len(corrected) > 0
-    np.testing.assert_allclose([metrics["goes on"], metrics["ends"]], [1.0, 2.0], rtol=1e-5)
+    np.testing.assert_allclose([metrics["goes on"], metrics["ends"]], [3.0, 6.0], rtol=1e-5)
     rows = jax.tree.map(
         lambda x: x[:240, 0], (state.learner.replay.rows.obs, state.learner.replay.rows.action)
     )
@@ -574,6 +574,7 @@ def test_from_the_command_line(tmp_path: Path):
         ({"learner": "ppo lane=3"}, "'ppo' has no setting 'lane'"),
         ({"learner": "ppo num_envs=many"}, "num_envs must be INT, not 'many'"),
         ({"correction": "both"}, "must be one of dynamics, transition, state-action"),
+        ({"correction_scale": 0.0}, "correction_scale must be above 0, not 0"),
         ({"capacity": 0}, "capacity must be at least 1"),
         ({"apply_to": "value"}, "apply_to must be reward or weight, not 'value'"),
         ({"apply_to": "weight", "learner": "sac"}, "'sac' cannot weight its steps"),

@@ -60,6 +60,7 @@ ELSEWHERE = {
     "env": "family",
     "fast_lr": "inner_learning_rate",
     "inner_lr": "inner_learning_rate",
+    "delta_r_scale": "correction_scale",
     "fast_batch_size": "inner_episodes",
     "num_tasks": "tasks",
     "batch_size": "minibatches",

@@ -105,6 +105,9 @@ class DARC(AbstractLearner):
     apply_to: ApplyTo = eqx.field(static=True, default="reward")
     """What Δr changes: what a step earns (reward, DARC); or how much it counts in learning (weight: the
     paper's baseline, importance weighting by exp(Δr)), which ppo and trpo can."""
+    correction_scale: float = 1.0
+    """What Δr is multiplied by where it is added to the reward: a nat in units of reward, above 0 (the authors'
+    `delta_r_scale`)."""
     source_to_target: int = eqx.field(static=True, default=10)
     """Steps in the source for each in the target."""
     warm_up_steps: int = eqx.field(static=True, default=10_000)
@@ -126,6 +129,8 @@ class DARC(AbstractLearner):
 
     def __check_init__(self):
         require_positive(self, "source_to_target", "classifier_gradient_steps", "capacity")
+        if isinstance(self.correction_scale, (int, float)) and not self.correction_scale > 0:
+            raise UserError(f"correction_scale must be above 0, not {self.correction_scale:g}")
         if self.classifier_batch_size < 2:
             raise UserError(
                 f"classifier_batch_size must be at least 2, not {self.classifier_batch_size}"
@@ -218,8 +223,8 @@ class DARC(AbstractLearner):
             return self.correct(problem, state, *step)
 
         def reward(steps: Row | Transition) -> Float[Array, "..."]:
-            """r + Δr."""
-            return steps.reward + correct * correction(steps)
+            """r + Δr, in units of r."""
+            return steps.reward + correct * self.correction_scale * correction(steps)
 
         def counts(steps: Transition) -> Float[Array, "..."]:
             """exp(Δr) over its mean; padding has none."""
