@@ -23,14 +23,19 @@ _config = tempfile.TemporaryDirectory(prefix="stemrl-config-")
 os.environ["XDG_CONFIG_HOME"] = _config.name
 
 
+HELD = 2_500
+"""Mappings of memory beyond which a file's programs are let go: little of them is of use to the next, and all
+of them together take six gigabytes a worker."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forgets_programs() -> Iterator[None]:
-    """Of the suite's ten thousand programs, those are let go that tests compile without a training."""
+    """Of the suite's ten thousand programs."""
     yield
     if "jax" in sys.modules:
         from stemrl.runs import forget_programs
 
-        forget_programs()
+        forget_programs(HELD)
 
 
 CPU: dict[str, float] = {}

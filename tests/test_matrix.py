@@ -103,7 +103,7 @@ def tried(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
     yield found
     # All of them together compile more than one process may hold; and what the next one compiles must not
     # be let go of by a training half way through.
-    forget_programs(8_000)
+    forget_programs(5_000)
 
 
 # What every method must be able to do.
