@@ -22,7 +22,6 @@ gc.set_threshold(50_000, 50, 100)
 _config = tempfile.TemporaryDirectory(prefix="stemrl-config-")
 os.environ["XDG_CONFIG_HOME"] = _config.name
 
-
 HELD = 2_500
 """Mappings of memory beyond which a file's programs are let go: little of them is of use to the next, and all
 of them together take six gigabytes a worker."""
@@ -30,7 +29,7 @@ of them together take six gigabytes a worker."""
 
 @pytest.fixture(scope="module", autouse=True)
 def _forgets_programs() -> Iterator[None]:
-    """Of the suite's ten thousand programs."""
+    """Lets go of what a file compiled, of the suite's ten thousand programs."""
     yield
     if "jax" in sys.modules:
         from stemrl.runs import forget_programs
@@ -71,8 +70,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("CPU seconds, less the start of the workers")
     tests, whole = ({k: v for k, v in CPU.items() if ("::" in k) == one} for one in (True, False))
     for seconds in (tests, whole):
-        for name in sorted(seconds, key=lambda name: -seconds[name])[
-            : int(os.environ.get("TOPN", 30))
-        ]:
+        for name in sorted(seconds, key=lambda name: -seconds[name])[:30]:
             terminalreporter.write_line(f"{seconds[name]:7.1f} {name}")
     terminalreporter.write_line(f"{sum(whole.values()):7.1f} in all")
