@@ -376,7 +376,7 @@ def test_sac_draws_rewards_anew_and_keeps_the_true_ones(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         DARC,
         "correct",
-        lambda self, problem, state, obs, action, next_obs, terminated: 1.0 + terminated,
+        lambda self, problem, state, step: 1.0 + step.terminated,
     )
     state, metrics = updates(learner, problem, begin(learner, problem), 3)
     assert np.isfinite(list(metrics.values())).all()
@@ -487,7 +487,7 @@ def test_with_weights_rewards_stay_and_each_row_has_its_own(begun, monkeypatch: 
     monkeypatch.setattr(
         DARC,
         "correct",
-        lambda self, problem, state, obs, action, next_obs, terminated: 1.0 * (obs < 3),
+        lambda self, problem, state, step: 1.0 * (step.obs < 3),
     )
 
     def improve(self, loss, networks, optimizer, rows, updates, key):
@@ -575,6 +575,7 @@ def test_from_the_command_line(tmp_path: Path):
         ({"learner": "ppo num_envs=many"}, "num_envs must be INT, not 'many'"),
         ({"correction": "both"}, "must be one of dynamics, transition, state-action"),
         ({"correction_scale": 0.0}, "correction_scale must be above 0, not 0"),
+        ({"correction_scale": 2.0, "apply_to": "weight"}, "correction_scale is of rewards"),
         ({"capacity": 0}, "capacity must be at least 1"),
         ({"apply_to": "value"}, "apply_to must be reward or weight, not 'value'"),
         ({"apply_to": "weight", "learner": "sac"}, "'sac' cannot weight its steps"),

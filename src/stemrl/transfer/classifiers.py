@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..core import Action, Obs, Problem, Space, Transition, clip_action
+from ..core import Problem, Space, Transition, clip_action
 from ..networks import MLP
 from ..rl.fitting import gradient_steps
 from ..rl.normalize import Normalizer
@@ -102,20 +102,14 @@ class Classifiers(eqx.Module):
 
 
 def classifier_inputs(
-    space: Space,
-    actions: Space,
-    normalizer: Normalizer,
-    obs: Obs,
-    action: Action,
-    next_obs: Obs,
-    terminated: Bool[Array, "..."],
+    space: Space, actions: Space, normalizer: Normalizer, step: Step
 ) -> tuple[Float[Array, "... pair"], Float[Array, "... outcome"]]:
     """Return (s, a) as the classifiers see it, and its outcome: s′, and 1 where the step terminated,
     else 0."""
-    inputs, next_inputs = (perceive(space, normalizer, x) for x in (obs, next_obs))
+    inputs, next_inputs = (perceive(space, normalizer, x) for x in (step.obs, step.next_obs))
     # What the world was given: beyond the bounds there is no difference to learn.
-    taken = flatten(actions, clip_action(actions, action))
-    ended = terminated[..., None].astype(next_inputs.dtype)
+    taken = flatten(actions, clip_action(actions, step.action))
+    ended = step.terminated[..., None].astype(next_inputs.dtype)
     return (
         jnp.concatenate([inputs, taken], axis=-1),
         jnp.concatenate([next_inputs, ended], axis=-1),

@@ -27,14 +27,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
     AbstractLearner,
-    Action,
     Discrete,
-    Obs,
     Problem,
     State,
     Transition,
@@ -129,8 +127,11 @@ class DARC(AbstractLearner):
 
     def __check_init__(self):
         require_positive(self, "source_to_target", "classifier_gradient_steps", "capacity")
-        if isinstance(self.correction_scale, (int, float)) and not self.correction_scale > 0:
-            raise UserError(f"correction_scale must be above 0, not {self.correction_scale:g}")
+        scale = self.correction_scale
+        if isinstance(scale, (int, float)) and not scale > 0:
+            raise UserError(f"correction_scale must be above 0, not {scale:g}")
+        if self.apply_to == "weight" and isinstance(scale, (int, float)) and scale != 1:
+            raise UserError("correction_scale is of rewards: leave it out with apply_to weight")
         if self.classifier_batch_size < 2:
             raise UserError(
                 f"classifier_batch_size must be at least 2, not {self.classifier_batch_size}"
@@ -219,8 +220,8 @@ class DARC(AbstractLearner):
 
         def correction(steps: Row | Transition) -> Float[Array, "..."]:
             """Δr."""
-            step = steps.obs, steps.action, steps.next_obs, steps.terminated
-            return self.correct(problem, state, *step)
+            step = Step(steps.obs, steps.action, steps.next_obs, steps.terminated)
+            return self.correct(problem, state, step)
 
         def reward(steps: Row | Transition) -> Float[Array, "..."]:
             """r + Δr, in units of r."""
@@ -237,7 +238,7 @@ class DARC(AbstractLearner):
         metrics = {
             **metrics,
             **({} if visit is None else {"return/target": visit.mean_return}),
-            **diagnosed(self.correct(problem, state, *source)),
+            **diagnosed(self.correct(problem, state, source)),
             "target_steps": known_steps(problem, state.visits),
             **classified,
         }
@@ -276,7 +277,7 @@ class DARC(AbstractLearner):
         classifiers, optimizer_state, classified = fit_classifiers(
             state.classifiers,
             state.optimizer,
-            *self._inputs(problem, state, *drawn),
+            *self._inputs(problem, state, drawn),
             is_target=jnp.arange(2 * shape[1]) >= shape[1],
             noise=self.classifier_noise,
             learning_rate=self.classifier_learning_rate,
@@ -294,39 +295,20 @@ class DARC(AbstractLearner):
         assert problem.logged is not None
         return Step(*problem.logged.draw(key, shape, *RECORDED))
 
-    def _inputs(
-        self,
-        problem: Problem,
-        state: DARCState,
-        obs: Obs,
-        action: Action,
-        next_obs: Obs,
-        terminated: Bool[Array, "..."],
-    ) -> tuple[Array, Array]:
+    def _inputs(self, problem: Problem, state: DARCState, step: Step) -> tuple[Array, Array]:
         """Steps as the classifiers see them."""
         family = problem.source
         spaces = family.observation_space, family.action_space
-        return classifier_inputs(*spaces, state.normalizer, obs, action, next_obs, terminated)
+        return classifier_inputs(*spaces, state.normalizer, step)
 
-    def correct(
-        self,
-        problem: Problem,
-        state: DARCState,
-        obs: Obs,
-        action: Action,
-        next_obs: Obs,
-        terminated: Bool[Array, "..."],
-    ) -> Float[Array, "..."]:
-        """Return Δr of steps, with any leading dimensions; the action is in an agent's units, and
-        `terminated` says whether the task itself ended with the step (`Transition.terminated`).
+    def correct(self, problem: Problem, state: DARCState, step: Step) -> Float[Array, "..."]:
+        """Return Δr of steps (nats), with any leading dimensions; the action is in an agent's units.
 
         It has no lower bound: where the target cannot take such a step at all, Δr goes on falling
         for as long as the classifiers learn.
         """
         # log q(target|·) − log q(source|·) is the log-odds itself.
-        state_action, whole = state.classifiers(
-            *self._inputs(problem, state, obs, action, next_obs, terminated)
-        )
+        state_action, whole = state.classifiers(*self._inputs(problem, state, step))
         if self.correction == "dynamics":
             return whole - state_action
         return whole if self.correction == "transition" else state_action
@@ -373,7 +355,7 @@ def correction_table(
         raise UserError(f"'{problem.source.name}' is not tabular: Δr has no table")
     s, a, after = jnp.meshgrid(*map(jnp.arange, (states.n, actions.n, states.n)), indexing="ij")
     ended = jnp.broadcast_to(jnp.asarray(terminated, bool), s.shape)
-    return learner.correct(problem, state, s, a, after, ended)
+    return learner.correct(problem, state, Step(s, a, after, ended))
 
 
 def _in_lanes(learner: Any) -> Any:
