@@ -277,7 +277,7 @@ def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], lan
             title = titles.get(name, card["title"])
             told = _verdict(worst(card["rows"]), words)
             link = f"{title} ([`{name}`](../results.md#{name}))"
-            seeds = words["seed" if card["seeds"] == 1 else "seeds"].format(card["seeds"])
+            seeds = _seeds(card, words)
             took = words["took"].format(
                 link, told + words["and"] if told else "", seeds,
                 _seconds(card["seconds"], words), _where(card, words),
@@ -286,6 +286,13 @@ def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], lan
         if missing := [f"`stemrl reproduce {name}`" for name in names if name not in ran]:
             parts.append(words["not yet"].format(words["list"].join(missing)))
     return _filled(file, ["\n\n".join(parts)])
+
+
+def _seeds(card: dict[str, Any], words: Mapping[str, str]) -> str:
+    """How many there were, and from which on if not from 0."""
+    told = words["seed" if card["seeds"] == 1 else "seeds"].format(card["seeds"])
+    first = card.get("first_seed", 0)
+    return told + words["from seed"].format(first) if first else told
 
 
 def _picture(name: str, card: dict[str, Any], results: Path) -> str:
@@ -341,7 +348,7 @@ def _card(name: str, card: dict[str, Any], results: Path, language: str) -> str:
                 told,
             )
         )
-    seeds = words["seed" if card["seeds"] == 1 else "seeds"].format(card["seeds"])
+    seeds = _seeds(card, words)
     published = words["published"].format(_linked(card["source"]), f"`stemrl reproduce {name}`")
     if methods := _methods(card):
         published += words["methods"].format(words["list"].join(methods))

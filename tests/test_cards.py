@@ -175,7 +175,8 @@ def test_what_a_card_leaves_and_what_it_does_not_overwrite(
     assert kept.exists()
     with pytest.raises(UserError, match="has a result of 3 seeds, which 1 would overwrite"):
         reproduce("own.py:CARD", seeds=1)
-    assert reproduce("own.py:CARD", seeds=1, results="few")[0]["rows"][0]["mean"] == 1
+    few, _ = reproduce("own.py:CARD", seeds=1, first_seed=4, results="few")
+    assert (few["rows"][0]["mean"], few["first_seed"]) == (1, 4)
     assert not kept.exists()
 
 
@@ -187,6 +188,7 @@ def test_what_a_card_leaves_and_what_it_does_not_overwrite(
         (["her-bit-flop"], "unknown card 'her-bit-flop'; did you mean 'her-bit-flip'?"),
         (["her-bit-flip", "--scale", "huge"], "--scale"),
         (["her-bit-flip", "--seeds", "0"], "at least 1"),
+        (["her-bit-flip", "--first-seed", "-1"], "at least 0"),
         (["her-bit-flip", "--scale", "quick", "--results", "results/cards"], "not kept among"),
     ],
 )

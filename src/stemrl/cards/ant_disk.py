@@ -24,6 +24,8 @@ SHARP: dict[str, Any] = {
 """A step over the edge is a hundredth of the spread of places long: noise of 1 would blur where the edge is
 (chosen with a point that walks off a disk). And who runs on beyond it earns 2.5 a step for a hundred steps, which a
 penalty of ten nats, once, does not outweigh."""
+BLURRED: dict[str, Any] = CLASSIFIERS | {"correction_scale": SHARP["correction_scale"]}
+"""The ablation: as much for a nat, with classifiers as the authors have them."""
 
 
 def run(workshop: Workshop) -> Sequence[Measure]:
@@ -32,11 +34,8 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     steps, more, episodes = workshop.pick((STEPS, MORE, 50), (40, 40, 3))
     tiny = {"num_envs": 2, "rollout_length": 10, "epochs": 1, "minibatches": 1, "hidden": (4,)}
     ppo = PPO | workshop.pick({}, tiny)
-    darc = (
-        CLASSIFIERS
-        | SHARP
-        | {"warm_up_steps": workshop.pick(20_000, 10), "learner": words("ppo", ppo)}
-    )
+    common = {"warm_up_steps": workshop.pick(20_000, 10), "learner": words("ppo", ppo)}
+    darc, blurred = CLASSIFIERS | SHARP | common, BLURRED | common
     both: dict[str, Any] = {"horizon": workshop.pick(200, 20)}
     disk: dict[str, Any] = both | {"disk": True}
     into: dict[str, Any] = {
@@ -51,6 +50,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         ),
         "DARC": workshop.train(
             "darc", "darc", "ant-disk", settings=darc, budget=few, **after, **into
+        ),
+        "DARC, places blurred": workshop.train(
+            "darc-blurred", "darc", "ant-disk", settings=blurred, budget=few, **after, **into
         ),
         "trained there on as many steps": workshop.train(
             "target", "ppo", "ant-disk", settings=ppo, family_settings=disk, **after
@@ -150,7 +152,8 @@ CARD = Card(
     title="An ant that may fall off its disk learns, on an endless plane, not to",
     source="After Eysenbach et al. 2021 (2006.13916), §4: the ant on a disk; no code is published",
     run=run,
-    seeds=5,
+    seeds=8,
+    first_seed=5,
     heavy=True,
     note=(
         "Whether it hesitates and turns back: the figure of its speed by the distance to the edge, and the"
@@ -158,8 +161,9 @@ CARD = Card(
         " worlds but that it ends the target's episode. DARC's classifiers see that, as sharply as they see where"
         " the edge is: a step is a tenth of a metre, and noise on their inputs blurs the place"
         " (`classifier_noise`, in standard deviations of it). Beyond the edge the target has no steps, and Δr is what two"
-        " networks happen to say. Seeds differ widely, and what a nat is worth was chosen on one of them (see what was"
-        " tried). Whether that alone would do, without the ends or with blurred places, was not run."
+        " networks happen to say. Seeds differ widely, and what a nat is worth was chosen on two of the first five (see"
+        " what was tried), so these are others. *Places blurred* is the same with the authors' noise of 1 and one"
+        " layer of 32 units."
     ),
     differs=(
         "PPO instead of SAC; a disk of 3 m, episodes of 200 steps.",
@@ -185,8 +189,12 @@ CARD = Card(
         ),
         (
             "a nat worth 10, 30 and 100 of reward on seed 0, and 30 on seed 1: episodes that stay",
-            "0.84, 0.84, 0.90 and 0.58; 10 was taken, which changes the rewards least. Seed 0 is one of the five"
-            " above: without it DARC − source only is 0.48 [−0.04, 1.0]",
+            "0.84, 0.84, 0.90 and 0.58; 10 was taken, which changes the rewards least",
+        ),
+        (
+            "this recipe on seeds 0 to 4: DARC − source only; without seed 0. Then eight seeds from 5 on were"
+            " decided on, before any was run",
+            "0.55 [0.15, 0.96]; 0.48 [−0.04, 1.0]",
         ),
     ),
 )

@@ -136,6 +136,8 @@ class Card:
     """A function that does the work at the workshop's scale and returns the rows."""
     seeds: int = 3
     """How many training seeds there are, unless the user says otherwise."""
+    first_seed: int = 0
+    """The first of them. A card whose recipe was chosen by what some seeds gave begins after those."""
     heavy: bool = False
     """Whether it takes up to an hour a seed at full scale. Other cards take up to 20 minutes in
     all."""
@@ -155,6 +157,7 @@ class Card:
         *,
         scale: Scale,
         seeds: int,
+        first_seed: int = 0,
         seconds: float,
         settings: dict[str, Any],
         machine: dict[str, Any],
@@ -175,6 +178,7 @@ class Card:
             "revised": self.revised,
             "scale": scale,
             "seeds": seeds,
+            "first_seed": first_seed,
             "seconds": round(seconds, 1),
             "settings": settings,
             "machine": machine,

@@ -39,6 +39,7 @@ def reproduce(
     *,
     scale: Scale = "full",
     seeds: int | None = None,
+    first_seed: int | None = None,
     results: str | Path | None = None,
     fresh: bool = False,
     keep: bool = False,
@@ -49,7 +50,8 @@ def reproduce(
 
     - `scale`: `full`, or `quick`, which takes seconds; its numbers mean nothing, and are kept apart
       from full results.
-    - `seeds`: how many training seeds, from 0; by default the card's own number.
+    - `seeds`: how many training seeds there are; by default the card's own number.
+    - `first_seed`: the first of them; by default the card's own, which is 0 for most.
     - `results`: the folder to write to.
     - `fresh`: forget what an interrupted call has left, instead of going on from there.
     - `keep`: leave the card's runs in `runs/cards`, where one can look at them, and where the card
@@ -67,6 +69,9 @@ def reproduce(
     seeds = (1 if scale == "quick" else card.seeds) if seeds is None else seeds
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, not {seeds}")
+    first = card.first_seed if first_seed is None else first_seed
+    if first < 0:
+        raise UserError(f"first_seed must be at least 0, not {first}")
     enable_compilation_cache()
     quick_results = WORK / "quick"
     folder = (
@@ -90,7 +95,7 @@ def reproduce(
         shutil.rmtree(home, ignore_errors=True)
     with Crew(workers) if workers > 1 else contextlib.nullcontext() as crew:
         workshop = Workshop(
-            home, scale, tuple(range(seeds)), progress, folder, crew, name=card.name,
+            home, scale, tuple(range(first, first + seeds)), progress, folder, crew, name=card.name,
             origin=_origin(card),
         )  # fmt: skip
         try:
@@ -106,6 +111,7 @@ def reproduce(
         measures,
         scale=scale,
         seeds=seeds,
+        first_seed=first,
         seconds=workshop.seconds,
         settings=workshop.settings | ({"trainings at once": workers} if workers > 1 else {}),
         machine=machine(),

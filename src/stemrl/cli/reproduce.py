@@ -27,7 +27,8 @@ def run(arguments: list[str]) -> int:
         choices=("quick", "full"),
         help="full: the claim itself; quick: seconds, to see that everything runs (default: full)",
     )
-    parser.add_whole("--seeds", None, 1, "training seeds, from 0", "the card's own number")
+    parser.add_whole("--seeds", None, 1, "how many training seeds", "the card's own number")
+    parser.add_whole("--first-seed", None, 0, "the first of them", "the card's own, mostly 0")
     parser.add_argument(
         "--results",
         default=None,
@@ -56,6 +57,7 @@ def run(arguments: list[str]) -> int:
                 name,
                 scale=options.scale,
                 seeds=options.seeds,
+                first_seed=options.first_seed,
                 results=options.results,
                 fresh=options.fresh,
                 keep=options.keep,
@@ -90,6 +92,8 @@ def _told(result: dict[str, Any]) -> str:
             (row["name"], number(row["published"]), number(row["mean"]), interval, bar, told)
         )
     seeds = f"{result['seeds']} seed" + ("s" if result["seeds"] > 1 else "")
+    if first := result["first_seed"]:
+        seeds += f" from {first}"
     head = f"{result['card']} ({result['scale']}, {seeds}, {number(result['seconds'])} s)"
     lines = [head, table(("", "published", "ours", "95%", "bar", "verdict"), rows)]
     if result["scale"] == "quick":
