@@ -112,8 +112,30 @@ def test_a_trial_in_the_replay_by_hand():
     # Of one episode, its own end counts, and a time limit does not.
     alone = story(steps_of([1, 2, 0], [1, 1, 0], [0, 1, 0], 1))
     assert alone.carries_on.tolist() == [1, 0, 1] and alone.following.tolist() == [1, 3, 3]
-    cut = story(steps_of([1, 2, 3], [1, 1, 1], [0, 0, 0], 1))
+    cut = steps_of([1, 2, 3], [1, 1, 1], [0, 0, 0], 1)
+    cut = story(cut._replace(truncated=cut.truncated.at[..., 2].set(True)))
     assert cut.carries_on.tolist() == [1, 1, 1]
+    # What is read after the limit looks like any other input: no step has learned what an end means.
+    np.testing.assert_allclose(cut.previous[-1], [0.2, 3, 0], atol=1e-6)
+
+
+def test_memory_lives_on_only_where_trials_have_several_episodes():
+    key = jax.random.key(1)
+    for episodes in (1, 2):
+        learner = RDPG(**SMALL | {"episodes": episodes})
+        agent = learner.agent(PROBLEM, jax.eval_shape(learner.init, PROBLEM, KEY))
+        assert agent.across_episodes is (episodes == 2)
+    agent = begun("rdpg")[1]
+    memory = agent.start(None, key)
+    carries = jax.tree.map(lambda x: x[None] + 1, agent.begin(memory, key))
+    assert agent.adapt(memory, carries, None, key) is memory
+
+
+def test_the_noise_that_it_explores_with_is_not_learned():
+    learner = LEARNERS["rsvg"]
+    state, agent, stories = begun("rsvg")
+    slope = jax.jit(jax.grad(lambda n: learner.loss(n, state.slow, agent, stories, NOISE)[0]))
+    assert slope(state.networks).actor.noise == 0.0
 
 
 NOISE = jnp.zeros((2, 5, 16, 1))

@@ -197,6 +197,8 @@ class HistoryAgent(AbstractAgent):
     action_space: Space = eqx.field(static=True)
     episodes_per_round: int = eqx.field(static=True, default=1)
     greedy: bool = eqx.field(static=True, default=False)
+    across_episodes: bool = eqx.field(static=True, default=True)
+    """Whether it remembers a trial's earlier episodes; without, each one begins with an empty memory."""
 
     def start(self, context: Context, key: PRNGKeyArray) -> HistoryMemory:
         size = outputs_for(self.action_space) + 2
@@ -250,6 +252,8 @@ class HistoryAgent(AbstractAgent):
         episodes: Transition | None,
         key: PRNGKeyArray,
     ) -> HistoryMemory:
+        if not self.across_episodes:
+            return memory
         return memory._replace(history=jax.tree.map(lambda x: x[0], carries))
 
 

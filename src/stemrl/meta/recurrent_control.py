@@ -266,9 +266,11 @@ class AbstractRecurrentControl(AbstractLearner):
         return critic + policy, metrics
 
     def agent(self, problem: Problem, state: ControlState) -> HistoryAgent:
-        return history_agent(
+        agent = history_agent(
             problem.source, state.networks.actor, state.observations, state.rewards
         )
+        # What was trained on single episodes has never begun one with a memory of another.
+        return dataclasses.replace(agent, across_episodes=self.trial_episodes(problem) > 1)
 
     def explorer(self, problem: Problem, state: ControlState) -> HistoryAgent:
         """Return the agent that collects. It acts with noise, which at first is so large that it

@@ -57,13 +57,13 @@ class Actor(Remembering):
 
     head: MLP
     noise: Float[Array, ""]
-    """Deviation that a policy explores with."""
+    """Deviation that a policy explores with. Not learned."""
     kind: type = eqx.field(static=True)
     """What its outputs are: `kind.of(outputs, noise)` is a distribution over actions."""
 
     def distribution(self, output: Array, x: Array) -> AbstractDistribution:
         """Return the distribution over actions, from what the memory says after reading `x`."""
-        return self.kind.of(self.head(self.top(output, x)), self.noise)
+        return self.kind.of(self.head(self.top(output, x)), lax.stop_gradient(self.noise))
 
     def heads(self, output: Array, x: Array) -> tuple[AbstractDistribution, Float[Array, "..."]]:
         """Return the distribution, and no value: the critic has those."""

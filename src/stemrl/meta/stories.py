@@ -62,8 +62,9 @@ class Story(NamedTuple):
     def of(cls, agent: HistoryAgent, steps: Transition, context: Context) -> "Story":
         """Make a trial of the steps `[episodes, 1, time, …]` that `agent` played.
 
-        With one episode a trial, its own end is the trial's, and a time limit cuts without ending.
-        With several, nothing ends before the last one does, and that is the end of all."""
+        With one episode a trial, its own end is the trial's, and a time limit cuts without ending:
+        what is read after it says nothing of an end, which no step of such a trial ever reads. With
+        several, nothing ends before the last one does, and that is the end of all."""
         episodes = steps.reward.shape[0]
         steps = jax.tree.map(lambda x: x[:, 0].reshape(-1, *x.shape[3:]), steps)
         time = jnp.arange(steps.reward.shape[0])
@@ -71,6 +72,8 @@ class Story(NamedTuple):
         following = jnp.append(later[1:], time.size)
         last = jnp.max(jnp.where(steps.valid, time, 0))
         end = jax.tree.map(lambda x: x[last], steps)
+        if episodes == 1:
+            end = end._replace(truncated=jnp.zeros_like(end.truncated))
         told = agent.observe(None, History(None, end.info["previous"]), end)  # pyright: ignore
         over = steps.terminated if episodes == 1 else time == last
         return cls(
