@@ -17,6 +17,7 @@ from stemrl.cards.dann_biased import correlation, linear_probe
 from stemrl.cli import main
 from stemrl.core import Logged, Problem, UserError
 from stemrl.rl import PPO, play
+from stemrl.rl.tuning import layer_depths
 from stemrl.runs import Run
 from stemrl.tasks.pixels import PixelReach
 from stemrl.tasks.point import Point2D
@@ -156,6 +157,20 @@ def test_what_only_the_source_shows_is_not_relied_on(form: Any):
     assert (returns[3.0] > returns[0.0] + 0.1).all()
 
 
+def test_only_what_ppo_tunes_moves_in_the_shared_form():
+    learner = DANN(learner=dataclasses.replace(QUICK, tune="head"))
+    problem = Problem(SOURCE, TARGET, budget=10_000)
+    before = learner.init(problem, KEY)
+    after, _ = eqx.filter_jit(learner.update)(problem, before)
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()), before.learner.networks, after.learner.networks
+    )
+    assert moved == jax.tree.map(lambda depth: depth == 0, layer_depths(before.learner.networks))
+    assert all(
+        jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), before.domain, after.domain))
+    )
+
+
 def test_a_file_of_frames_is_a_target_too():
     """The same from 500 observations that somebody recorded, with no step in the target."""
     keys = jax.random.split(KEY, 500)
@@ -262,6 +277,10 @@ def test_from_the_command_line(tmp_path: Path):
         ({"behavior": "bad"}, "behavior must be policy or random, not 'bad'"),
         ({"domain_share": 0.0}, r"domain_share must be in \(0, 1\], not 0"),
         ({"adapt_updates": 0}, "adapt_updates must be at least 1"),
+        (
+            {"learner": "ppo gradient_surgery=true"},
+            "gradient_surgery has no place in the shared form",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str):

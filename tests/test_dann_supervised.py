@@ -114,6 +114,20 @@ def test_the_source_stands_still_while_the_target_is_aligned(states):
     assert np.abs(moved).max() > 0
 
 
+def test_half_the_weight_is_half_the_step_of_the_targets_encoder():
+    """With Adam, to which half the loss would be all the same."""
+    learner = dataclasses.replace(LEARNERS["separate"], adapt_updates=1)
+    state, _ = learner.update(PROBLEM, learner.init(PROBLEM, KEY))
+
+    def step(weight: float):
+        told = dataclasses.replace(learner, weight=weight)
+        after = told.update(PROBLEM, state)[0].networks.target_encoder
+        return jax.tree.leaves(after)[0] - jax.tree.leaves(state.networks.target_encoder)[0]
+
+    np.testing.assert_allclose(step(0.5), 0.5 * step(1.0), rtol=1e-2, atol=1e-6)
+    np.testing.assert_array_equal(step(0.0), jnp.zeros_like(step(0.0)))
+
+
 def test_reverse_validation_sees_nonsense_without_a_label_of_the_target(states):
     """The second training learns the source back from sensible guesses, and not from those of a network
     that has learned nothing."""

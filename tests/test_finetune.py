@@ -10,6 +10,7 @@ import pytest
 import probes
 from stemrl.core import AbstractAgent, Problem, UserError
 from stemrl.rl import play
+from stemrl.rl.tuning import layer_depths
 from stemrl.transfer import FineTune
 
 SMALL: dict[str, Any] = {
@@ -69,6 +70,27 @@ def test_the_optimizer_starts_afresh_or_goes_on():
 
     assert not any(jnp.any(x != 0) for x in moments(reset=True))
     assert all(jnp.all(x == 1) for x in moments(reset=False))
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_layers_unfreeze_from_the_first_adaptation_on(reset: bool):
+    """Whatever number of steps pretraining took."""
+    learner = FineTune(**SMALL | {"tune": "gradual", "reset_optimizer": reset})
+    state = learner.init(PROBLEM, jax.random.key(0))
+    worn = jax.tree.map(lambda x: x + 1000 if x.dtype == jnp.int32 else x, state.optimizer)
+    agent = learner.agent(PROBLEM, eqx.tree_at(lambda s: s.optimizer, state, worn))
+    depths = jax.tree.leaves(layer_depths(agent.networks))
+
+    @eqx.filter_jit
+    def moved(rounds: int) -> list[jax.Array]:
+        trials = play(agent, FAMILY, TASK, None, jax.random.key(1), rounds, adapt_last=True)
+        pairs = zip(*map(jax.tree.leaves, (agent.networks, trials.memory.networks)), strict=True)
+        return [(before != after[0]).any() for before, after in pairs]
+
+    one, two = (
+        {depth for depth, at in zip(depths, moved(rounds), strict=True) if at} for rounds in (1, 2)
+    )
+    assert one == {0} and two == {0, 1}
 
 
 def test_wrong_settings_are_said_in_one_line():

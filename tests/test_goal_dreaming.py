@@ -11,7 +11,7 @@ import pytest
 
 from stemrl.core import Problem, UserError
 from stemrl.multitask import Dreamer, GoalDreaming, HERState, kernel_density
-from stemrl.multitask.goal_dreaming import Aim, near
+from stemrl.multitask.goal_dreaming import Aim, Aimless, near
 from stemrl.rl import play
 from stemrl.tasks.bit_flip import BitFlip
 from stemrl.tasks.point import Point2D
@@ -105,6 +105,18 @@ def test_a_dreamer_wanders_once_it_was_there():
         return float(jnp.mean(jnp.abs(act(keys)) > 0.95))
 
     assert spread(True) == pytest.approx(0.05, abs=0.03) and spread(False) > 0.05
+
+
+def test_an_episode_does_not_end_at_the_environments_own_goal():
+    family: Any = MAZE.source
+    world = Aimless(family=family)  # pyright: ignore[reportCallIssue]
+    params = family.sample(KEY, "train")
+    obs, state = world.env.reset(KEY, params)
+    params = family.with_goal(params, obs)
+    ends = [env.step(KEY, s, jnp.zeros(2), params)[3] for env, s in (
+        (family.env, family.env.reset(KEY, params)[1]), (world.env, state),
+    )]  # fmt: skip
+    assert bool(ends[0]) and not bool(ends[1])
 
 
 @pytest.mark.long

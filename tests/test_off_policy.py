@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import probes
-from stemrl.core import Box, Discrete, Problem, UserError
+from stemrl.core import Box, Discrete, MultiDiscrete, Problem, UserError
+from stemrl.optimal.reference_agents import RandomAgent
 from stemrl.rl import DQN, SAC, TD3, Episode, OffPolicyState, Replay, Row, ValueRange, draw_steps
+from stemrl.rl.off_policy import Explorer
 from stemrl.rl.td3 import critic_loss, policy_loss
 from test_sac import SMALL, train
 
@@ -223,6 +225,22 @@ def test_dqn_reaches_a_goal_and_values_end_there():
     first = state.learned.network(jnp.zeros((1, 1)))
     # −0.1 (1 + γ + γ² + γ³) + γ³
     assert float(first[0, 1]) == pytest.approx(0.3851, abs=0.05)
+
+
+@pytest.mark.parametrize("space", [Discrete(3, start=-1), MultiDiscrete((2, 3), (5, 0)), Box((2,))])
+def test_random_actions_are_an_agents_whatever_the_space(space: Any):
+    """They count from 0; the world adds its own start."""
+    policy = RandomAgent(space)
+    explorer = Explorer(policy=policy, random=jnp.ones(()), actions=space)
+    drawn = jax.vmap(lambda k: explorer.act(None, (), jnp.zeros(1), k)[0])(
+        jax.random.split(KEY, 99)
+    )
+    if isinstance(space, Box):
+        assert (jnp.abs(drawn) < 1).all() and jnp.ptp(drawn) > 1.5
+        return
+    sizes = jnp.asarray(space.sizes if isinstance(space, MultiDiscrete) else space.n)
+    assert jnp.issubdtype(drawn.dtype, jnp.integer)
+    assert (drawn.min(0) == 0).all() and (drawn.max(0) == sizes - 1).all()
 
 
 @pytest.mark.parametrize(("wrong", "message"), [

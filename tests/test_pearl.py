@@ -236,6 +236,7 @@ def test_what_it_believes_is_drawn():
     (lambda: PEARL(tasks=5, collect_tasks=2), "collect_tasks must divide tasks"),
     (lambda: PEARL(posterior_episodes=0), "posterior_episodes must be at least 1"),
     (lambda: PEARL(posterior_context=False, prior_episodes=0), "without posterior_context"),
+    (lambda: PEARL(posterior_context=False, recent_episodes=3), "must be above posterior_episodes"),
     (lambda: PEARL(prior_episodes=-1), "prior_episodes must not be negative"),
     (lambda: PEARL().init(Problem.of(probes.Picture()), KEY), "cannot look at images"),
     (lambda: PEARL().init(Problem.of(probes.HiddenArm(), "context"), KEY), "reveal 'nothing'"),

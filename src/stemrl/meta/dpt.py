@@ -27,6 +27,7 @@ from ..core import (
     AbstractAgent,
     AbstractLearner,
     Action,
+    Box,
     Carry,
     Context,
     Discrete,
@@ -180,9 +181,8 @@ class DPT(AbstractLearner):
         family = problem.source
         space, actions = family.observation_space, family.action_space
         if not isinstance(actions, Discrete):
-            raise UserError(
-                f"'dpt' needs discrete actions, and '{family.name}' has continuous ones"
-            )
+            found = "continuous ones" if isinstance(actions, Box) else "several choices in each"
+            raise UserError(f"'dpt' needs discrete actions, and '{family.name}' has {found}")
         if is_image(space):
             raise UserError(f"'dpt' cannot look at images, and '{family.name}' shows them")
         # Says which families are known before anything is compiled.

@@ -96,7 +96,7 @@ class PEARL(AbstractLearner):
     """Latest episodes of a task that those transitions are drawn from."""
     posterior_context: bool = eqx.field(static=True, default=True)
     """Whether episodes with z from the posterior are among those; without, the context of training is
-    one of exploration alone, as that of a new task is (the authors' setting for the sparse point)."""
+    one of exploration alone, as that of a new task is (so the authors have it, but for the sparse point)."""
     exploration_episodes: int | None = eqx.field(static=True, default=None)
     """Episodes of a new task that the trained agent plays with z from the prior, before anything is
     inferred; `prior_episodes` if none."""
@@ -106,8 +106,8 @@ class PEARL(AbstractLearner):
     capacity: int = eqx.field(static=True, default=200)
     """Episodes of each task in the replay, rounded up to whole updates."""
     dense_reward: bool = eqx.field(static=True, default=True)
-    """Whether SAC learns from the event `dense_reward` where the family reports it; the context
-    always holds the reward itself."""
+    """Whether SAC learns from the event `dense_reward` where the family reports it (families in JAX; those
+    stepped on the host have their reward alone); the context always holds the reward itself."""
     reward_scale: float = 1.0
     """What rewards are multiplied by for SAC, against the entropy (the authors': 5, on the sparse
     point 100); the encoder reads them as they are."""
@@ -143,6 +143,12 @@ class PEARL(AbstractLearner):
                 raise UserError(f"{name} must not be negative, as {getattr(self, name)} is")
         if not (self.posterior_context or self.prior_episodes):
             raise UserError("without posterior_context, prior_episodes must be at least 1")
+        if not self.posterior_context and self.recent_episodes <= self.posterior_episodes:
+            raise UserError(
+                "without posterior_context, recent_episodes must be above posterior_episodes"
+                f" ({self.posterior_episodes}), not {self.recent_episodes}: the latest episodes of a task"
+                " are those, and none would be left to infer from"
+            )
         if self.tasks % self.collect_tasks:
             raise UserError(
                 f"collect_tasks must divide tasks, and {self.collect_tasks} does not divide"

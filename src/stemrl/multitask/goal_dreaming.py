@@ -23,14 +23,19 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
+    AbstractFamily,
     AbstractGoalFamily,
     Action,
     Carry,
     Context,
+    EnvState,
     Info,
     Memory,
     Obs,
+    Params,
     Problem,
+    Space,
+    Split,
     Transition,
     UserError,
 )
@@ -48,6 +53,68 @@ class Aim(NamedTuple):
 
     goal: Goal
     context: Context
+
+
+class AimlessState(NamedTuple):
+    """The environment's own state, and what was seen of it."""
+
+    inner: EnvState
+    obs: Obs
+
+
+class AimlessEnv(eqx.Module):
+    """A family's environment in which reaching its own goal ends nothing. That goal is one that nobody is
+    told, and it would cut short the longest ways most often."""
+
+    family: AbstractGoalFamily = eqx.field(static=True)
+
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[Obs, AimlessState]:
+        """Return what the family's own reset returns."""
+        obs, inner = self.family.seen_env.reset(key, params)
+        return obs, AimlessState(inner, obs)
+
+    def step(
+        self, key: PRNGKeyArray, state: AimlessState, action: Action, params: Params
+    ) -> tuple[Obs, AimlessState, Array, Array, Array, Info]:
+        """Take the family's own step."""
+        obs, inner, reward, terminated, truncated, events = self.family.seen_env.step(
+            key, state.inner, action, params
+        )
+        _, at_goal = self.family.reward(state.obs, action, obs, params)
+        over = jnp.asarray(terminated, bool) & ~jnp.asarray(at_goal, bool)
+        return obs, AimlessState(inner, obs), reward, over, truncated, events
+
+    def observation_space(self, params: Params | None = None) -> Space:
+        """Return the family's own space."""
+        return self.family.observation_space
+
+    def action_space(self, params: Params | None = None) -> Space:
+        """Return the family's own space."""
+        return self.family.action_space
+
+
+class Aimless(AbstractFamily):
+    """A family whose episodes do not end at its own goal; never drawn from, only played."""
+
+    family: AbstractGoalFamily = eqx.field(static=True)
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The family's own."""
+        return self.family.name
+
+    @property
+    def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The family's own."""
+        return self.family.horizon
+
+    @property
+    def env(self) -> AimlessEnv:
+        return AimlessEnv(self.family)
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> Params:
+        """Draw a task of the family."""
+        return self.family.sample(key, split)
 
 
 class Dreamer(AbstractAgent):
@@ -123,7 +190,8 @@ class GoalDreaming(HER):
         family = problem.source
         assert isinstance(family, AbstractGoalFamily)
         goals, _ = self.dream(problem, state, dream_key)
-        # The environment is not told the goal: what it pays, and its own goal, are no matter.
+        # The environment is not told the goal; what it pays, and its own goal, are no matter. (Worlds on the
+        # host end as they please.)
         params = family.tasks(task_key, "train", self.episodes)
         told = like(jax.vmap(family.with_goal)(params, goals), params)
         context = jax.vmap(lambda p: problem.context(family, p))(told)
@@ -133,7 +201,8 @@ class GoalDreaming(HER):
             wander=jnp.asarray(self.wander, jnp.float32),
             family=family,
         )
-        trials = play(agent, family, params, Aim(goals, context), play_key, 1)
+        world = family if family.stepping == "host" else Aimless(family=family)  # pyright: ignore[reportCallIssue]
+        trials = play(agent, world, params, Aim(goals, context), play_key, 1)
         return eqx.tree_at(lambda s: s.key, state, key), Played((told, goals), trials)
 
     def dream(

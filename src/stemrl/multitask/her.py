@@ -50,6 +50,10 @@ from .relabel import Strategy, draw_relabelled
 
 SHARED = ("learning_rate", "discount", "target_rate", "hidden", "batch_size", "double")
 """Settings of HER that are the learner's, where it has them."""
+WITHOUT_EFFECT = ("num_envs", "rollout_length", "update_to_data", "warm_up_steps")
+"""Settings of a learner that plays by itself."""
+PER_TASK = ("heads", "gradient_surgery")
+"""Settings of a learner of a few tasks: goals are many."""
 
 
 class Played(NamedTuple):
@@ -158,8 +162,12 @@ class HER(AbstractLearner):
         if not issubclass(kind, AbstractOffPolicy):
             raise UserError(f"learner must be 'dqn', 'td3' or 'sac', not '{name}'")
         shared = {key: getattr(self, key) for key in SHARED if key in kind.__dataclass_fields__}
-        if twice := sorted(other.keys() & shared.keys()):
+        ours = {field.name for field in dataclasses.fields(self)}
+        if twice := sorted(other.keys() & ours):
             raise UserError(f"'{twice[0]}' is a setting of '{self.name}' itself: give it there")
+        for idle in sorted(other.keys() & {*WITHOUT_EFFECT, *PER_TASK}):
+            why = "a goal is one of many" if idle in PER_TASK else f"'{self.name}' plays by itself"
+            raise UserError(f"'{idle}' of '{name}' has no place in '{self.name}': {why}")
         return kind(**shared, **other)
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> HERState:

@@ -142,6 +142,9 @@ class UVFA(AbstractLearner):
     """Bootstrapped: probability of a random action while collecting."""
     target_rate: float = 0.05
     """Bootstrapped: how far the target moves towards the network after each update."""
+    clip_targets: bool = eqx.field(static=True, default=True)
+    """Bootstrapped: whether targets are kept in [−1/(1 − γ), 0]. Where rewards are −1 and 0, they can only be
+    there; with other rewards, switch it off."""
 
     def __check_init__(self):
         require_positive(self, "rank", "batch_size", "gradient_steps", "num_envs", "rollout_length")
@@ -296,7 +299,8 @@ class UVFA(AbstractLearner):
                 state.target(flatten(space, next_obs), context),
                 self.discount,
             )
-            target = jnp.clip(target, -1.0 / (1.0 - self.discount), 0.0)
+            if self.clip_targets:
+                target = jnp.clip(target, -1.0 / (1.0 - self.discount), 0.0)
             values = network(flatten(space, obs), context)
             taken = jnp.take_along_axis(values, action[:, None], axis=1)[:, 0]
             return jnp.mean((taken - target) ** 2)

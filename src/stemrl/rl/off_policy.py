@@ -23,7 +23,6 @@ from ..core import (
     Box,
     Carry,
     Context,
-    Discrete,
     Info,
     Memory,
     Obs,
@@ -31,6 +30,7 @@ from ..core import (
     Space,
     State,
     UserError,
+    scale_action,
 )
 from .experience import Rollout, RolloutState, only_if
 from .fitting import require_positive
@@ -76,10 +76,10 @@ class Explorer(AbstractAgent):
         self, memory: Memory, carry: Carry, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, Carry, Info]:
         choice_key, uniform_key, policy_key = jax.random.split(key, 3)
-        if isinstance(self.actions, Discrete):
-            uniform = self.actions.sample(uniform_key)
-        else:
+        if isinstance(self.actions, Box):
             uniform = jax.random.uniform(uniform_key, self.actions.shape, minval=-1.0)
+        else:
+            uniform = scale_action(self.actions, self.actions.sample(uniform_key))
         chosen, carry, _ = self.policy.act(memory, carry, obs, policy_key)
         at_random = jax.random.bernoulli(choice_key, self.random)
         return jnp.where(at_random, uniform, chosen), carry, {"context": memory}

@@ -73,6 +73,8 @@ class ImperfectEnv(eqx.Module):
         arriving = recent[params["delay"]] if self.longest else action
         if self.weak:
             arriving = arriving * params["actuators"].reshape(arriving.shape)
+            bounds: Any = self.family.action_space
+            arriving = jnp.clip(arriving, *bounds.limits())
         noise_key = key
         if self.noisy:
             key, noise_key = jax.random.split(key)
@@ -107,7 +109,8 @@ class Imperfect(AbstractTransform):
     """The family that is made imperfect: its name, with settings after it (`hopper-params width=1`), or,
     in Python, the family. It must not be stepped on the host."""
     actuator_width: float = eqx.field(static=True, default=0.2)
-    """The factor on each actuator is uniform in 1 ± this."""
+    """The factor on each actuator is uniform in 1 ± this. A strong one reaches its bound sooner, and never
+    goes beyond it."""
     sensor_noise: float = eqx.field(static=True, default=0.02)
     """The deviation of the noise on every entry of the observation, in its own units, is uniform
     between 0 and this."""

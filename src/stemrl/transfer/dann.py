@@ -38,6 +38,7 @@ from ..rl.off_policy import Explorer
 from ..rl.policy import Network, perceive
 from ..rl.ppo import PPO
 from ..rl.replay import Replay
+from ..rl.tuning import tuned
 from ..rl.visits import Schedule, Visit, Visits, begin_visits, kept, known_steps, visit
 from .domain import Form, adaptation_weight, adversarial_loss, learning_rate_factor
 from .target_encoder import align, with_encoder
@@ -136,7 +137,10 @@ class DANN(AbstractLearner):
         if self.behavior not in get_args(Behavior):
             known = " or ".join(get_args(Behavior))
             raise UserError(f"behavior must be {known}, not {self.behavior!r}")
-        _ = self.inner
+        if self.inner.gradient_surgery and self.form == "shared":
+            raise UserError(
+                "gradient_surgery has no place in the shared form of 'dann', whose loss is not one of tasks alone"
+            )
 
     @property
     def inner(self) -> PPO:
@@ -241,6 +245,13 @@ class DANN(AbstractLearner):
         progress = jnp.minimum(learner.updates / self.adapt_updates, 1.0)
         weight = self.weight * adaptation_weight(progress)
         factor = learning_rate_factor(progress, self.rate_decay)
+        unfrozen = learner.updates // inner.updates_per_layer
+        learning = tuned(learner.networks, inner.tune, unfrozen)
+        if learning is None:
+            learning = jax.tree.map(lambda _: 1.0, learner.networks)
+        factors = jax.tree.map(
+            lambda x: x * factor, (learning, jax.tree.map(lambda _: 1.0, state.domain))
+        )
         learner, rows, _ = inner.prepare(problem, learner, source.transitions)
         count = (rows.weight.shape[0],)
         frames = self._frames(problem, state, frames_key, count)
@@ -269,7 +280,7 @@ class DANN(AbstractLearner):
             (rows, ours, frames),
             learner.updates,
             key,
-            factors=jax.tree.map(lambda _: factor, (learner.networks, state.domain)),
+            factors=factors,
         )
         learner = dataclasses.replace(
             learner, networks=networks, optimizer=moments, updates=learner.updates + 1

@@ -88,7 +88,8 @@ class DANNSupervised(AbstractSupervisedLearner):
     form: Form = eqx.field(static=True, default="shared")
     """One encoder for both domains (shared), or one of its own for the target (separate)."""
     weight: float = 1.0
-    """How much being told apart counts in the features, λ; 0 turns the adaptation off."""
+    """How much being told apart counts in the features, λ; separate: a factor on the step size of the
+    target's encoder. 0 turns the adaptation off."""
     adapt_updates: int = eqx.field(static=True, default=2_000)
     """Shared: updates over which λ_p rises. Separate: updates after which the source stands still and
     the target's encoder learns."""
@@ -179,6 +180,7 @@ class DANNSupervised(AbstractSupervisedLearner):
             state.optimizer,
             state.networks,
             self.learning_rate * learning_rate_factor(progress, self.rate_decay),
+            factors=self.factors(state.networks),
         )
         if self.form == "separate":
             networks = self.in_its_phase(state.networks, networks, progress)
@@ -190,6 +192,15 @@ class DANNSupervised(AbstractSupervisedLearner):
             key=key,
         )
         return state, metrics
+
+    def factors(self, networks: Networks) -> Networks | None:
+        """Return factors on each leaf's step size. λ is that of the target's encoder in the separate form: on
+        its loss it would do nothing, since Adam divides by the gradient's own scale."""
+        if self.form == "shared":
+            return None
+        ones = jax.tree.map(lambda _: jnp.ones(()), networks)
+        weight = jnp.asarray(self.weight, jnp.float32)
+        return ones._replace(target_encoder=jax.tree.map(lambda _: weight, networks.target_encoder))
 
     def shared(
         self,
@@ -232,7 +243,7 @@ class DANNSupervised(AbstractSupervisedLearner):
             networks.domain(still(features))[..., 0], networks.domain(still(theirs))[..., 0]
         )
         fooling = fooling_loss(still(networks.domain)(theirs)[..., 0])
-        return labels + domain + self.weight * fooling, {
+        return labels + domain + fooling, {
             "loss": labels,
             "loss/domain": domain,
             "loss/fooling": fooling,
@@ -242,21 +253,17 @@ class DANNSupervised(AbstractSupervisedLearner):
 
     def in_its_phase(self, old: Networks, new: Networks, progress: Array) -> Networks:
         """Return the networks of which only the part that may move in this phase has moved: at
-        first f and C, which the target's encoder copies; then D and the target's encoder, unless
-        `weight` is 0."""
+        first f and C, which the target's encoder copies; then D and the target's encoder."""
         aligning = progress >= 1.0
 
         def where(then: Any, now: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(aligning, a, b), then, now)
 
-        free = jax.tree.map(
-            lambda a, b: jnp.where(self.weight > 0, a, b), new.target_encoder, old.target_encoder
-        )
         return Networks(
             encoder=where(old.encoder, new.encoder),
             head=where(old.head, new.head),
             domain=where(new.domain, old.domain),
-            target_encoder=where(free, new.encoder),
+            target_encoder=where(new.target_encoder, new.encoder),
         )
 
     def steps_per_update(self, problem: SupervisedProblem) -> int:

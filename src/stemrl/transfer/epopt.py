@@ -104,7 +104,8 @@ class EPOpt(AbstractLearner):
     widen: float = 1.5
     """How much wider than the source distribution the worlds that are tried out are drawn, in [1, inf)."""
     effective: float = 0.2
-    """Share of the particles that must keep weight; the likelihood is tempered for it, in (0, 1)."""
+    """Share of the particles that must keep weight, of those that have it before the likelihood counts; the
+    likelihood is tempered for it, in (0, 1)."""
     narrowest: float = 0.05
     """The source distribution's least deviation, as a share of its first one, in [0, 1]."""
 
@@ -306,6 +307,6 @@ class EPOpt(AbstractLearner):
 
 
 def worst(returns: Float[Array, " episodes"], epsilon: float | Array) -> Float[Array, " episodes"]:
-    """Return 1 for the episodes whose return is at most the ε quantile of all, else 0; at least one
-    is."""
-    return (returns <= jnp.quantile(returns, epsilon, method="higher")).astype(jnp.float32)
+    """Return 1 for the worst ε of the episodes, else 0: of n episodes ⌊ε (n − 1)⌋ + 1, and those with
+    the same return as the best of them."""
+    return (returns <= jnp.quantile(returns, epsilon, method="lower")).astype(jnp.float32)

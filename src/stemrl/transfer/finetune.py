@@ -113,8 +113,12 @@ class FineTuner(AbstractAgent):
             self.discount,
             self.gae_lambda,
         )
-        steps = optax.tree_utils.tree_get(memory.optimizer, "count")
-        rounds = steps // (self.epochs * self.minibatches)
+        # Adam may have begun with the moments of pretraining, and with its count.
+        steps, before = (
+            optax.tree_utils.tree_get(moments, "count")
+            for moments in (memory.optimizer, self.optimizer)
+        )
+        rounds = (steps - before) // (self.epochs * self.minibatches)
         networks, optimizer_state, _ = fit(
             lambda networks, rows: ppo_loss(
                 networks, rows, self.clip, self.value_weight, self.entropy_weight

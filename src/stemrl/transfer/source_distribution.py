@@ -13,8 +13,9 @@ L(pᵢ) P(pᵢ) / q(pᵢ) (eqs. 4 and 5), P what was believed before, and the we
 make the next source distribution: a normal one for each parameter, cut off at the ends of the first.
 
 A simulator without noise explains its own world infinitely better than any other, and a single particle
-would take all the weight. So the likelihood is raised to the largest power β ≤ 1 that still leaves an
-effective number of particles: less is learned from a round, and never more than the particles can say.
+would take all the weight. So the likelihood is raised to the largest power β ≤ 1 that still leaves a
+share of the particles effective, of those that P(p) / q(p) alone leaves: less is learned from a round,
+and never more than the particles can say.
 """
 
 import math
@@ -112,7 +113,8 @@ def believe(
     - `vectors`: worlds that were drawn from the present distribution, `widen` times as wide (in the
       first round, from the family's own).
     - `log_likelihood`: how well each of them explains the target.
-    - `effective`: the share of the particles that must stay effective.
+    - `effective`: the share of the particles that must stay effective, of those that are so without
+      any likelihood: of worlds of many parameters, drawn from a wider distribution, few are.
     - `narrowest`: the least standard deviation, as a share of the first one.
     """
     n = log_likelihood.shape[0]
@@ -125,15 +127,17 @@ def believe(
     def share(power: Array) -> Array:
         return 1.0 / (n * jnp.sum(weights(power) ** 2))
 
+    least_share = effective * share(jnp.zeros(()))
+
     def halve(bracket: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        enough = share(jnp.exp(middle)) >= effective
+        enough = share(jnp.exp(middle)) >= least_share
         return (jnp.where(enough, middle, low), jnp.where(enough, high, middle)), None
 
     bracket = (jnp.asarray(-40.0), jnp.asarray(0.0))
     (found, _), _ = lax.scan(halve, bracket, length=30)
-    power = jnp.where(share(jnp.asarray(1.0)) >= effective, 1.0, jnp.exp(found))
+    power = jnp.where(share(jnp.asarray(1.0)) >= least_share, 1.0, jnp.exp(found))
     # By how much the likelihood moves the moments of these very particles, so that what they are by
     # chance, and by the cut at both ends, is not taken for news: without any, nothing changes.
     (mean, variance), (was, spread) = (
@@ -207,13 +211,14 @@ def require_replayable(family: AbstractFamily, by: str) -> None:
     if family.finite:
         raise UserError(
             f"'{by}' narrows a distribution of worlds, and '{family.name}' has only so many tasks;"
-            " give it ranges, or no --budget"
+            " give it ranges, or neither --budget nor --target-data"
         )
     if not hasattr(family.env, "state_of"):
         raise UserError(
             f"'{by}' compares worlds by playing the target's steps again, and '{family.name}' cannot"
             " be put into an observed state (its environment has no `state_of`); 'cart-pole',"
-            " 'pendulum', 'hopper-params' and its like can. Without --budget it trains on all worlds"
+            " 'pendulum', 'hopper-params' and its like can. With neither --budget nor --target-data it"
+            " trains on all worlds"
         )
     shape = jax.eval_shape(lambda k: family.sample(k, "train"), jax.random.key(0))
     obs = jax.eval_shape(lambda p: family.env.reset(jax.random.key(0), p)[0], shape)
