@@ -219,7 +219,7 @@ on two cores. The ratio says how many times better ours is.
 
 [English](../results.md)
 
-本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片与行的名称以及说明保留英文。
+本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片分三章：前向迁移（forward transfer）、多任务与元学习。卡片与行的名称以及说明保留英文。
 
 ## 图览
 
@@ -238,7 +238,7 @@ on two cores. The ratio says how many times better ours is.
 
 `make bench`。写着 *in turns* 的行，以及对方是一个界限或本库另一部分的行，双方在同一次运行中交替测得；写着 *fixed figure* 的，是另一个库某次在两个核上测得的数值。比值说明我们的好多少倍。
 """,
-        "forward transfer": "正向迁移",
+        "forward transfer": "前向迁移",
         "multi-task": "多任务",
         "meta-learning": "元学习",
         "not run": "尚未以完整规模运行：{}。",
@@ -335,15 +335,16 @@ FRONT: dict[str, dict[str, str]] = {
 ![What DARC charges for on a grid: left the exact log-ratio, right the learned one]({results}darc-grid.png)
 
 The target has a wall that its source does not have. There a policy of the source reaches its goal in {breaks} of
-the episodes, and with [DARC]({pages}methods/darc.md) in {cured}: classifiers that have seen a tenth as many
-steps of the target charge it in the source for what the wall forbids (left exact, right learned).""",
+the episodes, and with [DARC]({pages}methods/darc.md) in {cured}: classifiers, trained on a tenth as
+many steps in the target as in the source, lower its reward in the source for what the wall
+forbids (left exact, right learned).""",
         "multi-task": """**Multi-task: one policy for many tasks.**
 
 ![Values of goals in four rooms: above exact, below learned; on the right of goals that no training has seen]({results}uvfa-rooms-values.png)
 
 A product of two small networks, one of the state and one of the goal, holds the values of all goals in four
-rooms ([UVFA]({pages}methods/uvfa.md)). A policy by it is {seen} of the way from chance to the optimum, and {unseen} for goals
-that it was never trained on (above exact, below learned).""",
+rooms ([UVFA]({pages}methods/uvfa.md)). A policy that follows these values is {seen} of the way
+from chance to the optimum, and {unseen} for goals that it was never trained on (above exact, below learned).""",
         "meta-learning": """**Meta-learning: an agent that learns a new task while it acts.**
 
 ![A half-cheetah before and after adapting to a speed that it never saw]({images}images/adaptation.svg)
@@ -357,11 +358,11 @@ episodes ([MAML]({pages}methods/maml.md), `make demo`).""",
         " ones too: [speed]({}results.md#speed).",
     },
     "zh": {
-        "forward transfer": """**正向迁移：失灵的策略，被治好。**
+        "forward transfer": """**前向迁移（forward transfer）：失灵的策略，被治好。**
 
 ![DARC 在网格上扣除的奖励：左为精确的对数比，右为学得的]({results}darc-grid.png)
 
-目标环境里有一堵源环境没有的墙。源环境的策略在那里只有 {breaks} 的回合到达目标，用 [DARC]({pages}methods/darc.md) 则有 {cured}：分类器只见过目标环境里十分之一那么多的步，在源环境里就为墙所不许的事扣分（左为精确值，右为学得的）。""",
+目标环境里有一堵源环境没有的墙。源环境的策略在那里只有 {breaks} 的回合到达目标，用 [DARC]({pages}methods/darc.md) 则有 {cured}：分类器在目标环境里见过的步数只有源环境的十分之一，凡是墙所不许的事，在源环境里就扣奖励（左为精确值，右为学得的）。""",
         "multi-task": """**多任务：一个策略，许多任务。**
 
 ![四个房间里各目标的价值：上为精确值，下为学得的；右边的目标从未训练过]({results}uvfa-rooms-values.png)

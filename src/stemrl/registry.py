@@ -188,7 +188,8 @@ METHODS: dict[str, Entry] = {
     ),
     "dann": Entry(
         "stemrl.transfer.dann:DANN",
-        "PPO on features from which nobody can tell source and target, by what is seen alone",
+        "PPO on features that do not show whether source or target is seen; needs observations of the"
+        " target alone",
         tiny=Tiny(
             f"learner='ppo {_TINY_PPO}' domain_hidden=4 alignment_steps=2 alignment_batch_size=4"
             " capacity=40 source_to_target=2",
