@@ -7,8 +7,9 @@ predict the task's optimal action there:
     min_θ  E_{task, D, s, n ≤ |D|} [ −log p_θ(a*(s; task) ∣ s, D₁, …, D_n) ].
 
 A network that does this well says how likely each action is to be the optimal one, by the prior over
-tasks and what D tells. To sample from it, while D is filled with what one does oneself, *is* posterior
-sampling (Thompson's, PSRL's); to take the most likely action is to exploit.
+tasks and what D tells. To sample from it, while D is filled with what one does oneself, *is*
+Thompson's posterior sampling where episodes have one step, as on bandits (in longer ones PSRL would hold
+one hypothesis, and here each step draws its own); to take the most likely action is to exploit.
 
 In the paper the state is the transformer's first input; here the memory reads the transitions alone,
 one after another, and a head sees what it says and the state. So a new state costs one pass of the

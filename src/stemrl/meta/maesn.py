@@ -7,7 +7,7 @@ episode goes one way and the next another. Every training task i has its own μ�
 parameters, learned with θ), and adaptation moves latent and policy by a gradient step with learned
 step sizes α (eq. 3 and 4),
 
-    μᵢ' = μᵢ + α_μ ∘ ∇_μᵢ J,   σᵢ' = σᵢ + α_σ ∘ ∇_σᵢ J,   θᵢ' = θ + α_θ ∘ ∇_θ J,
+    μᵢ' = μᵢ + α_μ ∘ ∇_μᵢ J,   log σᵢ' = log σᵢ + α_σ ∘ ∇J,   θᵢ' = θ + α_θ ∘ ∇_θ J,
 
 where z = μ + σ ε carries the gradient. Meta-training ascends the return after adaptation, while the
 latents before it are kept near the prior (eq. 5),
