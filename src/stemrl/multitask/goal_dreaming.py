@@ -104,6 +104,11 @@ class Aimless(AbstractFamily):
         return self.family.name
 
     @property
+    def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The family's own."""
+        return self.family.stepping
+
+    @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The family's own."""
         return self.family.horizon
