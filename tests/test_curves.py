@@ -58,6 +58,17 @@ def test_runs_of_other_seeds_are_one_line_with_its_interval(tmp_path):
     assert seconds[0] == one.metrics()[0]["wall/seconds"]
 
 
+def test_an_exported_run_keeps_its_clock_and_a_run_its_name(tmp_path):
+    """Its evaluations lie between the updates that it kept; and two folders of one name are two lines."""
+    one = stemrl.load("rl2-gridnavi")
+    rows = one.metrics()
+    x = learning_curves([one], "score", x="seconds")["lines"]["rl2"]["x"]
+    assert x == sorted(x) and x[-1] <= max(row.get("wall/seconds", 0.0) for row in rows)
+    assert len(x) == sum(row["kind"] == "evaluation" for row in rows)
+    twins = [altered(tmp_path / place / "run", "rl2-gridnavi", seed=1) for place in "ab"]
+    assert len(set(names_of(twins))) == 2
+
+
 def test_rows_at_other_places_meet_in_between(tmp_path):
     runs = [altered(tmp_path, "one"), altered(tmp_path, "two", every=2, seed=1)]
     [line] = learning_curves(runs)["lines"].values()
@@ -97,12 +108,18 @@ def test_files_of_all_kinds(tmp_path, capsys):
         (["--x", "episodes"], "--adaptation draws over episodes"),
         (["--out", "a.gif"], "name a figure (.png, .svg, .pdf) or the numbers"),
         (["--adaptation", "--metric", "return"], "--metric is of a learning curve"),
+        (["--tasks", "3"], "--tasks means nothing to a learning curve (see --adaptation)"),
     ],
 )
 def test_mistakes(words, says, capsys):
     assert main(["plot", SHIPPED, *words]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+def test_a_folder_of_agents_is_no_episode(tmp_path, capsys):
+    assert main(["export", SHIPPED, str(tmp_path / "out"), "--most-likely"]) == 2
+    assert "--most-likely means nothing to a folder of agents" in capsys.readouterr().err
 
 
 def test_tables_for_a_paper(tmp_path, capsys):

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from stemrl.cli import main
 from stemrl.core import UserError
+from stemrl.evaluation.few_shot import draw_few_shot
 from stemrl.tasks import DigitFolder, Digits
 
 KEY = jax.random.key(0)
@@ -110,6 +111,25 @@ def test_from_one_folder_to_another_by_the_commands(folders, capsys):
     assert main(words.split()) == 0
     assert main(["evaluate", f"{folders}/run", "--tasks", "2"]) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_no_example_is_judged_that_was_learned_from():
+    """Of so few images, two draws would share some; and the training set is the same however many are
+    judged."""
+    pytest.importorskip("sklearn")
+    family = Digits(ground="plain")
+    most = family.most_examples("test")
+    _, train, test = draw_few_shot(family, "test", 2, 20, 100, 0)
+    _, again, few = draw_few_shot(family, "test", 2, 20, 10, 0)
+    np.testing.assert_array_equal(train.x, again.x)
+    np.testing.assert_array_equal(test.x[:, :10], few.x)
+    for learned, judged in zip(np.asarray(train.x), np.asarray(test.x), strict=True):
+        assert not (learned[:, None] == judged[None]).all(-1).any()
+    # No more are judged than are left.
+    shots = most // 10 - 3
+    assert draw_few_shot(family, "test", 2, shots, 100, 0)[2].x.shape[1] == 30
+    with pytest.raises(UserError, match="none is left to judge by"):
+        draw_few_shot(family, "test", 2, shots + 3, 100, 0)
 
 
 def test_small_digits_and_their_textures():

@@ -86,6 +86,11 @@ def test_the_walk_enters_a_new_cell_with_every_step(size, start):
         assert here.min() >= 0 and here.max() < size
         seen.add(tuple(here))
     assert len(seen) == size * size
+    # With time for all cells it looks at the one where it begins, too: a step each, the goal found after
+    # 1, 2, … of them.
+    family = DarkRoom(size=3, start=start, horizon=20)
+    _, trials = played("bayes-optimal", family, 9)
+    assert float(trials.returns.mean()) == pytest.approx(np.mean(20 - np.arange(9)))
 
 
 def test_a_dark_room_is_searched_and_then_known():

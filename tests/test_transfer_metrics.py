@@ -109,6 +109,25 @@ def test_generalization_is_a_difference_of_unpaired_means():
     assert generalization(curves(train), curves(test)).as_dict()["extrapolation"] is None
 
 
+def test_tasks_that_were_drawn_once_each_do_not_mix_the_splits():
+    """Of a finite family most tasks are strata of their own: the interval is that of the splits drawn anew."""
+    random = np.random.default_rng(0)
+    train, test = (random.normal(15.0, 1.0, (50, 1)) for _ in range(2))
+    own = np.arange(50)
+    found = generalization(curves(train, "train", own), curves(test, "test", own)).interpolation
+    one = generalization(curves(train, "train"), curves(test, "test")).interpolation
+    np.testing.assert_allclose((found.low, found.high), (one.low, one.high), atol=0.05)
+
+
+def test_the_best_mean_is_reached_whatever_rounding_does():
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        ours, scratch = (curves(random.normal(size=(37, 5))) for _ in range(2))
+        found = transfer(ours, scratch)
+        last = found.budgets[-1].value, found.scratch_budgets[-1].value
+        assert np.isfinite(min(last)), "the highest of all means is that of one of them"
+
+
 def test_what_cannot_be_compared_is_refused():
     one = curves(np.zeros((3, 2)))
     with pytest.raises(UserError, match="as many rounds: 2 is not 3"):

@@ -156,6 +156,7 @@ CARD = Card(
         " each of four held-out goals (green): *gray* with z from the prior, *blue* from the posterior."
     ),
     differs=(
+        "Episodes start within 0.1 of the origin, not at it.",
         "At test z is from the prior until a reward is met (the authors': for a fixed number of episodes).",
         "A latent of 2, not 5; networks of 64 × 64; batches of 32 steps a task and a context of 400 steps, of 20"
         " episodes; about 25,000 gradient steps; rewards times 10, not 100, and a KL weight of 0.3.",

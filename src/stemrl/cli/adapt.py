@@ -137,8 +137,6 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
     """The very episodes behind the first few tasks' returns, drawn."""
     import dataclasses
 
-    import jax
-
     from ..evaluation import draw_tasks
     from ..report.beliefs import belief_text, beliefs
     from ..report.text import sketches
@@ -147,9 +145,9 @@ def _pictures(run: "Run", params: Any, rounds: int, options: Any) -> list[str]:
         run.agent(options.checkpoint, options.member), greedy=options.most_likely
     )
     _, key = draw_tasks(run.problem.target, options.split, 1, options.seed)
-    first = jax.tree.map(lambda leaf: leaf[:MOST_PICTURES], params)
-    drawn = sketches(agent, run.problem, first, rounds, key)
-    believed = beliefs(agent, run.problem, first, rounds, key)
+    # All tasks are played, since what chance does to each depends on how many there are.
+    drawn = sketches(agent, run.problem, params, rounds, key, MOST_PICTURES)
+    believed = beliefs(agent, run.problem, params, rounds, key)[:MOST_PICTURES] if drawn else []
     if not believed:
         return drawn
     texts = [belief_text(one) for one in believed]

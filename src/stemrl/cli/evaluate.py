@@ -1,6 +1,7 @@
 """`stemrl evaluate RUN` and `stemrl evaluate REFERENCE FAMILY`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,13 @@ def add_evaluation_flags(parser: Parser, tasks: int = 100) -> None:
         help="the last, the best by the evaluations while training, or the one that was kept at so"
         " many environment steps (default: last)",
     )
+
+
+def refuse_idle(options: Any, parser: Parser, names: Sequence[str], why: str) -> None:
+    """Raise `UserError` for the first of these flags that was given: here it does nothing."""
+    for name in names:
+        if getattr(options, name) != parser.get_default(name):
+            raise UserError(f"--{name.replace('_', '-')} means nothing {why}; leave it out")
 
 
 def add_table_flag(parser: Parser) -> None:

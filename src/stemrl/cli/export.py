@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .evaluate import add_evaluation_flags, evaluation_options
+from .evaluate import add_evaluation_flags, evaluation_options, refuse_idle
 from .output import as_json, only_answers
 from .parser import Parser
 from .tasks import add_task_flag, described_task
 
 MOVING = (".gif", ".mp4")
+OF_EPISODES = (
+    "task", "split", "tasks", "episodes", "seed", "most_likely", "shots", "gradient_steps", "width",
+)  # fmt: skip
+"""Flags that say what is shown in an animation."""
 
 
 def run(arguments: list[str]) -> int:
@@ -32,6 +36,10 @@ def run(arguments: list[str]) -> int:
     moving = to.suffix.lower() in MOVING
     if not moving and to.suffix and not to.is_dir():
         raise UserError(f"TO is a folder, or a file that ends in .gif or .mp4; '{to}' is neither")
+    if moving:
+        refuse_idle(options, parser, ("shots", "gradient_steps"), "to an animation")
+    else:
+        refuse_idle(options, parser, OF_EPISODES, "to a folder of agents, which is no episode")
     with only_answers():
         from ..api import load
         from ..runs import enable_compilation_cache, export

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from .evaluate import add_evaluation_flags, evaluation_options
+from .evaluate import add_evaluation_flags, evaluation_options, refuse_idle
 from .output import only_answers
 from .parser import Parser
 
 AXES = ("steps", "updates", "seconds", "episodes")
+OF_EVALUATIONS = (
+    "split", "tasks", "episodes", "seed", "most_likely", "shots", "gradient_steps", "checkpoint",
+)  # fmt: skip
+"""Flags that say how runs are evaluated."""
 
 
 def run(arguments: list[str]) -> int:
@@ -14,8 +18,8 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         "plot",
         "Draw runs in one figure: how a metric went while they trained, or with --adaptation the score"
-        " on held-out tasks after more and more episodes. Runs that differ in their seed alone are one"
-        " line with the 95% interval of its mean.",
+        " on held-out tasks after more and more episodes. Of learning curves, runs that differ in their seed"
+        " alone are one line with the 95% interval of its mean.",
         "RUN… [--metric NAME] [--adaptation] [--x AXIS] [--out FILE] [flags]",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a trained agent")
@@ -60,6 +64,7 @@ def run(arguments: list[str]) -> int:
             results = evaluate_alike(opened, evaluation_options(options))
             figure = adaptation_curves(names_of(opened), results, options.x or "episodes")
         else:
+            refuse_idle(options, parser, OF_EVALUATIONS, "to a learning curve (see --adaptation)")
             figure = learning_curves(opened, options.metric, options.x or "steps")
         path = write_figure(figure, options.out)
     print(path)

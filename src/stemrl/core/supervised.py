@@ -59,6 +59,11 @@ class AbstractSupervisedFamily(AbstractTasks):
         """How many examples one "shot" is: 1, or one of each class."""
         return 1
 
+    def most_examples(self, split: Split) -> int | None:
+        """Return how many different examples of a task of this split there are; by default `None`, as
+        each is drawn anew. Whoever draws more meets some again."""
+        return None
+
     @property
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width of an x that is an image and shall be drawn as one; otherwise `None`."""

@@ -31,6 +31,8 @@ POINTS = (0, 1, 2, 5, 10, 20, 50, 100)
 AT_ONCE = 10_000
 """Tasks of one call of a compiled program, after which it is said how far it is."""
 QUERIES = 100
+MOST_QUERIES = 200
+"""Of the evaluations and pictures of one run, whose training sets are to be the same."""
 """Examples on which a predictor is judged."""
 
 
@@ -205,8 +207,18 @@ def draw_few_shot(
     params: Params | None = None,
 ) -> tuple[Params, Examples, Examples]:
     """Return the tasks that `evaluate_few_shot` draws for this seed, `[tasks, …]`, and their
-    training and test sets."""
+    training and test sets. Where a task has only so many examples, the test set has those that the
+    training set leaves. Raises `UserError` where it leaves none."""
     key = jax.random.fold_in(jax.random.key(seed), _EVALUATION)
+    most = family.most_examples(split)  # pyright: ignore[reportArgumentType]
+    if most is not None:
+        left = most - shots * family.examples_per_shot
+        if left < 1:
+            raise UserError(
+                f"a task of '{family.name}' has {most} examples, and with {shots} shots of"
+                f" {family.examples_per_shot} none is left to judge by"
+            )
+        queries = min(queries, left)
     sizes = eqx.filter_eval_shape(_draw, family, key, split, tasks, shots, queries, params)
     refuse_large(tasks, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(sizes)))
     return _draw(family, key, split, tasks, shots, queries, params)  # pyright: ignore[reportArgumentType]
@@ -290,8 +302,13 @@ def _draw(
         keys = jax.random.split(key, tasks)
         return jax.vmap(lambda k, p: family.data(k, p, n))(keys, params)
 
-    train = examples(train_key, shots * family.examples_per_shot)
-    return params, train, examples(test_key, queries)
+    first = shots * family.examples_per_shot
+    if (most := family.most_examples(split)) is None:
+        return params, examples(train_key, first), examples(test_key, queries)
+    # As many at once whatever the test set's size, so that the training set does not depend on it.
+    both = examples(train_key, min(most, first + max(queries, MOST_QUERIES)))
+    train = jax.tree.map(lambda x: x[:, :first], both)
+    return params, train, jax.tree.map(lambda x: x[:, first : first + queries], both)
 
 
 @eqx.filter_jit

@@ -71,6 +71,13 @@ MANY, DRAWN, FEW = 1_000_000, 20_000, 1000
 """Above how many scores a draw is of fewer, of how many then, and of at least how many units a stratum."""
 
 
+def together_if_alone(strata: Int[np.ndarray, " units"]) -> Int[np.ndarray, " units"]:
+    """Return the strata by number, those of a single unit as one: 0. There is nothing to draw in a stratum
+    of one score."""
+    labels = np.unique(strata, return_inverse=True)[1]
+    return np.where(np.bincount(labels)[labels] == 1, 0, labels + 1)
+
+
 def _groups(
     scores: Scores, strata: Int[np.ndarray, " units"] | None
 ) -> list[Int[np.ndarray, " group"]]:
@@ -78,8 +85,7 @@ def _groups(
     units, repeats = scores.shape
     labels = np.zeros(units, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     if repeats == 1:
-        alone = np.bincount(labels)[labels] == 1
-        labels = np.where(alone, -1, labels)
+        labels = together_if_alone(labels)
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from ..errors import UserError
 from .result import Evaluation
-from .statistics import bootstrap_interval, mean
+from .statistics import bootstrap_interval, mean, together_if_alone
 
 RESAMPLES = 2000
 LEVELS = 8
@@ -82,8 +82,9 @@ def transfer(ours: Evaluation, scratch: Evaluation, *, threshold: float | None =
     us, them = ours.scores.mean(2), scratch.scores.mean(2)
     strata, lead = ours.strata, us - them
     threshold = float(them[:, -1].mean()) if threshold is None else threshold
-    means = np.concatenate([us.mean(0), them.mean(0)])
-    levels = tuple(np.linspace(means.min(), means.max(), LEVELS).tolist())
+    # As `_budget` takes them: by another way of adding up, the best is not reached by a rounding error.
+    means = [_at(point, np.arange(len(us))) for scores in (us, them) for point in scores.T]
+    levels = tuple(np.linspace(min(means), max(means), LEVELS).tolist())
     return Transfer(
         zero_shot=_mean(us[:, 0], strata),
         jump_start=_mean(lead[:, 0], strata),
@@ -180,11 +181,19 @@ def _apart(
     other_strata: Int[np.ndarray, " tasks"],
 ) -> Estimate:
     """Mean of the other less mean of the one, both drawn anew: strata that both keep."""
+    one_strata, other_strata = together_if_alone(one_strata), together_if_alone(other_strata)
     strata = np.concatenate([one_strata, one_strata.max() + 1 + other_strata])
     # The share of either in a draw is fixed, so that the mean of all is the difference of means.
     n, m = len(one), len(other)
     weighted = np.concatenate([-one * (n + m) / n, other * (n + m) / m])
     return _mean(weighted, strata)
+
+
+def _at(
+    point: Float[np.ndarray, " tasks"], tasks: Int[np.ndarray, "... n"]
+) -> Float[np.ndarray, "..."]:
+    """Mean over tasks at a point of the curve."""
+    return point[tasks].mean(-1)
 
 
 def _budget(evaluation: Evaluation, threshold: float) -> Estimate:
@@ -195,7 +204,7 @@ def _budget(evaluation: Evaluation, threshold: float) -> Estimate:
     def first(tasks: Int[np.ndarray, "... n"]) -> Int[np.ndarray, "..."]:
         """The first point at which these tasks' mean is at the threshold; one past the last if
         none is."""
-        reached = [point[tasks].mean(-1) >= threshold for point in scores.T]
+        reached = [_at(point, tasks) >= threshold for point in scores.T]
         return np.argmax([*reached, np.ones_like(reached[0])], axis=0)
 
     # Points, whose percentiles are finite, rather than steps; and whole tasks, by their number.

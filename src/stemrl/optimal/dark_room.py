@@ -1,7 +1,8 @@
 """The exact Bayes-optimal search of a dark room, where a trial is one episode.
 
-Every cell is as likely to hold the goal and no step can look at more than one, so a walk that enters
-a new cell with every step is the best there is; whoever steps on the goal stays there.
+Every cell is as likely to hold the goal and no step can look at more than one, so a walk that looks at
+a new cell with every step is the best there is; whoever steps on the goal stays there. The cell where it
+starts pays only if the first step stays there, which is worth it where there is time for all cells.
 """
 
 import numpy as np
@@ -13,8 +14,9 @@ UP, RIGHT, DOWN, LEFT = 1, 2, 3, 4  # as in `MOVES`
 
 
 def walk(family: DarkRoom) -> Int[np.ndarray, " steps"]:
-    """Return the actions of a walk through all cells that enters each of them once: a spiral from
-    the middle, or lane by lane from the corner. After that it stays."""
+    """Return the actions of a walk that looks at every cell once: a spiral from the middle, or lane by
+    lane from the corner. It begins with a step of staying, if there is time for all. After that it
+    stays."""
     size = family.size
     if family.start == "corner":
         lanes = [[UP if lane % 2 == 0 else DOWN] * (size - 1) for lane in range(size)]
@@ -26,5 +28,6 @@ def walk(family: DarkRoom) -> Int[np.ndarray, " steps"]:
             actions += [turns[0]] * length + [turns[1]] * length
             length += 1
         actions = actions[: size * size - 1]
+    first = [0] if family.horizon >= size * size else []
     stay = [0] * max(0, family.horizon - len(actions))
-    return np.array([*actions, *stay], np.int32)[: family.horizon]
+    return np.array([*first, *actions, *stay], np.int32)[: family.horizon]

@@ -204,10 +204,12 @@ def _(family: DependentBandit) -> Makers:
 @_own_makers.register
 def _(family: DarkRoom) -> Makers:
     def search(episodes: int) -> AbstractAgent:
-        if episodes != 1 or not family.finite:
+        if not family.finite:
+            raise UserError("dark-room is solved exactly with no goal held out; set held_out to 0")
+        if episodes != 1:
             raise UserError(
-                "dark-room is solved exactly for trials of one episode with no goal held out; ask for"
-                " a trial of 1 episode, or take psrl"
+                "dark-room is solved exactly for trials of one episode; ask for a trial of 1 episode, or"
+                " take psrl"
             )
         return BayesOptimalSearcher(path=jnp.asarray(walk(family)))
 

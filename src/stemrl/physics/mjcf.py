@@ -255,6 +255,8 @@ class MjcfEnv(eqx.Module):
         else:
             step = ControlStep.of(robot.engine.nominal, state, motion, params)
             reward = self.family.step_reward(step)
+        # Of a step that diverged nothing is sensed: there is nothing to be paid for.
+        reward = jnp.where(motion.diverged, 0.0, reward)
         terminated = self.family.terminated(motion.qpos, motion.qvel) | motion.diverged
         obs = self.family.observe(motion.qpos, motion.qvel)
         after = MjcfState(physics, motion.qpos, motion.qvel)

@@ -7,7 +7,7 @@ A *figure* is plain data: `x_label`, `y_label`, and `lines` by name, each with `
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ LABELS = {
     "episodes": "episodes on a held-out task",
     "shots": "examples of a held-out task",
 }
-_IN_ROWS = {"steps": "steps", "updates": "update", "seconds": "wall/seconds"}
+SECONDS = "wall/seconds"
+_IN_ROWS = {"steps": "steps", "updates": "update", "seconds": SECONDS}
 
 MOST_POINTS = 200
 """Of a line; more are averaged."""
@@ -101,7 +102,7 @@ def adaptation_curves(
 
 def names_of(runs: Sequence[Run]) -> list[str]:
     """Return a short name for each run: its method, the settings in which the runs of that method
-    differ, and its folder if all that does not tell them apart."""
+    differ, and its folder if all that does not tell them apart (by its whole path if need be)."""
     told = [_told(run) for run in runs]
     names = []
     for one in told:
@@ -109,10 +110,14 @@ def names_of(runs: Sequence[Run]) -> list[str]:
         differing = [key for key in one if any(o.get(key) != one[key] for o in same)]
         parts = [f"{key}={_short(one[key])}" for key in sorted(differing)]
         names.append(" ".join([one["method"].rpartition(":")[2], *parts]))
-    return [
-        f"{name} ({run.path.name})" if names.count(name) > 1 else name
-        for name, run in zip(names, runs, strict=True)
-    ]
+    for place in (lambda path: path.name, str):
+        named = [
+            f"{name} ({place(run.path)})" if names.count(name) > 1 else name
+            for name, run in zip(names, runs, strict=True)
+        ]
+        if len(set(named)) == len(named):
+            break
+    return named
 
 
 def write_figure(figure: dict[str, Any], path: str | Path) -> Path:
@@ -191,15 +196,17 @@ def _series(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """x and y of each of a run's seeds."""
     kind = "evaluation" if metric == "score" else "update"
-    begun = {(row["update"], row["seed"]): row for row in rows if row["kind"] == "update"}
+    passed = _clocks(rows)
     found: dict[int, list[tuple[float, float]]] = {}
     for row in rows:
         if row["kind"] != kind or (value := row.get(metric)) is None:
             continue
-        # An evaluation's own time is how long it took.
-        at = begun.get((row["update"], row["seed"]), row) if kind == "evaluation" else row
-        if at.get(x) is not None:
-            found.setdefault(row["seed"], []).append((at[x], value))
+        at = row.get(x)
+        if kind == "evaluation" and x == SECONDS:
+            # An evaluation's own time is how long it took.
+            at = passed(row)
+        if at is not None:
+            found.setdefault(row["seed"], []).append((at, value))
     if not found:
         there = sorted(
             {
@@ -215,6 +222,23 @@ def _series(
             raise UserError(f"{run.path} has no metrics to draw")
         raise UserError(f"{run.path} has no metric '{metric}'{nearest(metric, there)}")
     return [tuple(np.asarray(points, float).T) for points in found.values()]  # pyright: ignore[reportReturnType]
+
+
+def _clocks(rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], float | None]:
+    """A function that says at which second of training a row's update ended: an exported run has not kept
+    all updates, so between two that it has."""
+    clocks: dict[int, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row["kind"] == "update" and row.get(SECONDS) is not None:
+            clocks.setdefault(row["seed"], []).append((row["update"], row[SECONDS]))
+
+    def passed(row: dict[str, Any]) -> float | None:
+        if not (known := clocks.get(row["seed"])):
+            return None
+        updates, seconds = np.asarray(sorted(known)).T
+        return float(np.interp(row["update"], [0, *updates], [0.0, *seconds]))
+
+    return passed
 
 
 def _line(series: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, list[float]]:

@@ -59,7 +59,7 @@ class Demo:
             f"{METHOD} at {ours['tasks']} speeds it never saw: return {_words(before)} before"
             f" adaptation, {_words(after)} after {after['episodes_used']} episodes\n"
             f"training from scratch on the same {alone['episodes_used']} episodes:"
-            f" {_words(alone)} (interquartile means, 95% intervals)\n"
+            f" {_words(alone)} (means, 95% intervals)\n"
             f"report: {self.path}"
         )
 

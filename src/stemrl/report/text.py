@@ -27,14 +27,19 @@ Bounds = tuple[float, float, float, float]
 
 
 def sketches(
-    agent: AbstractAgent, problem: Problem, params: Params, rounds: int, key: PRNGKeyArray
+    agent: AbstractAgent,
+    problem: Problem,
+    params: Params,
+    rounds: int,
+    key: PRNGKeyArray,
+    most: int | None = None,
 ) -> list[str]:
-    """Return, for each task in `params` (`[tasks, …]`), one episode before adaptation and one after
+    """Return, for each task in `params` (`[tasks, …]`), or for the first `most`, one episode before adaptation and one after
     the last, side by side; just one for an agent that never adapts. Of each round it is the episode
     whose return is the median.
 
     Empty where the family cannot be drawn. With the key that `draw_tasks` gives, these are the
-    episodes that `play_tasks` plays.
+    episodes that `play_tasks` plays of as many tasks.
     """
     recording = record(agent, problem, params, rounds, key=jax.random.split(key, 1)[0])
     if recording is None:
@@ -44,7 +49,7 @@ def sketches(
     if not adapts(agent):
         moments = [(0, "return")]
     drawn = []
-    for task in range(count(params)):
+    for task in range(count(params))[:most]:
         panels = []
         for round, title in moments:
             own, states, score = recording.episode(task, round)

@@ -173,7 +173,10 @@ def _finished(config: RunConfig, out: Path) -> bool:
     if not (saved := checkpoint.saved(out / CHECKPOINTS)):
         return False
     Run.open(out).config.resolved().refuse_change(config.resolved())
-    return int(saved[-1].name) >= config.steps
+    if int(saved[-1].name) < config.steps:
+        return False
+    # Interrupted between its last update and the evaluation that is due after it?
+    return not config.evaluate_every or checkpoint.read_manifest(saved[-1]).score is not None
 
 
 def main() -> int:

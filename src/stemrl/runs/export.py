@@ -43,7 +43,7 @@ def export(run: Run, out: str | Path, which: Which = "last") -> Run:
         write_whole(out / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
     rows = run.metrics()
     updates = sorted({row["update"] for row in rows if row["kind"] == "update"})
-    kept = set(updates[:: -(-len(updates) // MOST_ROWS)] + updates[-1:])
+    kept = set(updates[:: max(1, -(-len(updates) // MOST_ROWS))] + updates[-1:])
     file = MetricsFile(out / METRICS, 0, False)
     file.append([row for row in rows if row["kind"] != "update" or row["update"] in kept])
     file.close()

@@ -73,6 +73,10 @@ class AbstractDigits(AbstractSupervisedFamily):
             raise UserError(f"{self.name} has no tasks out of distribution; take train or test")
         return {"split": jnp.asarray(split != "train", jnp.int32)}
 
+    def most_examples(self, split: Split) -> int:
+        """Return how many images of the split there are."""
+        return CLASSES * self.drawings("train" if split == "train" else "test").shape[1]
+
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
         """Draw `n` images, every ten of them one of each digit, in random order, none twice as long
         as there are enough."""

@@ -95,13 +95,21 @@ class Omniglot(AbstractSupervisedFamily):
             "split": jnp.asarray(split != "train", jnp.int32),
         }
 
+    @property
+    def _different(self) -> int:
+        return min(self.drawings(split).shape[1] for split in ("train", "test"))
+
+    def most_examples(self, split: Split) -> int:
+        """Return how many drawings of its characters there are."""
+        return self.ways * self._different
+
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
         """Draw `n` drawings, every `ways` of them one of each character, in random order, none
         twice as long as there are enough."""
         order_key, hand_key = jax.random.split(key)
         classes = balanced_classes(order_key, n, self.ways)
         train, test = (self.drawings(split) for split in ("train", "test"))
-        most = min(train.shape[1], test.shape[1])
+        most = self._different
         # The drawing of each round: a permutation for each class, gone through again and again.
         orders = jax.vmap(lambda k: jax.random.permutation(k, most))(
             jax.random.split(hand_key, self.ways)

@@ -2,7 +2,8 @@
 
 `point-2d` is MAML's navigation task (1703.03400, §5.3.1, in the setting of the authors' code), and
 `point-half-plane` the same with half of its goals left out of training;
-`point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise). In `point-conflict` they are told,
+`point-sparse` is PEARL's half-circle (1903.08254, §6.3, likewise, but that it starts within 0.1 of the
+origin, not at it). In `point-conflict` they are told,
 and one goal is the opposite of the other. In `point-dir` there is no place, only a way to go.
 """
 
