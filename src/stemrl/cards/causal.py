@@ -114,7 +114,7 @@ def _exact(workshop: Workshop, condition: Condition, family: CausalGraphs) -> li
 
 CARD = Card(
     name="causal",
-    title="RL² reasons by causes: better by looking than by association, better still by setting",
+    title="What RL² learns of causes by association, by looking, by setting and by what would have been",
     source="Dasgupta et al. 2019 (1901.08162), §4; their results are bars, without numbers",
     run=run,
     seeds=5,
