@@ -3,6 +3,7 @@
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,11 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         for c in (*conditions, CONDITIONAL)
     }
     begun = {c: _train(workshop, c, family) for c, family in families.items()}
-    exact = [row for c, family in families.items() for row in _exact(workshop, c, family)]
+    best: dict[Any, float] = {c: _exact(workshop, c, family) for c, family in families.items()}
     tasks = workshop.pick(TASKS, 50)
-    ours = {c: list(trial_totals(workshop.evaluate(t, tasks=tasks))) for c, t in begun.items()}
+    ours: dict[Any, list[float]] = {
+        c: list(trial_totals(workshop.evaluate(t, tasks=tasks))) for c, t in begun.items()
+    }
     claims = []
     for lower, higher in itertools.pairwise(conditions):
         paired = differences(ours[higher], ours[lower])
@@ -60,11 +63,19 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         # The first is a 'beats', the others only must not be the other way round.
         low_bar = 0.0 if lower == "associative" else None
         claims.append(Measure(name, paired, bar=0.0, low_bar=low_bar))
-    joint = _associating(workshop, families["observational"])
+    guess = CausalAgent.of(families["observational"], known=True, associative=True)
+    joint = _played(workshop, guess, families)
     paired = [value - joint for value in ours[CONDITIONAL]]
     claims.append(Measure("conditional − the joint known", paired, low_bar=0.0, must=False))
-    exact.append(Measure("association, the joint distribution known", [joint]))
-    return [*(Measure(f"RL², {c}", values) for c, values in ours.items()), *claims, *exact]
+    told = _played(workshop, reference_agent("known-task", families["observational"]), families)
+    _draw(workshop.picture("conditions"), ours, best, told)
+    return [
+        *(Measure(f"RL², {c}", values) for c, values in ours.items()),
+        *claims,
+        *(Measure(f"exact inference ({_question(c)}), {c}", [value]) for c, value in best.items()),
+        Measure("the network known", [told]),
+        Measure("association, the joint distribution known", [joint]),
+    ]
 
 
 def _train(workshop: Workshop, condition: Condition, family: CausalGraphs) -> Trained:
@@ -79,22 +90,23 @@ def _train(workshop: Workshop, condition: Condition, family: CausalGraphs) -> Tr
     )
 
 
-def _associating(workshop: Workshop, family: CausalGraphs) -> float:
-    """What who knows the network's joint distribution earns by association: the node that is highest where
-    the one that is set *happens* to be −5."""
-    agent = CausalAgent.of(family, known=True, associative=True)
-    problem, tasks = problem_of("known-task", family), workshop.pick(TASKS, 10)
+def _question(condition: Condition) -> str:
+    """What an agent of this condition was asked in training."""
+    return "associative" if condition == "associative" else "cause-effect"
+
+
+def _played(workshop: Workshop, agent: Any, families: dict[Condition, CausalGraphs]) -> float:
+    """What an agent earns that is told the network, whatever the information phase shows."""
+    problem, tasks = problem_of("known-task", families["observational"]), workshop.pick(TASKS, 10)
     return float(trial_totals(workshop.judge([agent], problem, tasks=tasks, episodes=0))[0])
 
 
-def _exact(workshop: Workshop, condition: Condition, family: CausalGraphs) -> list[Measure]:
+def _exact(workshop: Workshop, condition: Condition, family: CausalGraphs) -> float:
     """What exact inference from the prior of the training networks earns on the test's."""
-    associative = condition == "associative"
-    name = "associative" if associative else "cause-effect"
     tasks, rounds = workshop.pick((EXACT_TASKS, EXACT_ROUNDS), (10, 1))
 
     def compute() -> dict[str, np.ndarray]:
-        agent = reference_agent(name, family)
+        agent = reference_agent(_question(condition), family)
         means = [
             trial_totals(
                 workshop.judge([agent], Problem.of(family), tasks=tasks, seed=seed, episodes=0)
@@ -103,13 +115,33 @@ def _exact(workshop: Workshop, condition: Condition, family: CausalGraphs) -> li
         ]
         return {"mean": np.array(np.mean(means))}
 
-    found = workshop.kept(f"exact-{condition}", compute)["mean"]
-    rows = [Measure(f"exact inference ({name}), {condition}", [float(found)])]
-    if condition == "observational":
-        agent, known = reference_agent("known-task", family), problem_of("known-task", family)
-        told = workshop.judge([agent], known, tasks=workshop.pick(2_000, 10), episodes=0)
-        rows.append(Measure("the network known", [float(trial_totals(told)[0])]))
-    return rows
+    return float(workshop.kept(f"exact-{condition}", compute)["mean"])
+
+
+def _draw(path: Path, ours: dict[Any, list[float]], best: dict[Any, float], told: float) -> None:
+    """What is earned in each condition, beside exact inference and who knows the network."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    places: Sequence[Condition] = (CONDITIONS[0], CONDITIONAL, *CONDITIONS[1:])
+    order = [c for c in places if c in ours]
+    rows = [Measure(c, ours[c]).row() for c in order]
+    axes.bar(range(len(order)), [row["mean"] for row in rows], width=0.6, label="RL²")
+    for place, row in enumerate(rows):
+        if row["low"] is not None:
+            axes.plot([place, place], [row["low"], row["high"]], color="0.2", lw=1.5)
+    axes.plot(
+        range(len(order)), [best[c] for c in order], "_", color="C1", ms=34, mew=2.5,
+        label="exact inference, asked as in training",
+    )  # fmt: skip
+    axes.axhline(told, color="0.4", lw=1, ls=":", label="cause and effect, the network known")
+    axes.set_xticks(range(len(order)), order)
+    axes.set_ylabel("value of the node chosen")
+    axes.set_ylim(0, 1.25 * max(told, *best.values(), *(row["mean"] for row in rows)))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small", loc="upper left", markerscale=0.4)
+    figure.savefig(path, dpi=130)
 
 
 CARD = Card(
