@@ -169,7 +169,8 @@ CARD = Card(
         " free sample does. Exact inference, printed beside, itself has associative above observational;"
         " and the paper's associative baseline, which knows the joint distribution, is above what exact"
         " inference can earn from three free samples. In the paper it is agents that see *conditional* samples"
-        " who beat that baseline: the row *conditional − the joint known*. A counterfactual question is worth"
+        " who beat that baseline: the row *conditional − the joint known*, an aim that was added when the four"
+        " others had been seen. A counterfactual question is worth"
         " little more than an interventional one even to exact inference (a few hundredths: the last sample's"
         " noise decides between nodes that are equal otherwise)."
     ),

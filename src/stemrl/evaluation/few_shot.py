@@ -31,9 +31,9 @@ POINTS = (0, 1, 2, 5, 10, 20, 50, 100)
 AT_ONCE = 10_000
 """Tasks of one call of a compiled program, after which it is said how far it is."""
 QUERIES = 100
-MOST_QUERIES = 200
-"""Of the evaluations and pictures of one run, whose training sets are to be the same."""
 """Examples on which a predictor is judged."""
+MOST_QUERIES = 200
+"""As many as an evaluation or a picture asks for: up to here the training set is the same for all of them."""
 
 
 @dataclass(frozen=True)

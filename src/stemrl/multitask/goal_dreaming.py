@@ -44,6 +44,7 @@ from ..rl.experience import like, select
 from ..rl.off_policy import Explorer
 from ..rl.play import play
 from ..rl.replay import Episode, Row, draw_steps
+from ..tasks.transforms import AbstractTransform
 from .her import HER, HERState, Played, require_goals
 from .relabel import hindsight
 
@@ -93,20 +94,15 @@ class AimlessEnv(eqx.Module):
         return self.family.action_space
 
 
-class Aimless(AbstractFamily):
+class Aimless(AbstractTransform):
     """A family whose episodes do not end at its own goal; never drawn from, only played."""
 
-    family: AbstractGoalFamily = eqx.field(static=True)
+    family: AbstractGoalFamily = eqx.field(static=True)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The family's own."""
         return self.family.name
-
-    @property
-    def stepping(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The family's own."""
-        return self.family.stepping
 
     @property
     def horizon(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -120,6 +116,10 @@ class Aimless(AbstractFamily):
     def sample(self, key: PRNGKeyArray, split: Split) -> Params:
         """Draw a task of the family."""
         return self.family.sample(key, split)
+
+    def inside(self, params: Params, states: Any) -> tuple[AbstractFamily, Params, Any]:
+        """Return the family, its task and its states."""
+        return self.family, params, states.inner
 
 
 class Dreamer(AbstractAgent):

@@ -34,9 +34,9 @@ def sketches(
     key: PRNGKeyArray,
     most: int | None = None,
 ) -> list[str]:
-    """Return, for each task in `params` (`[tasks, …]`), or for the first `most`, one episode before adaptation and one after
-    the last, side by side; just one for an agent that never adapts. Of each round it is the episode
-    whose return is the median.
+    """Return, for each task in `params` (`[tasks, …]`), or for the first `most`, one episode before
+    adaptation and one after the last, side by side; just one for an agent that never adapts. Of each
+    round it is the episode whose return is the median.
 
     Empty where the family cannot be drawn. With the key that `draw_tasks` gives, these are the
     episodes that `play_tasks` plays of as many tasks.

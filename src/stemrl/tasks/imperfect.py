@@ -104,6 +104,7 @@ class Imperfect(AbstractTransform):
     are not told (Peng et al., 1710.06537). `randomized` around it draws them anew for every episode."""
 
     name: ClassVar[str] = "imperfect"
+    version: ClassVar[int] = 2
 
     family: str | AbstractFamily = eqx.field(static=True, default="hopper-params")
     """The family that is made imperfect: its name, with settings after it (`hopper-params width=1`), or,
