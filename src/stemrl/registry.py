@@ -639,7 +639,7 @@ CARDS: dict[str, Entry] = {
     ),
     "dann-biased": Entry(
         "stemrl.cards.dann_biased:CARD",
-        "frames of a bad driver alone: to align domains is to forget how well one drives",
+        "frames of a bad driver alone: who aligns the domains drives worse than who does nothing",
     ),
     "darc-half-cheetah-broken": Entry(
         "stemrl.cards.darc_half_cheetah_broken:CARD",

@@ -63,6 +63,7 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         name: [_played(a, family, episodes) for a in one.agents] for name, one in runs.items()
     }
     stays = {name: [float(p["stays"].mean()) for p in ones] for name, ones in played.items()}
+    falls = {name: [float(p["falls"].mean()) for p in ones] for name, ones in played.items()}
     uses = {
         name: [float(np.mean(p["reach"] >= 0.6)) for p in ones] for name, ones in played.items()
     }
@@ -82,6 +83,14 @@ def run(workshop: Workshop) -> Sequence[Measure]:
             "episodes that stay and reach 60% of the radius, DARC", good["DARC"], bar=0.8, must=False,
             proportion=True,
         ),
+        Measure(
+            "the same: DARC − source only (paired)", differences(good["DARC"], good["source only"])
+        ),
+        Measure(
+            "the same, trained there on as many steps", good["trained there on as many steps"],
+            proportion=True,
+        ),
+        *(Measure(f"episodes that end in a fall, {n}", v, proportion=True) for n, v in falls.items()),
         *(Measure(f"episodes that stay on the disk, {n}", v, proportion=True) for n, v in stays.items()),
         *(Measure(f"episodes that reach 60% of the radius, {n}", v, proportion=True) for n, v in uses.items()),
         *(
@@ -101,7 +110,9 @@ def _played(agent: Any, family: AntDisk, episodes: int) -> dict[str, np.ndarray]
     speed = np.where(valid, np.asarray(steps.events["speed"])[:, 0, 0], 0.0)
     on_disk = np.asarray(steps.events["on_disk"])[:, 0, 0]
     return {
-        "stays": np.asarray((on_disk | ~valid).all(1)),
+        # A fall ends an episode on the disk: that is not to stay.
+        "stays": valid.all(1) & on_disk.all(1),
+        "falls": ~valid.all(1) & (on_disk | ~valid).all(1),
         "reach": np.minimum(distance.max(1) / family.radius, 1.0),
         "mean_speed": np.asarray(speed.sum() / valid.sum()),
         "distance": distance,

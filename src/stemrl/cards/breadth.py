@@ -11,7 +11,7 @@ import numpy as np
 from ..rl.experience import select
 from .card import Card, Measure, differences
 from .point_goals import LEARNER, advance, begin, drawn, problem_of, worth
-from .speed import reached
+from .speed import arrives, reached
 from .workshop import Workshop
 
 BREADTHS = (0, 1, 2, 4, 16)
@@ -68,6 +68,10 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         )  # fmt: skip
     rows = [Measure(f"steps to {NEAR} of the optimum, {_named(n)}", needed[n]) for n in BREADTHS]
     rows += [
+        Measure(f"share that gets there, {_named(n)}", arrives(curves[:, i], NEAR), proportion=True)
+        for i, n in enumerate(BREADTHS)
+    ]
+    rows += [
         Measure(f"worth before the first step, {_named(n)}", curves[:, i, 0])
         for i, n in enumerate(BREADTHS)
     ]
@@ -96,6 +100,6 @@ CARD = Card(
         " one is none of them; all begin alike. No bar."
     ),
     differs=(
-        "A training that never gets there counts with all its steps: so do nearly all after one task.",
+        "A training that never gets there counts with all its steps, which is less than it would need.",
     ),
 )

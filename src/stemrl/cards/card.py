@@ -51,26 +51,34 @@ class Measure:
     too."""
     proportion: bool = False
     """Whether the values are shares: their interval then stays inside [0, 1]."""
+    ratio: bool = False
+    """Whether the values are ratios, such as speed-ups: mean and interval are then those of their logarithms,
+    taken back, so that twice as fast and half as fast weigh the same."""
 
     def row(self) -> dict[str, Any]:
         """Return the row in the form that JSON has: mean and 95% t interval over seeds. An interval
         needs two seeds: with one, `low` and `high` are null. Raise `UserError` if a value is not
-        finite, or if a proportion lies outside of [0, 1]."""
+        finite, if a proportion lies outside of [0, 1], or if a ratio is not positive."""
         values = np.asarray(self.values, float)
         if not np.isfinite(values).all():
             raise UserError(f"'{self.name}' is not finite: {values.tolist()}")
         if self.proportion and not ((values >= 0) & (values <= 1)).all():
             raise UserError(f"'{self.name}' is no proportion: {values.tolist()}")
-        low = high = None
+        if self.ratio and not (values > 0).all():
+            raise UserError(f"'{self.name}' is no ratio: {values.tolist()}")
+        mean, low, high = float(values.mean()), None, None
+        if self.ratio:
+            mean = float(np.exp(np.log(values).mean()))
         if len(values) > 1:
             interval = proportion_interval if self.proportion else t_interval
-            low, high = (float(x) for x in interval(values)[1:])
+            bounds = interval(np.log(values) if self.ratio else values)[1:]
+            low, high = (float(x) for x in (np.exp(bounds) if self.ratio else bounds))
         row: dict[str, Any] = {
             "name": self.name,
             "published": self.published,
             "bar": self.bar,
             "direction": self.direction,
-            "mean": float(values.mean()),
+            "mean": mean,
             "low": low,
             "high": high,
             "values": values.tolist(),
@@ -81,6 +89,8 @@ class Measure:
             row["aim"] = self.aim
         if not self.must:
             row["must"] = False
+        if self.ratio:
+            row["ratio"] = True
         return row | {"verdict": verdict(row), "aim_verdict": aim_verdict(row)}
 
 

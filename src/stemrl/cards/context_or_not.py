@@ -45,6 +45,9 @@ def run(workshop: Workshop) -> Sequence[Measure]:
         *(Measure(f"return, {name}", found["test"]) for name, found in names.items()),
         Measure("told − not told (paired)", differences(told["test"], randomized["test"])),
         Measure("randomized − nominal (paired)", differences(randomized["test"], nominal["test"])),
+        Measure(
+            "beyond the range: told − nominal (paired)", differences(told["ood"], nominal["ood"])
+        ),
         *(
             Measure(f"return beyond the range, {name}", found["ood"])
             for name, found in names.items()
@@ -58,7 +61,7 @@ CARD = Card(
     source="The bodies are those of PEARL's rand-params tasks (1903.08254, §6.1); nothing published",
     run=run,
     note=(
-        "With three seeds of 1M steps no difference between the three is significant: the bodies differ"
-        " less than the seeds do. The intervals of the paired differences say how far one can tell."
+        "Within the range three seeds of 1M steps do not tell the three apart: the bodies differ less than the"
+        " seeds do. Beyond it, who is told has 24 [4, 43] more than who knows the nominal body alone (paired)."
     ),
 )

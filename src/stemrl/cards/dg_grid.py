@@ -26,7 +26,7 @@ CUTOFF = 200
 POINTS = 100
 SETTLED = 100_000
 """Steps after which a training may stop, once it is near the optimum."""
-RATES = (0.1, 0.3, 0.6)
+RATES = (0.03, 0.1, 0.3, 0.6)
 """Of learning, of which each variant takes what is best for it on seeds of its own."""
 VARIANTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "current": ("Q-learning on the current goal", {"goals": "current"}, 1_000_000),
@@ -48,8 +48,10 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     ]
     ratio = found["current"][0] / found["all"][0]
     rows += [
-        Measure("how many times fewer DG-learning needs than Q-learning", ratio, None, 3.0, aim=5.0),
-        Measure("the same, with relaxation", found["current"][0] / found["relaxed"][0]),
+        Measure(
+            "how many times fewer DG-learning needs than Q-learning", ratio, None, 3.0, aim=5.0, ratio=True
+        ),
+        Measure("the same, with relaxation", found["current"][0] / found["relaxed"][0], ratio=True),
         *(
             Measure(
                 f"success on goals never assigned, {VARIANTS[name][0]}", success,
@@ -114,7 +116,6 @@ def _learned(workshop: Workshop, family: GoalGrid, name: str) -> tuple[np.ndarra
     workshop.curve(
         "paths", line, steps * np.arange(points + 1), ratios, y_label="mean path / optimum"
     )
-    # One of which it never is near enough has needed more than all.
     return steps * reached(-ratios, -NEAR), success[:, -1]
 
 
@@ -149,11 +150,11 @@ CARD = Card(
     title="A step that teaches every goal makes all of them learned sooner",
     source="After Kaelbling 1993; no numbers are published",
     run=run,
-    seeds=6,
+    seeds=8,
     note=(
         "A grid of 10 × 10 cells with slipping; a third of the goals is never assigned. Paths are exact: not"
         " of episodes, but of what the table would do from every cell, and one that takes longer than 200"
         " steps counts as 200. Where a seed never is near enough, the steps after which it was given up stand"
-        " for it. Learning rates of 0.1, 0.3 and 0.6 were tried for each variant on other seeds."
+        " for it. Learning rates of 0.03, 0.1, 0.3 and 0.6 were tried for each variant on other seeds."
     ),
 )

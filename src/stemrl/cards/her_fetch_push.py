@@ -12,7 +12,7 @@ from .workshop import Workshop
 
 MINUTES = 55
 """After which no further stage is begun."""
-STAGE, MOST = 10_000, 1_000_000
+STAGE, MOST = 50_000, 1_000_000
 """Environment steps between two looks at the agent, and in all."""
 EPISODES = 16
 SETTINGS: dict[str, Any] = {

@@ -76,19 +76,31 @@ def learning_curves(
     return workshop.kept(label.replace(" ", "-"), compute)
 
 
+def arrives(
+    curves: Float[np.ndarray, "seeds points"], threshold: float
+) -> Float[np.ndarray, " seeds"]:
+    """1 for a curve that `reached` finds at the threshold, 0 for one that never is."""
+    return (_smooth(curves) >= threshold).any(1).astype(float)
+
+
 def reached(
     curves: Float[np.ndarray, "seeds points"], threshold: float
 ) -> Float[np.ndarray, " seeds"]:
     """The number of the point, from 0, at which a curve first is at the threshold and stays there on the
-    mean of two points (between two points: where their straight line crosses it); as many as there are
-    points where it never is."""
-    smooth = (curves + np.concatenate([curves[:, 1:], curves[:, -1:]], 1)) / 2
+    mean of two points (between two points: where their straight line crosses it); the last where it never is:
+    all of the training, which is less than would be needed."""
+    smooth = _smooth(curves)
     there = smooth >= threshold
-    first = np.where(there.any(1), there.argmax(1), curves.shape[1])
+    first = np.where(there.any(1), there.argmax(1), curves.shape[1] - 1)
     found = []
     for row, at in zip(smooth, first, strict=True):
-        if 0 < at < len(row):
+        if at > 0 and row[at] >= threshold:
             found.append(at - 1 + (threshold - row[at - 1]) / max(row[at] - row[at - 1], 1e-9))
         else:
             found.append(float(at))
     return np.asarray(found)
+
+
+def _smooth(curves: Float[np.ndarray, "seeds points"]) -> Float[np.ndarray, "seeds points"]:
+    """The mean of each point and the next."""
+    return (curves + np.concatenate([curves[:, 1:], curves[:, -1:]], 1)) / 2
