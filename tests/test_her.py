@@ -296,6 +296,7 @@ def test_resume_is_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (lambda: HER(learner="td3 exploration=0.5"), "'exploration' is a setting of 'her' itself"),
     (lambda: HER(learner="td3 warm_up_steps=5"), "no place in 'her': 'her' plays by itself"),
     (lambda: HER(learner="sac heads=true"), "no place in 'her': a goal is one of many"),
+    (lambda: HER(learner="td3 tune=head"), "no place in 'her': 'her' begins with nothing that was"),
     (lambda: HER(learner="dqn speed=1"), "'dqn' has no setting 'speed'"),
     (lambda: HER(hindsight_goals=0), "hindsight_goals must be at least 1"),
     (lambda: BitFlip(bits=1), "at least 2 bits"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from stemrl.naming import located, named_settings, split_name
 from stemrl.rl import PPO
 from stemrl.runs import Run, RunConfig, train
 from stemrl.runs.loop import units_per_update
+from stemrl.tasks import GoalGrid
 from stemrl.tasks.point import Point2D
 from stemrl.tasks.transforms import Randomized
 from tiny import Tiny
@@ -328,6 +330,26 @@ def test_what_cannot_be_begun_from_is_one_line(donor: Run, tmp_path: Path):
     with pytest.raises(UserError, match="'tiny' cannot begin from another run"):
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+class Named(Point2D):
+    """Tells as many numbers as it is asked to."""
+
+    name: ClassVar[str] = "named"
+    told: int = eqx.field(static=True, default=2)
+
+    def context(self, params: Any) -> Any:
+        return jnp.zeros(self.told)
+
+
+@pytest.mark.parametrize(("target", "reveal", "message"), [
+    (GoalGrid(size=6), "nothing", "differ in their observation space: Discrete.n=25.* and Discrete.n=36"),
+    (Named(told=3), "context", r"tell contexts of other shapes: \[\(2,\)\] and \[\(3,\)\]"),
+])  # fmt: skip
+def test_a_target_that_networks_cannot_meet_is_refused(target: Any, reveal: Any, message: str):
+    source = GoalGrid(size=5) if reveal == "nothing" else Named(told=2)
+    with pytest.raises(UserError, match=message):
+        Problem(source, target, reveal=reveal)
 
 
 # ---- what a run counts ----

@@ -28,6 +28,7 @@ from stemrl.rl import (
     rollout,
 )
 from stemrl.rl.ppo import PPO
+from stemrl.rl.returns import lowest_value
 from stemrl.tasks.random_mdp import RandomMDP
 
 KEY = jax.random.key(0)
@@ -86,6 +87,11 @@ def streamed(family: Any, steps: int = 12, lanes: int = 2, episodes: int = 1, ch
 
 def test_discounted_returns_by_hand():
     assert discounted_returns(jnp.array([1.0, 2.0, 3.0]), 0.5).tolist() == [2.75, 3.5, 3.0]
+
+
+def test_the_lowest_value_by_hand():
+    assert lowest_value(0.98) == pytest.approx(-50.0)
+    assert lowest_value(1.0) == float(lowest_value(jnp.float32(1.0))) == -jnp.inf
 
 
 def test_advantages_by_hand():

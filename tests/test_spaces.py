@@ -35,6 +35,7 @@ from stemrl.optimal import reference_agent
 from stemrl.rl import PPO, SAC, play
 from stemrl.rl.distributions import Categorical, MultiCategorical, outputs_for
 from stemrl.tasks import AbstractGymnasiumFamily
+from stemrl.tasks.gymnasium import as_taken
 
 INF = float("inf")
 
@@ -200,6 +201,7 @@ ACTIONS = {
     "start": spaces.Discrete(3, start=-1),
     "odd": spaces.Box(np.float32([-3, 0, -1]), np.float32([0.9, np.inf, 0.7])),
     "matrix": spaces.Box(-0.3, 0.1, (2, 2), np.float64),
+    "whole": spaces.Box(-2, 5, (2,), np.int32),
 }
 
 
@@ -213,6 +215,18 @@ class StrictFamily(AbstractGymnasiumFamily):
 
     def make(self, params: Params) -> Any:
         return Strict(ACTIONS[self.actions])
+
+
+def test_whole_numbers_share_their_range_evenly():
+    """Actions in [−1, 1], as they are sent: cast to an integer, the last would never be taken."""
+    space = spaces.Box(np.array([[-1, 0]]), np.array([[1, 2]]), dtype=np.int64)
+    known = Box((2,), (-1.0, 0.0), (1.0, 2.0))
+    across = np.repeat(np.linspace(-1.0, 1.0, 300)[:, None], 2, axis=1)
+    taken = [as_taken(space, np.asarray(unscale_action(known, x))) for x in across]
+    assert all(space.contains(one) for one in taken)
+    for column, first in enumerate((-1, 0)):
+        numbers, often = np.unique([one[0, column] for one in taken], return_counts=True)
+        assert numbers.tolist() == [first, first + 1, first + 2] and often.tolist() == [100] * 3
 
 
 @pytest.mark.parametrize("actions", ACTIONS)

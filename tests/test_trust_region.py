@@ -97,3 +97,7 @@ def test_wrong_settings_are_refused():
         TRPO(backtracks=-1)
     with pytest.raises(UserError, match="minibatches must be at most"):
         TRPO(num_envs=1, rollout_length=1)
+
+
+def test_a_value_that_no_longer_learns_does_not_end_the_learning():
+    assert TRPO(anneal_updates=5).learns_until is None

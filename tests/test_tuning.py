@@ -12,6 +12,7 @@ import pytest
 import probes
 from stemrl.core import Problem, UserError
 from stemrl.rl import DQN, PPO, SAC, TD3, TRPO, play
+from stemrl.rl.normalize import Normalizer
 from stemrl.rl.tuning import layer_depths, tuned
 from stemrl.tasks import PointMaze
 from stemrl.tasks.cart_pole import CartPole
@@ -101,6 +102,33 @@ def test_another_activation_is_refused():
     begun, _ = relu.inherit(PROBLEM, eqx.filter_jit(relu.init)(PROBLEM, KEY), SMALL_SAC, donor)
     ours, theirs = (s.policy.network.body.layers[0] for s in map(networks_of, (begun, donor)))
     np.testing.assert_array_equal(ours.weight, theirs.weight)
+
+
+class Around(eqx.Module):
+    """A learner around another, with inputs of its own that it scales, as DARC is."""
+
+    learner: Any
+    normalizer: Normalizer
+
+
+@pytest.mark.parametrize("learner", [SMALL_SAC, SMALL_PPO])
+def test_networks_come_with_what_they_saw_by(learner):
+    donor = eqx.filter_jit(learner.init)(PROBLEM, KEY)
+    own = Normalizer.of(2).update(jnp.asarray([[1.0, 2.0], [3.0, 5.0]]))
+    donor = dataclasses.replace(donor, normalizer=own)
+    around = Around(donor, Normalizer.of(2).update(jnp.full((9, 2), 7.0)))
+    fresh = eqx.filter_jit(learner.init)(PROBLEM, jax.random.key(1))
+    begun, left = learner.inherit(PROBLEM, fresh, learner, around)
+    assert not left
+    np.testing.assert_array_equal(begun.normalizer.mean, own.mean)
+
+
+def test_gradual_tuning_counts_from_its_own_beginning():
+    donor = eqx.filter_jit(SMALL_TD3.init)(PROBLEM, KEY)
+    donor = eqx.tree_at(lambda s: s.learned.steps, donor, jnp.int32(100_000))
+    fresh = eqx.filter_jit(SMALL_TD3.init)(PROBLEM, jax.random.key(1))
+    begun, left = SMALL_TD3.inherit(PROBLEM, fresh, SMALL_TD3, donor)
+    assert begun.learned.steps == 0 and not left
 
 
 def test_a_fine_tuner_of_the_head_still_adapts():

@@ -90,7 +90,9 @@ def train(
 
     - `method`, `family`, `target`: names; or classes or instances of your own, defined in a file
       from which the run can be opened again. A family may also be a `gymnasium.Env` that
-      `gymnasium.make` has made: it is then one task, in which nothing differs.
+      `gymnasium.make` has made: it is then one task, in which nothing differs. It is made anew by its
+      name: attributes that were set on the object are lost, and where it has no time limit of its own an
+      episode ends after 200 steps.
     - `out`: the run's folder; by default `runs/METHOD-FAMILY-seedN`.
     - `resume`: go on with the run in `out`.
     - `family_settings`, `target_settings`: settings that differ from the defaults.

@@ -4,6 +4,7 @@ import abc
 from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..errors import UserError
@@ -11,6 +12,7 @@ from .agent import AbstractAgent
 from .environment import Params
 from .family import AbstractFamily, Context
 from .logged import Logged
+from .spaces import as_seen
 
 State = PyTree[Array]
 """Everything that a learner knows."""
@@ -48,13 +50,20 @@ class Problem(eqx.Module):
     def __check_init__(self):
         for what in ("observation_space", "action_space"):
             ours, theirs = getattr(self.source, what), getattr(self.target, what)
-            if (ours.shape, type(ours)) != (theirs.shape, type(theirs)):
+            if _form(ours) != _form(theirs):
                 raise UserError(
                     f"source '{self.source.name}' and target '{self.target.name}' differ in their"
                     f" {what.replace('_', ' ')}: {ours} and {theirs}"
                 )
         if self.reveal not in ("nothing", "context"):
             raise UserError(f"reveal must be 'nothing' or 'context', not {self.reveal!r}")
+        if self.reveal == "context" and self.source != self.target:
+            ours, theirs = (_context_shapes(family) for family in (self.source, self.target))
+            if ours != theirs:
+                raise UserError(
+                    f"source '{self.source.name}' and target '{self.target.name}' tell contexts of other"
+                    f" shapes: {ours} and {theirs}"
+                )
         if self.budget_unit not in get_args(BudgetUnit):
             known = ", ".join(get_args(BudgetUnit))
             raise UserError(f"budget_unit must be one of {known}, not {self.budget_unit!r}")
@@ -74,6 +83,22 @@ class Problem(eqx.Module):
         """Return what the agent is told of the task `params` (without a batch dimension), or
         `None`."""
         return family.context(params) if self.reveal == "context" else None
+
+
+def _context_shapes(family: AbstractFamily) -> Any:
+    """The shapes of what an agent is told of a task."""
+
+    def told(key: Array) -> Any:
+        return family.context(family.sample(key, "train"))
+
+    found = jax.eval_shape(told, jax.random.key(0))
+    return [leaf.shape for leaf in jax.tree.leaves(found)]
+
+
+def _form(space: Any) -> tuple[Any, ...]:
+    """What networks are made for: two spaces of one form differ in bounds or first numbers alone."""
+    seen = as_seen(space)
+    return type(seen), seen.shape, getattr(seen, "n", None), getattr(seen, "sizes", None)
 
 
 class AbstractLearner(eqx.Module):

@@ -46,12 +46,15 @@ from ..rl.off_policy import AbstractOffPolicy, Explorer, ValueRange, seen
 from ..rl.play import play
 from ..rl.policy import context_size, flatten, observation_size
 from ..rl.replay import Episode, Replay, Row
+from ..rl.returns import lowest_value
 from .relabel import Strategy, draw_relabelled
 
 SHARED = ("learning_rate", "discount", "target_rate", "hidden", "batch_size", "double")
 """Settings of HER that are the learner's, where it has them."""
 WITHOUT_EFFECT = ("num_envs", "rollout_length", "update_to_data", "warm_up_steps")
 """Settings of a learner that plays by itself."""
+AFTER_ANOTHER = ("tune", "updates_per_layer")
+"""Settings of a learner that begins with what another training learned."""
 PER_TASK = ("heads", "gradient_surgery")
 """Settings of a learner of a few tasks: goals are many."""
 
@@ -165,8 +168,12 @@ class HER(AbstractLearner):
         ours = {field.name for field in dataclasses.fields(self)}
         if twice := sorted(other.keys() & ours):
             raise UserError(f"'{twice[0]}' is a setting of '{self.name}' itself: give it there")
-        for idle in sorted(other.keys() & {*WITHOUT_EFFECT, *PER_TASK}):
-            why = "a goal is one of many" if idle in PER_TASK else f"'{self.name}' plays by itself"
+        for idle in sorted(other.keys() & {*WITHOUT_EFFECT, *PER_TASK, *AFTER_ANOTHER}):
+            why = f"'{self.name}' plays by itself"
+            if idle in PER_TASK:
+                why = "a goal is one of many"
+            if idle in AFTER_ANOTHER:
+                why = f"'{self.name}' begins with nothing that was learned before"
             raise UserError(f"'{idle}' of '{name}' has no place in '{self.name}': {why}")
         return kind(**shared, **other)
 
@@ -213,7 +220,7 @@ class HER(AbstractLearner):
             rows = rows._replace(context=scales.goal(rows.context))
         rows = seen(space, scales and scales.obs, rows)
         batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
-        possible = ValueRange(-1.0 / (1.0 - self.discount), 0.0) if self.clip_targets else None
+        possible = ValueRange(lowest_value(self.discount), 0.0) if self.clip_targets else None
         learned, metrics = self.inner.fit(state.learned, batches, fit_key, possible)
 
         state = HERState(learned=learned, replay=replay, scales=scales, key=key)

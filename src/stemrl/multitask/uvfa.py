@@ -44,6 +44,7 @@ from ..rl.dqn import QAgent, bellman_targets
 from ..rl.experience import Rollout, RolloutState
 from ..rl.fitting import descend, require_positive
 from ..rl.policy import context_size, flatten, observation_size
+from ..rl.returns import lowest_value
 from ..rl.rollout import begin_rollout, rollout
 
 Form = Literal["two-stage", "end-to-end", "bootstrapped"]
@@ -300,7 +301,7 @@ class UVFA(AbstractLearner):
                 self.discount,
             )
             if self.clip_targets:
-                target = jnp.clip(target, -1.0 / (1.0 - self.discount), 0.0)
+                target = jnp.clip(target, lowest_value(self.discount), 0.0)
             values = network(flatten(space, obs), context)
             taken = jnp.take_along_axis(values, action[:, None], axis=1)[:, 0]
             return jnp.mean((taken - target) ** 2)

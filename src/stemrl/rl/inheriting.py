@@ -26,20 +26,30 @@ def inherited(ours: Part, found: Any) -> tuple[Part, list[str]]:
     return jax.tree_util.tree_map_with_path(take, ours), left
 
 
+def holder_of(found: State, name: str) -> State:
+    """Return the state of the learner that has a part of this name, by itself or in its core (`learned`):
+    `found`, or that of a learner which it holds (`learner`). Raises `UserError` where none has."""
+    state = found
+    while not any(hasattr(part, name) for part in (state, getattr(state, "learned", None))):
+        if not hasattr(state, "learner"):
+            raise UserError(
+                "the run to begin from has no networks that this method could take over"
+            )
+        state = state.learner
+    return state
+
+
 def learned_parts(found: State, *names: str) -> dict[str, Any]:
-    """Return the parts of a learner's state that have these names, also where a learner holds the
-    state of another one (`learner`) or of its core (`learned`). Raises `UserError` where there is
-    not even the first."""
-    left, parts = [found], {}
-    while left:
-        state = left.pop(0)
-        for name in names:
-            if name not in parts and hasattr(state, name):
-                parts[name] = getattr(state, name)
-        left += [getattr(state, name) for name in ("learner", "learned") if hasattr(state, name)]
-    if names[0] not in parts:
-        raise UserError("the run to begin from has no networks that this method could take over")
-    return parts
+    """Return the parts of a learner's state that have these names, all of the one learner that has the
+    first: what another around it scales its own inputs by is not what these networks saw. Raises
+    `UserError` where there is not even the first."""
+    state = holder_of(found, names[0])
+    places = (state, getattr(state, "learned", None))
+    return {
+        name: next(getattr(place, name) for place in places if hasattr(place, name))
+        for name in names
+        if any(hasattr(place, name) for place in places)
+    }
 
 
 def inherit_parts(state: State, found: State, *names: str) -> tuple[dict[str, Any], list[str]]:

@@ -31,8 +31,9 @@ class Normalizer(eqx.Module):
         x = jax.lax.stop_gradient(x.reshape(-1, x.shape[-1]))
         w = jnp.ones(x.shape[0]) if valid is None else valid.reshape(-1).astype(x.dtype)
         n = jnp.sum(w)
-        mean = w @ x / jnp.maximum(n, 1)
-        m2 = w @ (x - mean) ** 2
+        # A GPU's short products would lose the digits in which a large mean differs.
+        mean = jnp.matmul(w, x, precision="highest") / jnp.maximum(n, 1)
+        m2 = jnp.matmul(w, (x - mean) ** 2, precision="highest")
         total = self.count + n
         delta = mean - self.mean
         share = n / jnp.maximum(total, 1)

@@ -34,7 +34,7 @@ from ..core import (
 )
 from .experience import Rollout, RolloutState, only_if
 from .fitting import require_positive
-from .inheriting import inherit_parts
+from .inheriting import holder_of, inherit_parts
 from .normalize import Normalizer
 from .policy import context_size, flatten, is_image, observation_size, perceive
 from .replay import Replay, Row
@@ -284,8 +284,10 @@ class AbstractOffPolicy(AbstractLearner):
     ) -> tuple[OffPolicyState, list[str]]:
         """Take over networks, their slow copies and what observations are scaled by; with a fresh
         optimizer and an empty replay."""
-        fields = [f.name for f in dataclasses.fields(state.learned)]
+        # How often an optimizer has stepped is its own matter: it begins anew.
+        fields = [f.name for f in dataclasses.fields(state.learned) if f.name != "steps"]
         names = [name for name in fields if "optimizer" not in name]
+        found = holder_of(found, names[0])
         parts, left = inherit_parts(state.learned, found, *names)
         learned = dataclasses.replace(state.learned, **parts)
         scale, missing = inherit_parts(state, found, "normalizer")

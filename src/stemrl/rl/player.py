@@ -34,7 +34,7 @@ from ..core import (
     unscale_action,
 )
 from ..core.spaces import see
-from ..tasks.gymnasium import known_space, seen_by_agents
+from ..tasks.gymnasium import as_taken, known_space, seen_by_agents
 from .experience import like, strong
 
 
@@ -265,7 +265,7 @@ class Player:
             return int(action)
         if self.env is None:
             return action
-        return action.astype(self.env.action_space.dtype).reshape(self.env.action_space.shape)
+        return as_taken(self.env.action_space, action)
 
     def _check(self, env: Any) -> None:
         """Take `env` for the world to be played. Raises `UserError` if it is none for this agent."""

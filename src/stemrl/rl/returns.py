@@ -1,8 +1,17 @@
 """Returns and advantages as functions of one sequence; batch them with `vmap`."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+
+def lowest_value(discount: float | Array) -> float | Array:
+    """Return what −1 at every step for ever is worth, −1 / (1 − γ); where nothing is discounted, −∞."""
+    if isinstance(discount, float | int):
+        return -1.0 / (1.0 - discount) if discount < 1 else -math.inf
+    return -1.0 / (1.0 - discount)
 
 
 def discounted_returns(

@@ -106,7 +106,11 @@ def trust_region_update(
     - `damping`: F + damping · I is inverted instead of F.
     - `iterations`: of conjugate gradient. `backtracks`: at most, before giving up.
     """
-    direction, curved = conjugate_gradient(lambda v: product(v) + damping * v, gradient, iterations)
+    # Directions must stay conjugate: in all digits of float32, also on a GPU.
+    with jax.default_matmul_precision("highest"):
+        direction, curved = conjugate_gradient(
+            lambda v: product(v) + damping * v, gradient, iterations
+        )
     scale = jnp.sqrt(2 * max_kl / jnp.maximum(direction @ curved, 1e-12))
     return line_search(
         evaluate,

@@ -53,6 +53,11 @@ class TRPO(AbstractOnPolicy):
         if self.backtracks < 0:
             raise UserError(f"backtracks must be at least 0, not {self.backtracks}")
 
+    @property
+    def learns_until(self) -> int | None:
+        """`None`: only the value's step size falls to zero, the policy goes on moving by δ."""
+        return None
+
     def inherit(
         self, problem: Problem, state: OnPolicyState, donor: AbstractLearner, found: State
     ) -> tuple[OnPolicyState, list[str]]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int
 
 from ..core import AbstractFamily, AbstractHostFamily, Discrete, Params
 from ..errors import SimulatorError, said
-from ..tasks.gymnasium import seen_by_agents
+from ..tasks.gymnasium import as_taken, seen_by_agents
 from .experience import RolloutState
 
 
@@ -72,7 +72,7 @@ class World:
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
         """Return `(next_obs, reward, terminated, truncated, events)`; `action` in the world's
         units."""
-        taken: Any = int(action) if self.discrete else self._shaped(action)
+        taken: Any = int(action) if self.discrete else as_taken(self.env.action_space, action)
         obs, reward, terminated, truncated, info = self._attempt(
             f"step {self.steps + 1}", lambda: self.env.step(taken)
         )
@@ -80,10 +80,6 @@ class World:
         key = self.family.success_key
         events = {"success": bool(info.get(key, False))} if key else {}
         return self._observation(obs), float(reward), bool(terminated), bool(truncated), events
-
-    def _shaped(self, action: np.ndarray) -> np.ndarray:
-        space = self.env.action_space
-        return action.astype(space.dtype).reshape(space.shape)
 
     def close(self) -> None:
         """Free what the environment holds. Nothing more is wanted of it, and if its process is dead

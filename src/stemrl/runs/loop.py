@@ -290,6 +290,13 @@ class Training:
         doubts = []
         if line := trust.without_key(json.loads(self.written)):
             doubts.append(line)
+        tune = getattr(self.learner, "tune", "all")
+        # FineTune's `tune` is of its adaptation.
+        if tune != "all" and hasattr(self.learner, "updates_per_layer") and not self.config.start:
+            doubts.append(
+                f"tune is '{tune}', and there is nothing that was learned before (--start): what is frozen"
+                " stays as it was drawn"
+            )
         until = self.learner.learns_until
         if until is not None and until < self.schedule.updates:
             doubts.append(

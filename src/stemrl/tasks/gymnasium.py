@@ -186,6 +186,19 @@ def seen_by_agents(name: str, space: Any, obs: Any) -> np.ndarray:
     return np.ravel(obs) if isinstance(space, known.MultiBinary) else np.asarray(obs)
 
 
+def as_taken(space: Any, action: np.ndarray) -> np.ndarray:
+    """Return an action in an environment's units in the shape and type of its space. The whole numbers of
+    a `Box` share its range evenly, so that the last is taken as often as the others."""
+    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.integer):
+        low, high = (np.ravel(bound).astype(float) for bound in (space.low, space.high))
+        flat = np.ravel(action).astype(float)
+        share = (flat - low) / np.maximum(high - low, 1.0)
+        # A range of all that an int64 can be is no range.
+        even = np.floor(low + share * (high - low + 1.0))
+        action = np.clip(np.where(high - low < 2**31, even, np.rint(flat)), low, high)
+    return action.astype(space.dtype).reshape(space.shape)
+
+
 def _flat(name: str, space: Any, obs: Any) -> np.ndarray:
     """One part of an observation of several, as a vector: whole numbers one-hot."""
     seen = as_seen(known_space(name, "observation", space))
