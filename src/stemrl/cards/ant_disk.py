@@ -111,8 +111,8 @@ def _played(agent: Any, family: AntDisk, episodes: int) -> dict[str, np.ndarray]
     on_disk = np.asarray(steps.events["on_disk"])[:, 0, 0]
     return {
         # A fall ends an episode on the disk: that is not to stay.
-        "stays": valid.all(1) & on_disk.all(1),
-        "falls": ~valid.all(1) & (on_disk | ~valid).all(1),
+        "stays": np.asarray(valid.all(1) & on_disk.all(1)),
+        "falls": np.asarray(~valid.all(1) & (on_disk | ~valid).all(1)),
         "reach": np.minimum(distance.max(1) / family.radius, 1.0),
         "mean_speed": np.asarray(speed.sum() / valid.sum()),
         "distance": distance,
