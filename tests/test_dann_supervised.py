@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stemrl.core import Examples, SupervisedProblem, UserError
-from stemrl.tasks import Moons
+from stemrl.tasks import Glyphs, Moons
 from stemrl.transfer import DANNSupervised, reverse_validation
 
 KEY = jax.random.key(0)
@@ -142,6 +142,32 @@ def test_reverse_validation_sees_nonsense_without_a_label_of_the_target(states):
     assert float(jnp.mean(judged(states["shared"]))) > float(jnp.mean(judged(fresh))) + 0.1
 
 
+def test_images_are_seen_by_convolutions():
+    """In both forms every kernel learns; and what is no image is refused."""
+    problem = SupervisedProblem(Glyphs(ways=2), Glyphs(ways=2))
+    for learner in (
+        DANNSupervised(channels=(2, 3), features=4, batch_size=4, examples=8, adapt_updates=1),
+        DANNSupervised(
+            channels=(2, 3), features=4, batch_size=4, examples=8, adapt_updates=1, form="separate"
+        ),
+    ):
+        first = jax.jit(lambda learner=learner: learner.init(problem, KEY))()
+        state = jax.jit(
+            lambda s, learner=learner: jax.lax.fori_loop(
+                0, 3, lambda _, s: learner.update(problem, s)[0], s
+            )
+        )(first)
+        own = first.networks.target_encoder, state.networks.target_encoder
+        shared = first.networks.encoder, state.networks.encoder
+        old, new = own if learner.form == "separate" else shared
+        assert [k.shape for k in new.images.kernels] == [(3, 3, 1, 2), (3, 3, 2, 3)]
+        assert all(
+            (a != b).any() for a, b in zip(old.images.kernels, new.images.kernels, strict=True)
+        )
+    with pytest.raises(UserError, match="channels are of images, and 'moons' has none"):
+        DANNSupervised(channels=(2,)).init(PROBLEM, KEY)
+
+
 def test_moons_by_hand():
     x, y = Moons(noise=0.0).data(KEY, {"angle": jnp.float32(0)}, 400)
     back = np.asarray(x) / 2 + [0.5, 0.25]
@@ -172,5 +198,7 @@ def test_wrong_settings_are_refused():
         DANNSupervised(form="both")  # pyright: ignore
     with pytest.raises(UserError, match="lower_share must be in"):
         Moons(lower_share=1.5)
+    with pytest.raises(UserError, match="channels must be at least 1"):
+        DANNSupervised(channels=(4, 0))
     with pytest.raises(UserError, match="examples must be at least 1"):
         DANNSupervised(examples=0)

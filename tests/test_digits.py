@@ -143,5 +143,14 @@ def test_small_digits_and_their_textures():
     assert float(jnp.std(other.x[:, 0])) > 0.05 and float(other.x.min()) >= 0
     seen = {row.tobytes() for row in plain.drawings("train").reshape(-1, 64)}
     assert not seen & {row.tobytes() for row in plain.drawings("test").reshape(-1, 64)}
+    large = Digits(ground="texture", size=16)
+    assert large.drawings("train").shape == (*plain.drawings("train").shape[:2], 256)
+    assert large.data(KEY, large.sample(KEY, "test"), 10).x.shape == (10, large.inputs)
+    # Enlarged, a drawing is itself again where it is made small.
+    first = Image.fromarray(large.drawings("train")[0, 0].reshape(16, 16)).resize((8, 8))
+    drawn = plain.drawings("train")[0, 0].reshape(8, 8)
+    assert np.corrcoef(np.asarray(first).ravel(), drawn.ravel())[0, 1] > 0.98
+    with pytest.raises(UserError, match=r"size must be in \[8, 64\], not 7"):
+        Digits(size=7)
     with pytest.raises(UserError, match="ground must be plain or texture"):
         Digits(ground="white")  # pyright: ignore

@@ -69,6 +69,12 @@ class AbstractSupervisedFamily(AbstractTasks):
         """Height and width of an x that is an image and shall be drawn as one; otherwise `None`."""
         return None
 
+    @property
+    def pixels(self) -> tuple[int, int, int] | None:
+        """Height, width and channels of an x that is an image as a row of numbers from 0 to 1; otherwise
+        `None`. By default it is one of `image_shape`, without color."""
+        return None if self.image_shape is None else (*self.image_shape, 1)
+
     @abc.abstractmethod
     def data(self, key: PRNGKeyArray, params: Params, n: int) -> Examples:
         """Draw `n` examples of the task `params`. They are independent; of classes, every

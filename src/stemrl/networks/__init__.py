@@ -4,7 +4,7 @@ from .attention import Attention
 from .cells import Cell, memory_cell
 from .fast_weights import DeltaMemory
 from .memory import AbstractMemoryCell, MemoryState
-from .mlp import MLP, Activation, ConvEncoder, LayerNorm, Linear, activate
+from .mlp import MLP, Activation, ConvEncoder, LayerNorm, Linear, RowEncoder, activate
 from .recurrent import GRU, LSTM
 from .snail import SNAIL
 from .stack import ResidualStack
@@ -25,6 +25,7 @@ __all__ = [
     "Linear",
     "MemoryState",
     "ResidualStack",
+    "RowEncoder",
     "TTTLinear",
     "activate",
     "memory_cell",

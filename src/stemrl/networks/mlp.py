@@ -134,6 +134,16 @@ class ConvEncoder(eqx.Module):
         return jax.nn.relu(self.project(x.reshape(*leading, -1)))
 
 
+class RowEncoder(eqx.Module):
+    """A `ConvEncoder` of images that come as rows of numbers from 0 to 1, `[…, height · width · channels]`."""
+
+    images: ConvEncoder
+    shape: tuple[int, int, int] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "... pixels"]) -> Float[Array, "... features"]:
+        return self.images(255.0 * x.reshape(*x.shape[:-1], *self.shape))
+
+
 def patches(x: Float[Array, "n height width channels"]) -> Float[Array, "n rows columns patch"]:
     """Return the 3×3 neighborhoods that a convolution with stride 2 sees, padded as by "SAME".
 

@@ -30,6 +30,8 @@ Background = Literal["plain", "texture"]
 """What small digits stand on."""
 Kind = Literal["mnist", "mnist-m", "svhn"]
 """Whose files a folder holds."""
+SMALL = 8
+"""Pixels a side of scikit-learn's digits."""
 WAVES = 3
 """Plane waves of a texture."""
 
@@ -109,12 +111,14 @@ class Digits(AbstractDigits):
     example has a texture of its own, a few plane waves."""
 
     name: ClassVar[str] = "digits"
-    inputs: ClassVar[int] = 64  # pyright: ignore[reportIncompatibleVariableOverride]
 
     ground: Background = eqx.field(static=True, default="plain")
     """What digits stand on: plain or texture."""
     contrast: float = eqx.field(static=True, default=0.8)
     """Brightest value of a texture; the darkest is 0, and ink is 1."""
+    size: int = eqx.field(static=True, default=8)
+    """Pixels a side, in [8, 64]: 8 as they are, or more, to which they are smoothly enlarged. A texture's waves
+    are at least eight pixels long, so that in larger images strokes are no longer as large as they are."""
 
     def __check_init__(self):
         if self.ground not in get_args(Background):
@@ -122,23 +126,33 @@ class Digits(AbstractDigits):
             raise UserError(f"ground must be {known}, not {self.ground!r}")
         if not 0 <= self.contrast <= 1:
             raise UserError(f"contrast must be in [0, 1], not {self.contrast:g}")
+        if not SMALL <= self.size <= 64:
+            raise UserError(f"size must be in [8, 64], not {self.size}")
+
+    @property
+    def inputs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Numbers in an image."""
+        return self.size * self.size
 
     @property
     def image_shape(self) -> tuple[int, int]:
         """Height and width."""
-        return 8, 8
+        return self.size, self.size
 
     def drawings(self, split: Split) -> UInt8[np.ndarray, "10 images pixels"]:
         """Return scikit-learn's digits, every fourth of which is a test image. Raise `UserError` if
         scikit-learn is not installed."""
-        return _small_digits(split != "train")
+        return _enlarged(split != "train", self.size)
 
-    def background(self, key: PRNGKeyArray, x: Float[Array, "n 64"]) -> Float[Array, "n 64"]:
+    def background(
+        self, key: PRNGKeyArray, x: Float[Array, "n pixels"]
+    ) -> Float[Array, "n pixels"]:
         """Return the images with a texture behind each."""
         if self.ground == "plain":
             return x
         wave_key, phase_key = jax.random.split(key)
-        place = jnp.stack(jnp.meshgrid(jnp.arange(8.0), jnp.arange(8.0), indexing="ij"), -1)
+        side = jnp.arange(float(self.size))
+        place = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), -1)
         # Up to a wave in eight pixels each way: shapes as large as strokes, and larger.
         waves = jax.random.uniform(wave_key, (len(x), WAVES, 2), minval=-1.0, maxval=1.0)
         phases = jax.random.uniform(phase_key, (len(x), WAVES, 1), maxval=2 * jnp.pi)
@@ -184,6 +198,11 @@ class DigitFolder(AbstractDigits):
         """Height and width, of images without color."""
         return None if self.color else (self.size, self.size)
 
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.size, self.size, 3 if self.color else 1
+
     def drawings(self, split: Split) -> UInt8[np.ndarray, "10 images pixels"]:
         """Return the images of the folder. Raises `UserError` where it does not hold them."""
         folder = self.place(self.folder)
@@ -202,6 +221,20 @@ def _small_digits(test: bool) -> UInt8[np.ndarray, "10 images 64"]:
     chosen = (np.arange(len(found.target)) % 4 == 3) == test
     images = np.round(found.data[chosen] * (255 / 16)).astype(np.uint8)
     return by_digit(images, found.target[chosen], len(images))
+
+
+@functools.cache
+def _enlarged(test: bool, size: int) -> UInt8[np.ndarray, "10 images pixels"]:
+    """The small digits at `size` pixels a side."""
+    small = _small_digits(test)
+    if size == SMALL:
+        return small
+
+    def one(row: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(row.reshape(SMALL, SMALL))
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.uint8).ravel()
+
+    return np.stack([np.stack([one(row) for row in rows]) for rows in small])
 
 
 def by_digit(

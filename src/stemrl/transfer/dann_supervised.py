@@ -26,8 +26,14 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import AbstractSupervisedLearner, Examples, SupervisedProblem, UserError
-from ..networks import MLP, Activation
+from ..core import (
+    AbstractSupervisedFamily,
+    AbstractSupervisedLearner,
+    Examples,
+    SupervisedProblem,
+    UserError,
+)
+from ..networks import MLP, Activation, ConvEncoder, RowEncoder
 from ..rl.fitting import descend
 from .domain import (
     Form,
@@ -38,17 +44,19 @@ from .domain import (
     learning_rate_factor,
 )
 
+Encoder = MLP | RowEncoder
+
 
 class Networks(NamedTuple):
     """All that gradients move."""
 
-    encoder: MLP
+    encoder: Encoder
     """f."""
     head: MLP
     """C: logits of the classes, from features."""
     domain: MLP
     """D: the log-odds that features are the target's."""
-    target_encoder: MLP
+    target_encoder: Encoder
     """The target's own, in the separate form."""
 
 
@@ -62,7 +70,7 @@ class Data(NamedTuple):
 class Classifier(eqx.Module):
     """A predictor: an encoder and the head on it."""
 
-    encoder: MLP
+    encoder: Encoder
     head: MLP
 
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
@@ -110,6 +118,9 @@ class DANNSupervised(AbstractSupervisedLearner):
     """Entries of f(x)."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(32,))
     """Hidden layers of the encoders."""
+    channels: tuple[int, ...] = eqx.field(static=True, default=())
+    """For images: channels of convolutions, 16,32 say, in the place of the encoders' hidden layers. Each is of 3×3
+    pixels and halves height and width."""
     head_hidden: tuple[int, ...] = eqx.field(static=True, default=())
     """Hidden layers between features and classes; none: a linear head."""
     domain_hidden: tuple[int, ...] = eqx.field(static=True, default=(32,))
@@ -125,6 +136,8 @@ class DANNSupervised(AbstractSupervisedLearner):
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if isinstance(self.max_gradient_norm, (int, float)) and not self.max_gradient_norm > 0:
             raise UserError(f"max_gradient_norm must be above 0, not {self.max_gradient_norm:g}")
+        if any(one < 1 for one in self.channels):
+            raise UserError(f"channels must be at least 1 each, not {self.channels}")
         if self.optimizer not in ("adam", "sgd"):
             raise UserError(f"optimizer must be adam or sgd, not {self.optimizer!r}")
         if self.form not in get_args(Form):
@@ -148,10 +161,23 @@ class DANNSupervised(AbstractSupervisedLearner):
         """Return the networks before anything is learned."""
         encoder_key, head_key, domain_key = jax.random.split(key, 3)
         inputs, outputs = problem.source.inputs, problem.source.outputs
-        encoder = MLP(inputs, self.features, self.hidden, self.activation, key=encoder_key)
+        if self.channels:
+            encoder = self.of_images(problem.source, encoder_key)
+        else:
+            encoder = MLP(inputs, self.features, self.hidden, self.activation, key=encoder_key)
         head = MLP(self.features, outputs, self.head_hidden, self.activation, key=head_key)
         domain = MLP(self.features, 1, self.domain_hidden, self.activation, key=domain_key)
         return Networks(encoder, head, domain, encoder)
+
+    def of_images(self, family: AbstractSupervisedFamily, key: PRNGKeyArray) -> RowEncoder:
+        """Return a convolutional encoder. Raise `UserError` for a family of something else than images."""
+        if family.pixels is None:
+            raise UserError(
+                f"channels are of images, and '{family.name}' has none; hidden is for what has none"
+            )
+        return RowEncoder(
+            ConvEncoder(family.pixels, self.features, self.channels, key=key), family.pixels
+        )
 
     def draw(self, problem: SupervisedProblem, key: PRNGKeyArray) -> Data:
         """Draw the examples that it learns from, of one task of each domain's train split."""
