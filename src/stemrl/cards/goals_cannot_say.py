@@ -13,7 +13,7 @@ from ..tasks import ForbiddenRegion
 from .card import Card, Measure
 from .workshop import Trained, Workshop
 
-STEPS = 800_000
+STEPS = 1_600_000
 SETTINGS: dict[str, Any] = {
     "num_envs": 64,
     "rollout_length": 64,
@@ -83,9 +83,20 @@ CARD = Card(
     title="A goal does not say which region must never be entered; a context does",
     source="The lecture's remark on goals; nothing published",
     run=run,
+    seeds=5,
+    first_seed=3,
     note=(
         "Every region lies across the straight way. The goal-conditioned policy does what it was told,"
-        " and what it was not told is nowhere in its goal. One contextual policy of three still stops short of"
-        " a third of the goals, most likely those behind the largest regions; longer training was not tried."
+        " and what it was not told is nowhere in its goal."
+    ),
+    tried=(
+        (
+            "half as many steps, seeds 0 to 2: goals reached by the contextual policy",
+            "0.65, 0.99, 0.98: one stops short of a third of the goals",
+        ),
+    ),
+    revised=(
+        "800,000 steps missed the bar for reaching the goal by one seed of three; it has twice as many, on five seeds"
+        " that were named before any of them ran."
     ),
 )

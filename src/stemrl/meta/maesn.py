@@ -241,6 +241,9 @@ class MAESN(OuterSettings):
     """Training tasks, drawn once; all of them are visited in each update."""
     latent_size: int = eqx.field(static=True, default=2)
     """Entries of the latent z."""
+    initial_mean_std: float = 0.0
+    """Deviation of the means that the training tasks' latents begin with, in [0, inf); at 0 all begin at the
+    prior's. Apart from the first update on, tasks can be told by their latents."""
     kl_weight: float = 0.1
     """w, of the divergence of the training tasks' latents from the prior (the authors: 0.1 to 0.5)."""
     inner_episodes: int = eqx.field(static=True, default=20)
@@ -279,6 +282,8 @@ class MAESN(OuterSettings):
             Gaussian(latent_rate, latent_rate),
         )
         latents = Gaussian.standard(self.train_tasks, self.latent_size)
+        apart = jax.random.normal(jax.random.fold_in(key, 1), latents.mean.shape)
+        latents = latents._replace(mean=self.initial_mean_std * apart)
         parameters = MetaParameters(policy, latents, rates)
         adam = self.fresh_optimizer(parameters)
         tasks = family.tasks(task_key, "train", self.train_tasks)
