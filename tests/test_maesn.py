@@ -1,11 +1,15 @@
 """MAESN: its latent by hand, its meta-gradient, and that exploration comes from the latent."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy import stats
 
 from stemrl.core import Problem, UserError
 from stemrl.meta import MAESN
@@ -24,13 +28,20 @@ def test_the_divergence_from_the_prior_by_hand():
     assert Gaussian.standard(3).kl_to_standard() == 0
 
 
-@pytest.mark.parametrize("inner_steps", [1, 2])
-def test_meta_gradient_agrees_with_finite_differences(inner_steps: int):
+def test_the_likelihood_of_a_latent_agrees_with_scipy():
+    latent = Gaussian(jnp.asarray([1.0, -0.5]), jnp.log(jnp.asarray([2.0, 0.5])))
+    expected = stats.norm([1.0, -0.5], [2.0, 0.5]).logpdf([0.3, 0.2]).sum()
+    np.testing.assert_allclose(latent.log_prob(jnp.asarray([0.3, 0.2])), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("inner_steps", "latent_gradient"), [(1, "path"), (2, "score")])
+def test_meta_gradient_agrees_with_finite_differences(inner_steps: int, latent_gradient: Any):
     with jax.enable_x64(True):
         problem = Problem.of(PointSemicircle(horizon=5))
         learner = MAESN(
-            train_tasks=2, inner_episodes=3, inner_steps=inner_steps, hidden=(6,), activation="tanh"
-        )
+            train_tasks=2, inner_episodes=3, inner_steps=inner_steps, hidden=(6,), activation="tanh",
+            latent_gradient=latent_gradient,
+        )  # fmt: skip
         values = np.random.default_rng(0)
 
         def draw(x):
@@ -42,12 +53,13 @@ def test_meta_gradient_agrees_with_finite_differences(inner_steps: int):
         steps = 15
 
         def batch(*leading: int) -> Round:
-            x, action, log_prob, advantage, noise = (
+            x, action, log_prob, advantage, noise, z, likely, score = (
                 jnp.asarray(values.standard_normal((*leading, steps, *shape)))
-                for shape in ((2,), (2,), (), (), (2,))
+                for shape in ((2,), (2,), (), (), (2,), (2,), (), ())
             )
             weight = jnp.full_like(advantage, 1 / steps)
-            return Round(x, action, -2.0 + 0.1 * log_prob, advantage, weight, noise)
+            old, drawn = -2.0 + 0.1 * log_prob, -2.0 + 0.1 * likely
+            return Round(x, action, old, advantage, weight, noise, z, drawn, score)
 
         task = Tasks(jnp.asarray(1), None, batch(inner_steps), batch())
         phi, unflatten = ravel_pytree(parameters)
@@ -70,6 +82,35 @@ def test_meta_gradient_agrees_with_finite_differences(inner_steps: int):
         # Only the latent of the task at hand learns from it; rates and policy do as well.
         assert jnp.all(moved.latents.mean[0] == 0) and jnp.any(moved.latents.mean[1] != 0)
         assert jnp.any(moved.rates.latent.mean != 0) and jnp.any(moved.rates.policy.log_std != 0)
+
+
+def test_both_gradients_of_the_latent_point_the_same_way():
+    """Of what an episode is paid, −‖z − 1‖², when its only action is z itself: in the mean over many episodes
+    both move μ towards 1, and the second needs no action to say so."""
+    episodes = 4_000
+    agent = MAESN(inner_episodes=episodes, hidden=(), initial_std=0.5, activation="tanh")
+    problem = Problem.of(PointSemicircle(horizon=1))
+    agent = agent.agent(problem, jax.jit(lambda: agent.init(problem, KEY))())
+    # The action's mean is z: nothing of the observation, and z as it is.
+    layer = agent.policy.network.body.layers[0]
+    weight = jnp.concatenate([jnp.zeros((2, 2)), jnp.eye(2)]).reshape(layer.weight.shape)
+    agent = eqx.tree_at(lambda a: a.policy.network.body.layers[0].weight, agent, weight)
+    memory = agent.start(None)
+    keys = jax.random.split(KEY, (2, episodes))
+    noise = jax.vmap(agent.begin, (None, 0))(memory, keys[0])
+    obs = jnp.zeros((episodes, 2))
+    action, _, info = jax.vmap(agent.act, (None, 0, 0, 0))(memory, noise, obs, keys[1])
+    paid = -jnp.sum((action - 1.0) ** 2, -1)
+    ones = jnp.ones(episodes)
+    standard = (paid - paid.mean()) / paid.std()
+    batch = Round(obs, action, info["log_prob"], standard, ones / episodes, noise,
+                  info["latent"], info["latent_log_prob"], standard)  # fmt: skip
+    moved = {}
+    for way in ("path", "score"):
+        now = dataclasses.replace(agent, latent_gradient=way)
+        moved[way] = now.step(memory, batch).adapted.latent.mean
+        assert (moved[way] > 0).all()
+    np.testing.assert_allclose(moved["path"], moved["score"], rtol=0.2)
 
 
 def trained(learner: MAESN, problem: Problem, updates: int):

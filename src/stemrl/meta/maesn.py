@@ -9,7 +9,9 @@ step sizes α (eq. 3 and 4),
 
     μᵢ' = μᵢ + α_μ ∘ ∇_μᵢ J,   log σᵢ' = log σᵢ + α_σ ∘ ∇J,   θᵢ' = θ + α_θ ∘ ∇_θ J,
 
-where z = μ + σ ε carries the gradient. Meta-training ascends the return after adaptation, while the
+where z = μ + σ ε carries the gradient (*path*), or, as in the authors' code, that of the likelihood of z does,
+∇ log N(z; μ, σ²) times the return of its episode (*score*). Both have the same mean; where rewards are sparse, the
+first sees only what actions differ by within an episode, the second which episodes went the right way. Meta-training ascends the return after adaptation, while the
 latents before it are kept near the prior (eq. 5),
 
     max over θ, α, μ₁, σ₁, …, μ_N, σ_N:  mean_i  E[R_i(θᵢ', μᵢ', σᵢ')] − w KL(N(μᵢ, σᵢ²) ‖ N(0, I)),
@@ -19,8 +21,9 @@ wanted. Meta-train on dense rewards (they are needed here), adapt on sparse ones
 """
 
 import functools
+import math
 import operator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -38,16 +41,21 @@ from ..core import (
     Problem,
     Space,
     Transition,
+    UserError,
 )
 from ..rl.baseline import episode_advantages
 from ..rl.devices import ALL, share
 from ..rl.distributions import PolicyDistribution
 from ..rl.experience import Trials, strong
-from ..rl.fitting import require_positive
+from ..rl.fitting import require_positive, standardize
 from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image
 from .maml_agent import Batch, Surrogate, surrogate_of
 from .outer import OuterSettings, importance_weighted
+
+LatentGradient = Literal["path", "score"]
+"""How the inner step moves a latent's distribution: through the actions that z leads to, or by the likelihood
+of z."""
 
 
 class Gaussian(NamedTuple):
@@ -64,6 +72,11 @@ class Gaussian(NamedTuple):
     def at(self, noise: Float[Array, "... latent"]) -> Float[Array, "... latent"]:
         """Return μ + σ ε."""
         return self.mean + jnp.exp(self.log_std) * noise
+
+    def log_prob(self, z: Float[Array, "... latent"]) -> Float[Array, "..."]:
+        """Return the log density of z."""
+        scaled = (z - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * (scaled**2 + math.log(2 * math.pi)) - self.log_std, axis=-1)
 
     def kl_to_standard(self) -> Float[Array, "..."]:
         """Return KL(N(μ, σ²) ‖ N(0, I)) in nats."""
@@ -112,6 +125,7 @@ class MAESNAgent(AbstractAgent):
     """The observation space."""
     latent_size: int = eqx.field(static=True)
     surrogate: Surrogate = eqx.field(static=True)
+    latent_gradient: LatentGradient = eqx.field(static=True)
     adapt_policy: bool = eqx.field(static=True)
     episodes_per_round: int = eqx.field(static=True)
     greedy: bool = eqx.field(static=True, default=False)
@@ -131,11 +145,18 @@ class MAESNAgent(AbstractAgent):
     def act(
         self, memory: Memory, carry: Array, obs: Obs, key: PRNGKeyArray
     ) -> tuple[Action, Array, Info]:
-        distribution = distribution_of(
-            memory.adapted, memory.context, flatten(self.space, obs), carry
+        latent = memory.adapted.latent
+        z = latent.at(carry)
+        distribution = distribution_at(
+            memory.adapted.policy, memory.context, flatten(self.space, obs), z
         )
         action = distribution.mode() if self.greedy else distribution.sample(key)
-        info = {"log_prob": distribution.log_prob(action), "noise": carry}
+        info = {
+            "log_prob": distribution.log_prob(action),
+            "noise": carry,
+            "latent": z,
+            "latent_log_prob": latent.log_prob(z),
+        }
         return action, carry, info
 
     def adapt(
@@ -162,22 +183,36 @@ class MAESNAgent(AbstractAgent):
             self.gae_lambda,
         )
         weight = valid / jnp.maximum(jnp.sum(valid), 1)
+        returns = jnp.sum(jnp.where(valid, episodes.reward, 0.0), -1)
+        score = standardize(returns, jnp.ones_like(returns))[:, None] * jnp.ones_like(weight)
         batch = Batch(inputs, episodes.action, episodes.info["log_prob"], advantage, weight)
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch, episodes.info["noise"]))
-        return Round(*flat[0], noise=flat[1])
+        drawn = (episodes.info[name] for name in ("noise", "latent", "latent_log_prob"))
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch, *drawn, score))
+        return Round(*flat[0], *flat[1:])
 
     def step(self, memory: Memory, batch: "Round") -> Memory:
         """Take one inner step, and return the next memory. The outer loop differentiates through
         this very function."""
 
+        by_score = self.latent_gradient == "score"
+
         def gain(adapted: Adaptable) -> Float[Array, ""]:
-            distribution = distribution_of(adapted, memory.context, batch.inputs, batch.noise)
+            z = batch.latent if by_score else adapted.latent.at(batch.noise)
+            distribution = distribution_at(adapted.policy, memory.context, batch.inputs, z)
             log_ratio = jnp.where(
                 batch.weight > 0, distribution.log_prob(batch.action) - batch.log_prob, 0.0
             )
-            return surrogate_of(
+            gained = surrogate_of(
                 log_ratio, batch.weight * batch.advantage, self.surrogate, self.episodes_per_round
             )
+            if not by_score:
+                return gained
+            # One draw an episode: nothing to sum up over its steps.
+            moved = jnp.where(
+                batch.weight > 0, adapted.latent.log_prob(z) - batch.latent_log_prob, 0.0
+            )
+            moved = moved if self.surrogate == "log_likelihood" else jnp.exp(moved)
+            return gained + jnp.sum(moved * batch.weight * batch.score)
 
         gradient = jax.grad(gain)(memory.adapted)
         if not self.adapt_policy:
@@ -197,16 +232,21 @@ class Round(NamedTuple):
     advantage: Float[Array, " steps"]
     weight: Float[Array, " steps"]
     noise: Float[Array, "steps latent"]
+    latent: Float[Array, "steps latent"]
+    """z, as it was drawn."""
+    latent_log_prob: Float[Array, " steps"]
+    """Of z, when it was drawn."""
+    score: Float[Array, " steps"]
+    """The return of the step's episode, standardized over the round."""
 
 
-def distribution_of(
-    adapted: Adaptable, context: Context, inputs: Array, noise: Float[Array, "... latent"]
+def distribution_at(
+    policy: Policy, context: Context, inputs: Array, z: Float[Array, "... latent"]
 ) -> PolicyDistribution:
-    """Return π_θ(· | s, μ + σ ε), which also sees ω if that is revealed."""
-    z = adapted.latent.at(noise)
+    """Return π_θ(· | s, z), which also sees ω if that is revealed."""
     if context is not None:
         z = jnp.concatenate([z, jnp.broadcast_to(context, (*z.shape[:-1], context.shape[-1]))], -1)
-    return adapted.policy(inputs, z)
+    return policy(inputs, z)
 
 
 class MAESNState(eqx.Module):
@@ -257,11 +297,16 @@ class MAESN(OuterSettings):
     adapt_policy: bool = eqx.field(static=True, default=True)
     """Whether the inner step moves the policy too, or the latent alone, which then has to say what the
     task is."""
+    latent_gradient: LatentGradient = eqx.field(static=True, default="path")
+    """How the inner step moves the latent: through the actions that it leads to (path), or by the likelihood of the
+    latents of good episodes (score, the authors')."""
     learning_rate: float = 1e-2
     """PPO: Adam's step size."""
 
     def __check_init__(self):
         require_positive(self, "train_tasks", "latent_size", "inner_episodes", "inner_steps")
+        if self.latent_gradient not in get_args(LatentGradient):
+            raise UserError(f"latent_gradient must be path or score, not {self.latent_gradient!r}")
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> MAESNState:
         policy_key, task_key, key = jax.random.split(key, 3)
@@ -304,6 +349,7 @@ class MAESN(OuterSettings):
             space=problem.source.observation_space,
             latent_size=self.latent_size,
             surrogate=self.surrogate,
+            latent_gradient=self.latent_gradient,
             adapt_policy=self.adapt_policy,
             episodes_per_round=self.inner_episodes,
         )
@@ -371,8 +417,9 @@ class MAESN(OuterSettings):
         penalty = self.kl_weight * memory.adapted.latent.kl_to_standard()
         for i in range(self.inner_steps):
             memory = agent.step(memory, jax.tree.map(operator.itemgetter(i), task.inner))
-        outer = task.outer
-        return distribution_of(memory.adapted, task.context, outer.inputs, outer.noise), penalty
+        outer, (policy, latent) = task.outer, memory.adapted
+        z = latent.at(outer.noise)
+        return distribution_at(policy, task.context, outer.inputs, z), penalty
 
     def objective(
         self, agent: MAESNAgent, parameters: MetaParameters, task: Any
