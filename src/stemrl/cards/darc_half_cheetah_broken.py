@@ -121,7 +121,8 @@ CARD = Card(
         ),
     ),
     revised=(
-        "The number of seeds, not the recipe: five gave a miss, and the same five again a hit, by chance alone. So it"
-        " is judged on ten others, 5 to 14, which were decided on before any of them ran."
+        "The number of seeds, not the recipe. Five gave a miss, and the same five again a hit, by chance alone: while"
+        " the numbers here are those of seeds 0 to 4, read them as being at the bar. Ten others, 5 to 14, are to decide;"
+        " they were named before any of them ran."
     ),
 )

@@ -16,7 +16,12 @@ from .workshop import Workshop
 
 SETTINGS: dict[str, Any] = {"inner_episodes": 20, "learning_rate": 1e-2}
 OF_METHOD: dict[str, dict[str, Any]] = {
-    "maesn": {"train_tasks": 20},
+    "maesn": {
+        "train_tasks": 20,
+        "latent_gradient": "score",
+        "adapt_policy": False,
+        "kl_weight": 0.01,
+    },
     "maml": {"meta_batch_size": 20, "learned_inner_rate": True},
 }
 """Tasks of an update, and what MAESN has and MAML can have too: step sizes that are learned."""
@@ -29,7 +34,12 @@ STEPS = 10
 AIM = 0.9
 """Goals solved in so many steps."""
 TRIED = (
-    ("this recipe", "touched 0.73, solved 0.47 and 0.33"),
+    (
+        "the latent moved through the actions that it leads to, the policy's parameters too, KL weight 0.1, no smaller"
+        " later steps: goals solved after 10, MAESN − MAML, seeds 0 to 4",
+        "0.22 [−0.08, 0.52]: MAESN 0.49, MAML 0.27",
+    ),
+    ("that, as what follows: one seed", "touched 0.73, solved 0.47 and 0.33"),
     ("KL weight 0.01", "0.70, 0.70 and 0.60"),
     ("a trust region of 0.1", "0.77, 0.60 and 0.37"),
     (
@@ -45,9 +55,18 @@ TRIED = (
     ),
     ("the same, KL weight 0.1", "0.43, 0.40 and 0.40"),
     (
-        "another seed: this recipe; latents whose means begin apart (deviation 1); that and the latent alone adapted; that"
+        "another seed: the same; latents whose means begin apart (deviation 1); that and the latent alone adapted; that"
         " and KL weight 0.01 (KL in the end: 0.00; 0.01; 0.11; 1.01)",
         "0.37, 0.37 and 0.37; 0.33, 0.33 and 0.33; 0.67, 0.33 and 0.33; 0.33, 0.33 and 0.33",
+    ),
+    (
+        "the latent alone, moved by the likelihood of z, that seed: KL weight 0.1; 0.01; after 10 steps of full size and"
+        " of half the size",
+        "0.67, 0.43 and 0.20; 0.60, 0.40 and 0.63; 0.00 and 0.27; 0.30 and 0.57",
+    ),
+    (
+        "that with half steps after the first, yet another seed: KL weight 0.1; 0.01; after 10",
+        "0.63, 0.63 and 0.63; 0.73, 0.63 and 0.67; 0.53 and 0.77",
     ),
 )
 """One seed each, on goals as in training: those that 20 episodes touch before any gradient step, and those
@@ -167,6 +186,7 @@ CARD = Card(
     source="Gupta et al. 2018 (1802.07245), §5.1; a curve there",
     run=run,
     seeds=5,
+    first_seed=5,
     note=(
         "Goals on a half-circle at distance 2, 40 steps an episode. Both are trained on the dense reward and"
         " adapt on the sparse one, 20 episodes a gradient step. A goal is *solved* where at least half of the"
@@ -176,7 +196,13 @@ CARD = Card(
     differs=(
         "Step sizes are learned one for each tensor, not for each entry; MAML's are learned as well, so that the"
         " latent is what differs. The sparse reward is 1 − distance.",
+        "KL weight 0.01 (the authors: 0.1 to 0.5); means of the latents begin at 0, the authors' at random.",
         "20 training goals for MAESN, which needs a latent for each; MAML draws 20 anew in each update.",
     ),
     tried=TRIED,
+    revised=(
+        "After the bar was missed MAESN's inner step became the authors': the likelihood of z, the latent alone, and the"
+        " smaller later steps that MAML had. KL weight was chosen on goals of training, with two other seeds; it is"
+        " judged on seeds that had not run."
+    ),
 )

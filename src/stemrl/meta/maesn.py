@@ -106,6 +106,8 @@ class Memory(NamedTuple):
 
     adapted: Adaptable
     context: Context
+    steps: Int[Array, ""]
+    """Gradient steps that were taken in this task so far."""
 
 
 class MAESNAgent(AbstractAgent):
@@ -123,6 +125,9 @@ class MAESNAgent(AbstractAgent):
     gae_lambda: Float[Array, ""]
     space: Space = eqx.field(static=True)
     """The observation space."""
+    later_step_factor: Float[Array, ""]
+    """What step sizes are multiplied by at steps beyond the `inner_steps` that training took."""
+    inner_steps: int = eqx.field(static=True)
     latent_size: int = eqx.field(static=True)
     surrogate: Surrogate = eqx.field(static=True)
     latent_gradient: LatentGradient = eqx.field(static=True)
@@ -135,7 +140,7 @@ class MAESNAgent(AbstractAgent):
         if self.latents is not None:
             index, context = context
             latent = jax.tree.map(lambda x: x[index], self.latents)
-        return Memory(Adaptable(self.policy, latent), context)
+        return Memory(Adaptable(self.policy, latent), context, jnp.zeros((), jnp.int32))
 
     def begin(self, memory: Memory, key: PRNGKeyArray) -> Float[Array, " latent"]:
         """Draw the noise ε of this episode's z. A greedy agent draws it too: it is how the agent
@@ -217,10 +222,11 @@ class MAESNAgent(AbstractAgent):
         gradient = jax.grad(gain)(memory.adapted)
         if not self.adapt_policy:
             gradient = gradient._replace(policy=jax.tree.map(jnp.zeros_like, gradient.policy))
+        later = jnp.where(memory.steps < self.inner_steps, 1.0, self.later_step_factor)
         adapted = jax.tree.map(
-            lambda p, rate, g: p + rate * g, memory.adapted, self.rates, gradient
+            lambda p, rate, g: p + later * rate * g, memory.adapted, self.rates, gradient
         )
-        return Memory(adapted, memory.context)
+        return Memory(adapted, memory.context, memory.steps + 1)
 
 
 class Round(NamedTuple):
@@ -294,6 +300,8 @@ class MAESN(OuterSettings):
     """First step size of the inner step on the policy; learned from there."""
     latent_learning_rate: float = 0.5
     """First step size of the inner step on the latent; learned from there."""
+    later_step_factor: float = 0.5
+    """Factor on all step sizes at adaptations beyond `inner_steps`, as MAML's authors have it."""
     adapt_policy: bool = eqx.field(static=True, default=True)
     """Whether the inner step moves the policy too, or the latent alone, which then has to say what the
     task is."""
@@ -347,6 +355,8 @@ class MAESN(OuterSettings):
             discount=jnp.asarray(self.discount, jnp.float32),
             gae_lambda=jnp.asarray(self.gae_lambda, jnp.float32),
             space=problem.source.observation_space,
+            later_step_factor=jnp.asarray(self.later_step_factor, jnp.float32),
+            inner_steps=self.inner_steps,
             latent_size=self.latent_size,
             surrogate=self.surrogate,
             latent_gradient=self.latent_gradient,
