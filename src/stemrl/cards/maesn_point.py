@@ -137,6 +137,13 @@ def run(workshop: Workshop) -> Sequence[Measure]:
     return [
         Measure(f"{last}, MAESN − MAML (paired)", differences(ours[last], theirs[last]), low_bar=0.0),
         *(
+            Measure(f"{what}, MAESN − MAML (paired)", differences(ours[what], theirs[what]))
+            for what in (
+                "goals solved after 1 gradient step",
+                f"goals reached in any of {episodes} episodes before any",
+            )
+        ),
+        *(
             Measure(
                 f"{name}: {what}", values, proportion=True,
                 aim=AIM if name == "MAESN" and what == last else None,
