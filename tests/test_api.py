@@ -97,6 +97,14 @@ def test_train_load_evaluate(run: stemrl.Run):
     assert [point["episodes_used"] for point in by_run.points] == [0, 2]
     with pytest.raises(stemrl.UserError, match="on a problem or family"):
         stemrl.evaluate(run.agent())
+    with pytest.raises(stemrl.UserError, match="one run is evaluated; compare takes several"):
+        stemrl.evaluate([run, run])  # pyright: ignore[reportArgumentType]
+    # In another world: by name, by class, by object.
+    elsewhere = stemrl.evaluate(opened, Point2D, **few)
+    assert elsewhere.as_dict() == stemrl.evaluate(opened, "point-2d", **few).as_dict()
+    assert elsewhere.identity != by_run.identity
+    with pytest.raises(stemrl.UserError, match="differ in their observation space"):
+        stemrl.evaluate(opened, "cart-pole", **few)
 
 
 def test_names_and_hyper_parameters_as_keywords(run: stemrl.Run, tmp_path, monkeypatch):

@@ -124,6 +124,18 @@ def test_a_mistake_in_a_method_or_agent_is_named():
     with pytest.raises(UserError, match=r"act returns an action of shape \(7,\), the space of"):
         check_agent(Twisted(**fields), problem)
 
+    class Curt(type(agent)):
+        def act(self, memory, carry, obs, key):
+            return jnp.zeros(2), carry
+
+    class Hasty(Tiny):
+        def agent(self, problem, state):
+            return Curt(**fields)
+
+    # It is the agent's mistake, and not of what plays it.
+    with pytest.raises(UserError, match=r"agent Curt: act returns 2 values, not \(action"):
+        check_learner(Hasty(), problem)
+
 
 UNFINISHED = """
 import stemrl

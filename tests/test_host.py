@@ -1,5 +1,6 @@
 """Worlds that are Python objects: they give what the compiled rollouts give, learn, and fail loudly."""
 
+import contextlib
 import multiprocessing
 import subprocess
 import sys
@@ -242,6 +243,41 @@ def test_an_error_in_a_world_stops_the_run_with_its_cause(how):
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     if how == "play":
         assert PythonGrid.open_worlds == before
+
+
+class OddGrid(HostGrid):
+    """A host family whose environment answers as none of Gymnasium's does."""
+
+    answer: str = eqx.field(static=True, default="four")
+
+    def make(self, params):
+        world = super().make(params)
+        whole = world.step
+
+        def step(action):
+            obs, reward, *rest = whole(action)
+            if self.answer == "four":
+                return obs, reward, rest[0], {}
+            return obs, np.full(2 if self.answer == "two" else 1, reward), *rest
+
+        world.step = step
+        return world
+
+
+@pytest.mark.parametrize(("answer", "message"), [
+    ("four", "'host-grid': step gave 4 values, not"),
+    ("two", r"'host-grid': step gave a reward of shape \(2,\); it is one number"),
+    ("one", None),
+])  # fmt: skip
+def test_an_answer_that_is_none_of_gymnasium_s_is_one_line(answer, message):
+    host = OddGrid(answer=answer)
+    _, agent = agent_for(host)
+    tasks = host.tasks(jax.random.key(0), "test", 1)
+    playing = contextlib.nullcontext()
+    if message:
+        playing = pytest.raises(SimulatorError, match=message)
+    with playing:
+        play(agent, host, tasks, None, jax.random.key(1), 1)
 
 
 FLOOR = """

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from stemrl.core import UserError
+from stemrl.core import UserError, check_family
 from stemrl.physics import AbstractMjcfFamily, ControlStep
 
 MODEL = """<mujoco><option timestep="0.01"/><worldbody>
@@ -45,6 +45,20 @@ class Cart(AbstractMjcfFamily):
 def file(tmp_path: Path) -> str:
     (tmp_path / "cart.xml").write_text(MODEL)
     return str(tmp_path / "cart.xml")
+
+
+def test_a_mistake_in_a_robot_of_one_s_own_is_named(file: str):
+    with pytest.raises(
+        UserError, match=r"step returns a reward of shape \(11,\); it is one number"
+    ):
+        check_family(Cart(file))
+
+    class Misspelt(Cart):
+        def step_reward(self, step: ControlStep):
+            return step.sensors["tipp"][0]
+
+    with pytest.raises(UserError, match=r"'cart': step failed: KeyError: 'tipp'"):
+        check_family(Misspelt(file))
 
 
 @pytest.mark.parametrize("engine", ["native", pytest.param("mjx", marks=pytest.mark.long)])

@@ -89,6 +89,7 @@ def test_the_shipped_agents_are_played():
     [
         (lambda p, a: Player(a, p).act(np.zeros(3)), r"shape \(3,\).*'point-2d'.*shape \(2,\)"),
         (lambda p, a: Player(a, p).act({"x": 1}), "this agent sees numbers of shape"),
+        (lambda p, a: Player(a, p).act(np.array([0, np.nan])), "observation holds .* not finite"),
         (lambda p, a: Player(a, p).observe(np.zeros(2), 0.0, False), "call act first"),
         (lambda p, a: Player(a, p, horizon=0), "horizon must be at least 1"),
         (lambda p, a: Player(a, p, gymnasium.make("CartPole-v1")), "another observation space"),
@@ -105,6 +106,25 @@ def test_what_cannot_be_is_one_clear_line(wrong: Any, message: str):
     with pytest.raises(stemrl.UserError, match=message) as raised:
         wrong(problem, agent)
     assert "\n" not in str(raised.value)
+
+
+def test_a_reading_that_is_not_a_number_leaves_no_trace():
+    """In a memory it would be there for ever."""
+    problem, agent = fresh("rl2", "point-2d", hidden_size=4)
+    players = [Player(agent, problem, seed=3) for _ in range(2)]
+    places = [np.zeros(2), np.ones(2)]
+    for player in players:
+        player.act(places[0])
+    broken = players[0]
+    for wrong in ((np.full(2, np.inf), 0.0), (places[1], np.nan)):
+        with pytest.raises(stemrl.UserError, match=r"not .*finite number"):
+            broken.observe(*wrong, False)
+    for player in players:
+        player.observe(places[1], 0.5, False)
+    with pytest.raises(stemrl.UserError, match="not finite"):
+        broken.act(np.full(2, np.nan))
+    ours, theirs = (player.act(places[1]) for player in players)
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def told(problem: stemrl.Problem) -> stemrl.Problem:

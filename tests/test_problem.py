@@ -77,6 +77,7 @@ def test_frames_alone_are_data(tmp_path: Path):
         ({"terminations": np.full(5, 0.5)}, "'terminations' holds other values than 0 and 1"),
         ({"rewards": np.zeros(4)}, r"'rewards' has the shape \(4,\), not \(5,\) \(one for each"),
         ({"actions": np.full((5, 1), np.nan)}, "'actions' holds values that are not finite"),
+        ({"actions": np.full((5, 1), 50.0)}, "5 of 5 actions lie far outside of .* its units?"),
         ({"observations": np.full((5, 2), "a")}, "'observations' holds .* values that are not of"),
     ],
 )

@@ -26,6 +26,7 @@ from stemrl.report.record import record
 from stemrl.report.scene import scene
 from stemrl.report.story import Subject, columns, curves, label, shows, spread, tell
 from stemrl.report.svg import Series, chart, number, short
+from stemrl.report.text import beside
 
 
 class Seeker(AbstractAgent):
@@ -254,6 +255,8 @@ def test_robots_are_drawn(name):
     assert any(shape.role == "goal" for shape in drawn.shapes)
     assert sum(shape.role in ("body", "near", "far") for shape in drawn.shapes) > 6
     assert all(np.isfinite(shape.points).all() for shape in drawn.shapes)
+    assert all(shape.points.ndim == 3 for shape in drawn.shapes)
+    assert "before" in (beside([("before", drawn), ("after", drawn)]) or "")
     if name == "half-cheetah-vel":
         assert drawn.gauge is not None
         assert drawn.gauge.target == pytest.approx(float(params["speed"]))

@@ -146,7 +146,7 @@ def default_folder(config: RunConfig) -> Path:
 
 def evaluate(
     what: Run | AbstractAgent | FewShotAgent | str | Path,
-    problem: Problem | AbstractFamily | None = None,
+    problem: Problem | str | Family | type[Family] | gymnasium.Env | None = None,
     *,
     split: str = "test",
     tasks: int = 100,
@@ -167,6 +167,8 @@ def evaluate(
 
     - `what`: a run, its folder, the name of a trained agent (`stemrl list agents`), or an agent
       (then together with the `problem` or family to play).
+    - `problem`: another problem than the run's own, or another family to play in, as `train` takes it: another
+      simulator of the same robot, say. Its spaces must be those of the run.
     - `split`, `tasks`, `episodes`, `seed`, `most_likely`: as in `stemrl.evaluation.evaluate`.
     - `which`: a run's `last` or `best` checkpoint, or that after so many environment steps. All
       agents of a run with several seeds play the same tasks, and are evaluated together.
@@ -183,6 +185,8 @@ def evaluate(
     _refuse_fractions(
         tasks=tasks, episodes=episodes, seed=seed, shots=shots, gradient_steps=gradient_steps
     )
+    if isinstance(what, list | tuple):
+        raise UserError("one run is evaluated; compare takes several")
     run = load(what) if isinstance(what, str | Path) else what
     if isinstance(run, FewShotAgent) or (isinstance(run, Run) and run.supervised):
         evaluation.refuse_acting(
@@ -196,10 +200,10 @@ def evaluate(
         agents = [run.agent(which, index) for index in range(run.config.seeds)]
     else:
         agents = [run]
-    if isinstance(problem, AbstractFamily):
-        problem = Problem.of(problem)
     if problem is None:
         raise UserError("an agent is evaluated on a problem or family; give one")
+    if not isinstance(problem, Problem):
+        problem = _played_in(problem, run)
     options: dict[str, Any] = {
         "split": split,
         "tasks": tasks,
@@ -373,6 +377,19 @@ def with_values(params: Params, values: Mapping[str, Any]) -> Params:
                 ) from None
         leaves.append(leaf)
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _played_in(thing: Any, run: Any) -> Problem:
+    """The problem of playing in another family, told as much as in training."""
+    family = thing
+    if not isinstance(thing, AbstractFamily):
+        name, settings = _named("families", thing)
+        family = registry.make("families", name, **settings)
+    if not isinstance(family, AbstractFamily):
+        raise UserError(f"an agent plays in environments, and {thing!r} has none")
+    if isinstance(run, Run):
+        return Problem(run.problem.source, family, reveal=run.problem.reveal)
+    return Problem.of(family)
 
 
 def _named(kind: str, thing: Any) -> tuple[str, dict[str, Any]]:

@@ -84,7 +84,7 @@ def _check_family(family: AbstractFamily) -> None:
     params = _traced(f"{who}: sample", lambda k: family.sample(k, "train"), key)
     if not jax.tree.leaves(params):
         raise UserError(f"{who}: sample returns no array; give the family at least one parameter")
-    if family.stepping != "jax":
+    if family.stepping == "host":
         return
     env, acted = family.env, spaces[1]
     seen = env.observation_space()
@@ -118,9 +118,11 @@ def _check_family(family: AbstractFamily) -> None:
 
 def _check_learner(learner: AbstractLearner, problem: Problem) -> None:
     who = f"method '{getattr(learner, 'name', type(learner).__name__)}'"
-    if {problem.source.stepping, problem.target.stepping} != {"jax"}:
-        return
     state = _traced(f"{who}: init", lambda k: learner.init(problem, k), jax.random.key(0))
+    # Before all that plays it: what is wrong in an agent is then said of the agent.
+    _check_agent(_traced(f"{who}: agent", lambda s: learner.agent(problem, s), state), problem)
+    if "host" in (problem.source.stepping, problem.target.stepping):
+        return
     collected = _traced(f"{who}: collect", lambda s: learner.collect(problem, s), state)
     if not isinstance(collected, tuple) or len(collected) != 2:
         raise UserError(f"{who}: collect returns {_several(collected)}, not (state, experience)")
@@ -139,7 +141,6 @@ def _check_learner(learner: AbstractLearner, problem: Problem) -> None:
             )
     if "return" not in metrics:
         raise UserError(f"{who}: learn gives no metric 'return', the mean over the episodes")
-    _check_agent(_traced(f"{who}: agent", lambda s: learner.agent(problem, s), state), problem)
 
 
 def _check_agent(agent: AbstractAgent, problem: Problem) -> None:

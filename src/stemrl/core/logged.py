@@ -160,6 +160,19 @@ def _typed(column: np.ndarray, space: Space | None, name: str, where: str) -> np
         typed = column.astype(np.float32 if name == "rewards" else bool) if not wrong else column
     elif isinstance(space, Box):
         typed = column.astype(space.dtype) if not wrong else column
+        if not wrong and name == "actions":
+            low, high = (np.broadcast_to(x, space.shape) for x in space.limits())
+            room = np.where(np.isfinite(high - low), 0.5 * (high - low), np.inf)
+            if beyond := int(
+                ((column < low - room) | (column > high + room))
+                .reshape(len(column), -1)
+                .any(1)
+                .sum()
+            ):
+                raise UserError(
+                    f"{where}: {beyond:,} of {len(column):,} actions lie far outside of {space}; are they in"
+                    " its units?"
+                )
         if not wrong and np.dtype(space.dtype).kind == "u":
             wrong = bool((typed != column).any())
     else:

@@ -106,7 +106,7 @@ def _oblique(
     goal = wishes.get("goal")
     if goal is not None and np.size(goal) == 2:
         at, _ = _project(np.asarray([[[*np.ravel(goal), ground]]], float))
-        shapes.append(Shape("disc", at[0], 0.15 * size, "goal"))
+        shapes.append(Shape("disc", at, 0.15 * size, "goal"))
     heading = _heading(wishes)
     if heading is not None:
         aim = np.asarray([math.cos(heading), math.sin(heading)])

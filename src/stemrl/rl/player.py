@@ -146,10 +146,15 @@ class Player:
         observation. Whether the agent has adapted since, `adaptations` tells."""
         if self._acted is None:
             raise UserError("there is no action that this could have followed: call act first")
+        seen = self._seen(observation)
+        paid: Any = np.float32(reward)
+        if not np.isfinite(paid):
+            raise UserError(
+                f"the reward is {paid}, not a finite number; nothing was remembered of it"
+            )
         self._time += 1
         terminated = bool(terminated)
         truncated = not terminated and (bool(truncated) or self._time >= self.horizon)
-        paid: Any = np.float32(reward)
         ends: Any = np.array([terminated, truncated])
         valid: Any = np.bool_(True)
         transition = Transition(
@@ -158,7 +163,7 @@ class Player:
             reward=paid,
             terminated=ends[0],
             truncated=ends[1],
-            next_obs=self._seen(observation),
+            next_obs=seen,
             valid=valid,
             info=self._acted.info,
             events={},
@@ -257,6 +262,11 @@ class Player:
             raise UserError(
                 f"the observation has the shape {array.shape}; this agent was trained on"
                 f" '{family.name}', where it has the shape {space.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise UserError(
+                "the observation holds values that are not finite numbers; nothing was remembered of it,"
+                " so that another may follow"
             )
         return array
 

@@ -67,19 +67,37 @@ class World:
 
     def reset(self, seed: int) -> np.ndarray:
         """Return the first observation of a new episode."""
-        return self._observation(self._attempt("reset", lambda: self.env.reset(seed=seed))[0])
+        found = self._attempt("reset", lambda: self.env.reset(seed=seed))
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise self._odd(f"reset gave {_several(found)}, not (observation, info)")
+        return self._observation(found[0])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
         """Return `(next_obs, reward, terminated, truncated, events)`; `action` in the world's
         units."""
         taken: Any = int(action) if self.discrete else as_taken(self.env.action_space, action)
-        obs, reward, terminated, truncated, info = self._attempt(
-            f"step {self.steps + 1}", lambda: self.env.step(taken)
-        )
+        answer = self._attempt(f"step {self.steps + 1}", lambda: self.env.step(taken))
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            raise self._odd(
+                f"step gave {_several(answer)}, not (observation, reward, terminated, truncated, info)"
+                " as Gymnasium's environments do"
+            )
+        obs, reward, terminated, truncated, info = answer
+        for what, value in (
+            ("reward", reward),
+            ("terminated", terminated),
+            ("truncated", truncated),
+        ):
+            if np.size(value) != 1:
+                raise self._odd(f"step gave a {what} of shape {np.shape(value)}; it is one number")
+        reward, terminated, truncated = (np.ravel(x)[0] for x in (reward, terminated, truncated))
         self.steps += 1
         key = self.family.success_key
         events = {"success": bool(info.get(key, False))} if key else {}
         return self._observation(obs), float(reward), bool(terminated), bool(truncated), events
+
+    def _odd(self, said: str) -> SimulatorError:
+        return SimulatorError(f"'{self.family.name}': {said}; its task was {self.params}")
 
     def close(self) -> None:
         """Free what the environment holds. Nothing more is wanted of it, and if its process is dead
@@ -105,6 +123,10 @@ class World:
 
     def _attempt(self, what: str, call: Any) -> Any:
         return self.family.attempt(what, self.params, call)
+
+
+def _several(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, tuple) else f"a {type(value).__name__}"
 
 
 SPARE = 32

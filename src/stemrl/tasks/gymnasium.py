@@ -74,6 +74,15 @@ class AbstractGymnasiumFamily(AbstractHostFamily):
             with jax.ensure_compile_time_eval():
                 params = jax.device_get(self.sample(jax.random.key(0), "train"))
             world: Any = self.attempt("make", params, lambda: self.make(params))
+            if not all(hasattr(world, name) for name in ("reset", "step", "action_space")):
+                raise UserError(
+                    f"family '{self.name}': make gives a {type(world).__name__}, not a gymnasium.Env"
+                )
+            if isinstance(world, gymnasium.vector.VectorEnv):
+                raise UserError(
+                    f"family '{self.name}': make gives a VectorEnv, several worlds at once; give one of"
+                    " them: as many as are needed are made"
+                )
             try:
                 observed = known_space(self.name, "observation", world.observation_space)
                 _envs[self] = HostEnv(
