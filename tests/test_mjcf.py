@@ -10,8 +10,13 @@ import mujoco
 import numpy as np
 import pytest
 
-from stemrl.core import UserError, check_family
+from stemrl.core import Problem, UserError, check_family
 from stemrl.physics import AbstractMjcfFamily, ControlStep
+from stemrl.transfer.source_distribution import (
+    log_likelihoods,
+    parameter_names,
+    require_replayable,
+)
 
 MODEL = """<mujoco><option timestep="0.01"/><worldbody>
 <body name="cart"><joint name="x" type="slide" axis="1 0 0" damping="0.1"/><geom size="0.1" mass="2"/>
@@ -113,3 +118,58 @@ def test_keyframes_and_rewards_that_are_not_there(file: str):
 
 def test_without_ranges_there_is_one_task(file: str):
     assert not Cart(file).finite and Cart(file, ranges="").finite
+
+
+class Paid(Cart):
+    """Pays for standing, so that it can be trained on."""
+
+    name: ClassVar[str] = "paid"
+    step_reward = AbstractMjcfFamily.step_reward
+
+    def reward(self, qpos, qvel, action, next_qpos, next_qvel):
+        return -(next_qpos[1] ** 2)
+
+
+class Seen(Paid):
+    """Sees half of what it is."""
+
+    name: ClassVar[str] = "seen"
+
+    def observe(self, qpos, qvel):
+        return 2.0 * jnp.concatenate([qpos, qvel])
+
+
+class SeenAgain(Seen):
+    """And says which half."""
+
+    name: ClassVar[str] = "seen-again"
+
+    def observed_state(self, obs):
+        return 0.5 * obs[:2], 0.5 * obs[2:]
+
+
+@pytest.mark.parametrize("kind", [Paid, SeenAgain])
+def test_recorded_steps_tell_which_robot_it_is(file: str, kind: Any):
+    """Any step can be played again from its observation; so the pole's own mass explains its steps best."""
+    family = kind(file)
+    require_replayable(family, "epopt")
+    assert parameter_names(family) == ["body_mass:pole"]
+    masses = {"values": jnp.asarray([[0.6], [1.0], [1.6]])}
+    true = {"values": jnp.asarray([1.6])}
+    keys = jax.random.split(jax.random.key(0), 12)
+    obs, state = jax.vmap(lambda k: family.env.reset(k, true))(keys)
+    action = jax.random.uniform(jax.random.key(1), (12, 1), minval=-1.0)
+    after = jax.vmap(lambda k, s, a: family.env.step(k, s, a, true)[0])(keys, state, action)
+    again = jax.vmap(lambda k, o, a: family.env.step(k, family.env.state_of(o, true), a, true)[0])(
+        keys, obs, action
+    )
+    np.testing.assert_allclose(after, again, atol=1e-5)
+    likely = log_likelihoods(
+        Problem.of(family), masses, obs, action, after, jnp.ones(12), 0.1, jax.random.key(2)
+    )
+    assert int(jnp.argmax(likely)) == 2 and likely[2] > likely[1] + 10
+
+
+def test_who_observes_in_another_way_says_how_it_is_undone(file: str):
+    with pytest.raises(UserError, match=r"'seen' observes in its own way: give it observed_state"):
+        require_replayable(Seen(file), "epopt")

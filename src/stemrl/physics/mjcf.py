@@ -85,6 +85,21 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
         """Return the observation. By default it is positions and velocities."""
         return jnp.concatenate([qpos, qvel])
 
+    def observed_state(
+        self, obs: Float[Array, " observation"]
+    ) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
+        """Return positions and velocities that are observed as `obs`; what is not seen of them may be
+        anything that no motion depends on. Methods that play recorded steps again need it (`epopt` with a
+        target). By default it is the inverse of the default `observe`; whoever observes in another way gives
+        it too. Raises `UserError` where that is missing."""
+        if type(self).observe is not AbstractMjcfFamily.observe:
+            raise UserError(
+                f"'{self.name}' observes in its own way: give it observed_state(obs), the positions and"
+                " velocities that are observed so"
+            )
+        nq = self.robot.engine.nominal.nq
+        return obs[:nq], obs[nq:]
+
     @property
     def factors(self) -> dict[str, Interval]:
         """The ranges by address. Raises `UserError` if they cannot be read, or could make a mass
@@ -243,6 +258,13 @@ class MjcfEnv(eqx.Module):
         values = None if engine.apply is None else params["values"]
         physics = engine.start(qpos, qvel, values)
         return self.family.observe(qpos, qvel), MjcfState(physics, qpos, qvel)
+
+    def state_of(self, obs: Array, params: Params) -> MjcfState:
+        """Return a state that is seen as `obs`, at rest in what is neither position nor velocity."""
+        engine = self.family.robot.engine
+        qpos, qvel = self.family.observed_state(obs)
+        values = None if engine.apply is None else params["values"]
+        return MjcfState(engine.start(qpos, qvel, values), qpos, qvel)
 
     def step(
         self, key: PRNGKeyArray, state: MjcfState, action: Array, params: Params

@@ -217,7 +217,7 @@ def require_replayable(family: AbstractFamily, by: str) -> None:
         raise UserError(
             f"'{by}' compares worlds by playing the target's steps again, and '{family.name}' cannot"
             " be put into an observed state (its environment has no `state_of`); 'cart-pole',"
-            " 'pendulum', 'hopper-params' and its like can. With neither --budget nor --target-data it"
+            " 'pendulum', 'hopper-params' and its like, and robots of your own (MJCF) can. With neither --budget nor --target-data it"
             " trains on all worlds"
         )
     shape = jax.eval_shape(lambda k: family.sample(k, "train"), jax.random.key(0))
@@ -238,7 +238,11 @@ def parameter_names(family: AbstractFamily) -> list[str]:
                 f"the worlds of '{family.name}' are no real numbers ('{name}' is {leaf.dtype}), so"
                 " there is no distribution of them to narrow"
             )
-        names += [name] if leaf.size == 1 else [f"{name}/{i}" for i in range(leaf.size)]
+        given = family.parameter_names().get(name, ())
+        if len(given) == leaf.size:
+            names += given
+        else:
+            names += [name] if leaf.size == 1 else [f"{name}/{i}" for i in range(leaf.size)]
     addresses = getattr(getattr(family, "parameters", None), "addresses", ())
     return list(addresses) if len(addresses) == len(names) else names
 
