@@ -82,6 +82,14 @@ def test_the_interval_of_shares_stays_inside():
         Measure("success", [1.1], proportion=True).row()
 
 
+def test_ratios_weigh_the_same_both_ways():
+    """Twice as fast and half as fast are, in the mean, as fast."""
+    row = Measure("speed-up", [2.0, 0.5], ratio=True).row()
+    assert (row["mean"], row["low"] * row["high"]) == (pytest.approx(1), pytest.approx(1))
+    with pytest.raises(UserError, match="is no ratio"):
+        Measure("speed-up", [2.0, 0.0], ratio=True).row()
+
+
 def test_a_card_hands_over_curves_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(

@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 
 from stemrl.cards import dg_grid, point_goals, uvfa_rooms, world_choice
-from stemrl.cards.speed import reached
+from stemrl.cards.speed import arrives, reached
 from stemrl.optimal import optimal_goal_values
 from stemrl.tasks import GoalGrid
 
 
 def test_a_threshold_is_reached_where_a_curve_stays_above_it():
-    """Between two points by their straight line; a point alone above it does not count."""
+    """Between two points by their straight line; a point alone above it does not count, and what never is there
+    counts with all that it had."""
     curves = np.array([[0.0, 0.2, 0.6, 0.6], [0.9, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
     # Means of two points: 0.1, 0.4, 0.6, 0.6, so 0.5 is half of the way from point 1 to point 2.
-    np.testing.assert_allclose(reached(curves, 0.5), [1.5, 4.0, 0.0])
+    np.testing.assert_allclose(reached(curves, 0.5), [1.5, 3.0, 0.0])
+    assert arrives(curves, 0.5).tolist() == [1, 0, 1]
 
 
 def test_a_choice_is_worth_the_best_world():
