@@ -380,3 +380,16 @@ def test_a_learner_without_steps_counts_updates(tmp_path: Path):
     config = RunConfig(f"{__file__}:Patient", "point-2d horizon=4", steps=7, evaluate_every=0)
     run = train(config, tmp_path / "run", progress=False)
     assert run.summary["steps"] == run.summary["updates"] == 7
+
+
+def test_a_problem_of_one_family_may_hold_traced_numbers():
+    """As where goals are batched over seeds: a family is not compared with itself."""
+
+    class Moved(Point2D):
+        place: Any = 0.0
+
+    def told(place: Any) -> Any:
+        family = Moved(place=place)
+        return Problem.of(family, "context").source.place
+
+    np.testing.assert_array_equal(jax.vmap(told)(jnp.arange(3.0)), jnp.arange(3.0))
