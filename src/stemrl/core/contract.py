@@ -90,14 +90,14 @@ def _check_family(family: AbstractFamily) -> None:
     seen = env.observation_space()
     first = _traced(f"{who}: reset", env.reset, key, params)
     if not isinstance(first, tuple) or len(first) != 2:
-        raise UserError(f"{who}: reset returns {_several(first)}, not (observation, state)")
+        raise UserError(f"{who}: reset returns {several(first)}, not (observation, state)")
     obs, state = first
     _as_space(f"{who}: reset returns an observation", obs, seen)
     action = jax.ShapeDtypeStruct(acted.shape, acted.dtype)
     result = _traced(f"{who}: step", env.step, key, state, action, params)
     if not isinstance(result, tuple) or len(result) != 6:
         raise UserError(
-            f"{who}: step returns {_several(result)}, not (observation, state, reward, terminated,"
+            f"{who}: step returns {several(result)}, not (observation, state, reward, terminated,"
             " truncated, events)"
         )
     next_obs, next_state, *signals, events = result
@@ -125,11 +125,11 @@ def _check_learner(learner: AbstractLearner, problem: Problem) -> None:
         return
     collected = _traced(f"{who}: collect", lambda s: learner.collect(problem, s), state)
     if not isinstance(collected, tuple) or len(collected) != 2:
-        raise UserError(f"{who}: collect returns {_several(collected)}, not (state, experience)")
+        raise UserError(f"{who}: collect returns {several(collected)}, not (state, experience)")
     after, experience = collected
     learned = _traced(f"{who}: learn", lambda s, e: learner.learn(problem, s, e), after, experience)
     if not isinstance(learned, tuple) or len(learned) != 2 or not isinstance(learned[1], dict):
-        raise UserError(f"{who}: learn returns {_several(learned)}, not (state, metrics)")
+        raise UserError(f"{who}: learn returns {several(learned)}, not (state, metrics)")
     new, metrics = learned
     for where, other in (("collect", after), ("learn", new)):
         if difference := _difference(state, other):
@@ -160,7 +160,7 @@ def _check_agent(agent: AbstractAgent, problem: Problem) -> None:
         f"{who}: act", lambda a, m, c, o, k: a.act(m, c, o, k), agent, memory, carry, obs, key
     )
     if not isinstance(acted, tuple) or len(acted) != 3 or not isinstance(acted[2], dict):
-        raise UserError(f"{who}: act returns {_several(acted)}, not (action, carry, info)")
+        raise UserError(f"{who}: act returns {several(acted)}, not (action, carry, info)")
     action, after, info = acted
     if action.shape != family.action_space.shape:
         raise UserError(
@@ -234,7 +234,8 @@ def _short(structure: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}…"
 
 
-def _several(value: Any) -> str:
+def several(value: Any) -> str:
+    """What a call gave in the place of a tuple of the right length, in words: "4 values"."""
     return f"{len(value)} values" if isinstance(value, tuple) else f"a {_kind(value)}"
 
 

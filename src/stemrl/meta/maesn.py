@@ -11,8 +11,8 @@ step sizes α (eq. 3 and 4),
 
 where z = μ + σ ε carries the gradient (*path*), or, as in the authors' code, that of the likelihood of z does,
 ∇ log N(z; μ, σ²) times the return of its episode (*score*). Both have the same mean; where rewards are sparse, the
-first sees only what actions differ by within an episode, the second which episodes went the right way. Meta-training ascends the return after adaptation, while the
-latents before it are kept near the prior (eq. 5),
+first sees only what actions differ by within an episode, the second which episodes went the right way.
+Meta-training ascends the return after adaptation, while the latents before it are kept near the prior (eq. 5),
 
     max over θ, α, μ₁, σ₁, …, μ_N, σ_N:  mean_i  E[R_i(θᵢ', μᵢ', σᵢ')] − w KL(N(μᵢ, σᵢ²) ‖ N(0, I)),
 
@@ -21,7 +21,6 @@ wanted. Meta-train on dense rewards (they are needed here), adapt on sparse ones
 """
 
 import functools
-import math
 import operator
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -45,7 +44,7 @@ from ..core import (
 )
 from ..rl.baseline import episode_advantages
 from ..rl.devices import ALL, share
-from ..rl.distributions import PolicyDistribution
+from ..rl.distributions import DiagonalGaussian, PolicyDistribution
 from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive, standardize
 from ..rl.play import play
@@ -75,8 +74,7 @@ class Gaussian(NamedTuple):
 
     def log_prob(self, z: Float[Array, "... latent"]) -> Float[Array, "..."]:
         """Return the log density of z."""
-        scaled = (z - self.mean) * jnp.exp(-self.log_std)
-        return jnp.sum(-0.5 * (scaled**2 + math.log(2 * math.pi)) - self.log_std, axis=-1)
+        return DiagonalGaussian(*self).log_prob(z)
 
     def kl_to_standard(self) -> Float[Array, "..."]:
         """Return KL(N(μ, σ²) ‖ N(0, I)) in nats."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..core import AbstractFamily, AbstractHostFamily, Discrete, Params
+from ..core.contract import several
 from ..errors import SimulatorError, said
 from ..tasks.gymnasium import as_taken, seen_by_agents
 from .experience import RolloutState
@@ -69,7 +70,7 @@ class World:
         """Return the first observation of a new episode."""
         found = self._attempt("reset", lambda: self.env.reset(seed=seed))
         if not isinstance(found, tuple) or len(found) != 2:
-            raise self._odd(f"reset gave {_several(found)}, not (observation, info)")
+            raise self._odd(f"reset gave {several(found)}, not (observation, info)")
         return self._observation(found[0])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
@@ -79,7 +80,7 @@ class World:
         answer = self._attempt(f"step {self.steps + 1}", lambda: self.env.step(taken))
         if not isinstance(answer, tuple) or len(answer) != 5:
             raise self._odd(
-                f"step gave {_several(answer)}, not (observation, reward, terminated, truncated, info)"
+                f"step gave {several(answer)}, not (observation, reward, terminated, truncated, info)"
                 " as Gymnasium's environments do"
             )
         obs, reward, terminated, truncated, info = answer
@@ -123,10 +124,6 @@ class World:
 
     def _attempt(self, what: str, call: Any) -> Any:
         return self.family.attempt(what, self.params, call)
-
-
-def _several(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, tuple) else f"a {type(value).__name__}"
 
 
 SPARE = 32

@@ -118,7 +118,7 @@ class Digits(AbstractDigits):
     """Brightest value of a texture; the darkest is 0, and ink is 1."""
     size: int = eqx.field(static=True, default=8)
     """Pixels a side, in [8, 64]: 8 as they are, or more, to which they are smoothly enlarged. A texture's waves
-    are at least eight pixels long, so that in larger images strokes are no longer as large as they are."""
+    are at least eight pixels long each way, so that in larger images strokes are no longer as large as they are."""
 
     def __check_init__(self):
         if self.ground not in get_args(Background):
