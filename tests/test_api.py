@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ import probes
 import stemrl
 import tiny
 from stemrl import registry
+from stemrl.api import named_parameters, with_values
+from stemrl.errors import UserError
 from stemrl.tasks.point import Point2D
 
 SMALL = {"steps": 120, "evaluate_every": 0, "progress": False}
@@ -220,3 +223,27 @@ def test_a_script_that_trains_when_it_is_imported(tmp_path):
 def test_what_makes_no_sense_is_named_by_its_argument(run: stemrl.Run, ask, message: str):
     with pytest.raises(stemrl.UserError, match=message):
         ask(run)
+
+
+def test_entries_of_a_task_that_have_names_are_shown_and_set_by_them():
+    params, entries = (
+        {"values": jnp.ones((3, 2)), "goal": jnp.zeros(3)},
+        {"values": ("mass", "drag")},
+    )
+    assert list(named_parameters(params, entries)) == ["goal", "mass", "drag"]
+    found = with_values(params, {"drag": 0.5, "goal": 2}, entries)
+    assert found["values"].tolist() == 3 * [[1.0, 0.5]] and found["goal"].tolist() == 3 * [2.0]
+    whole = with_values(params, {"values": [4, 5]}, entries)
+    assert whole["values"].tolist() == 3 * [[4.0, 5.0]]
+    for values, message in (
+        ({"drug": 1}, "did you mean 'drag'"),
+        ({"mass": [1, 2]}, "'mass' takes one number"),
+        ({"mass": float("inf")}, "'mass' takes finite numbers"),
+    ):
+        with pytest.raises(UserError, match=message):
+            with_values(params, values, entries)
+
+
+def test_a_setting_of_the_family_among_the_method_s_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match=r"of the family 'point-2d'.*family_settings=\{'size': 2\}"):
+        stemrl.train("ppo", "point-2d", size=2, out=tmp_path / "run")

@@ -160,6 +160,12 @@ def test_list_for_people(capsys):
         ("train maml point-2d more", "unexpected argument 'more'"),
         ("train maml point-2d --metabatch-size 3", "did you mean '--meta-batch-size'"),
         ("train maml point-2d --family.sise 3", "did you mean '--family.size'"),
+        (
+            f"train {TINY.partition(':')[0]} point-2d",
+            f"is a file; name its class too: {TINY[:-5]}:",
+        ),
+        (f"train {TINY}y point-2d", "did you mean 'Tiny'"),
+        ("train ppo point-2d --target point-2d --budget 100", "'ppo' takes nothing from a target"),
         ("train maml point-2d --out", "--out: expected one argument"),
         ("train maml point-2d --meta-batch-size many", "must be a whole number, not 'many'"),
         ("train maml point-2d --meta-batch-size 2.5", "must be a whole number"),
@@ -232,6 +238,7 @@ def test_mistakes_with_a_run(runs: Path, capsys, tmp_path):
     assert "'goal' takes numbers of shape (2,)" in fails(
         capsys, "adapt", one, "--task", "goal=1,2,3"
     )
+    assert "'goal' takes finite numbers" in fails(capsys, "adapt", one, "--task", "goal=1,nan")
     assert "there is no 1" in fails(capsys, "adapt", one, "--member", "1")
     line = fails(capsys, "compare", one, str(runs / "longer"))
     assert "horizon=5" in line and "horizon=6" in line
@@ -434,6 +441,15 @@ def test_evaluate_a_player(capsys):
     assert "optimum of the known task 44.29, gap" in out and "100.0% of it" in out
     assert "Bayes-optimal 37.21, gap" in out
     assert "its test tasks are its training tasks" in err
+
+
+def test_evaluate_a_run_in_another_family(runs: Path, capsys):
+    one = str(runs / "one")
+    assert main(["evaluate", one, "point-2d size=3.0", "--family.horizon", "7", *FEW]) == 0
+    assert "6 test tasks of point-2d" in capsys.readouterr().out
+    assert main(["evaluate", one, "point-2d size=3.0", *FEW, "--json"]) == 0
+    assert "size=3.0" in json.loads(capsys.readouterr().out)["identity"]
+    assert "differ in their observation space" in fails(capsys, "evaluate", one, "bandit", *FEW)
 
 
 def test_evaluate_beside_an_oracle(runs: Path, capsys, tmp_path):

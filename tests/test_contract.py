@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import stemrl
@@ -68,7 +69,7 @@ class Mistaken(stemrl.AbstractFamily):
         (Mistaken(World(reward=(1,))), r"step returns a reward of shape \(1,\); it is one number"),
         (Mistaken(World(values=5)), r"step returns 5 values, not \(observation, state, reward"),
         (Mistaken(World(events=())), r"the last value of step is a tuple, not a dictionary"),
-        (Mistaken(World(space="wide")), r"observation_space is a str, not a space"),
+        (Mistaken(World(space="wide")), r"observation_space is a builtins.str, not a space of stemrl's"),
         (Mistaken(World(space=Discrete(2))), r"reset returns an observation of shape \(2,\), its space says \(\)"),
         (Mistaken(parameters={}), "sample returns no array"),
         (Mistaken(horizon=0), "horizon is 0"),
@@ -95,6 +96,35 @@ def test_what_raises_is_said_with_its_place():
         UserError, match=r"sample failed: KeyError: 'wind' \(.*test_contract.py, line"
     ):
         check_family(Raising())
+
+
+RNG = np.random.default_rng(0)
+
+
+class Drawn(World):
+    """What is drawn by NumPy at this place is drawn once, when it is compiled."""
+
+    by: str = "nothing"
+
+    def reset(self, key, params):
+        start = jnp.asarray(RNG.normal(size=2)) if self.by == "reset" else jnp.zeros(2)
+        return start, start
+
+    def step(self, key, state, action, params):
+        _, state, reward, *rest = super().step(key, state, action, params)
+        reward += RNG.normal() if self.by == "step" else 0.5
+        return state, state, reward, *rest
+
+
+@pytest.mark.parametrize("by", ["sample", "reset", "step"])
+def test_numbers_that_are_drawn_by_numpy_are_not_frozen_in_silence(by: str):
+    class Frozen(Mistaken):
+        def sample(self, key, split):
+            return jnp.asarray(RNG.uniform(size=3)) if by == "sample" else jnp.ones(3)
+
+    with pytest.raises(UserError, match=f"{by} has other numbers each time it is compiled"):
+        check_family(Frozen(Drawn(by=by)))
+    check_family(Mistaken(Drawn()))
 
 
 def test_a_mistake_in_a_method_or_agent_is_named():

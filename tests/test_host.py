@@ -388,6 +388,12 @@ def test_ppo_learns_on_the_host():
     assert float(rows[-1]["return"]) > float(rows[0]["return"]) + 0.5
 
 
+def test_an_attribute_that_changes_nothing_is_said():
+    with pytest.warns(UserWarning, match="'masscart' changes nothing in 50 random steps") as told:
+        _ = make("families", "gymnasium", ranges="gravity=5:15,masscart=0.5:2").env
+    assert len(told) == 1
+
+
 def test_any_gymnasium_environment_by_its_attributes():
     family = make("families", "gymnasium", ranges={"length": (0.25, 0.75)}, horizon=20)
     assert family == GymnasiumFamily(ranges="length=0.25:0.75", horizon=20)

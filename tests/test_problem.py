@@ -170,9 +170,12 @@ def test_the_budget_takes_no_more_rows(tmp_path: Path):
     whole = RunConfig("ppo", "point-2d", target_data=data).problem().logged
     with pytest.raises(UserError, match="has 8 rows, and the budget is 3"):
         Problem(Point2D(), Point2D(), 3, logged=whole)
-    config = RunConfig("ppo", "point-2d", target_data=data, budget=3, budget_unit="labels")
-    with pytest.raises(UserError, match="'ppo' counts a target's budget in steps, not in labels"):
+    config = RunConfig("darc", "point-2d", target_data=data, budget=3, budget_unit="labels")
+    with pytest.raises(UserError, match="'darc' counts a target's budget in steps, not in labels"):
         train(config, tmp_path / "run", progress=False)
+    for changes in ({"target_data": data}, {"target": "point-2d", "budget": 3}):
+        with pytest.raises(UserError, match=r"'ppo' takes nothing from a target.*; leave budget"):
+            train(RunConfig("ppo", "point-2d", **changes), tmp_path / "run", progress=False)
 
 
 # ---- names with settings ----

@@ -130,3 +130,26 @@ def test_numbers_of_numpy_are_numbers():
     learner = config.learner()
     assert (learner.num_envs, learner.learning_rate) == (80, 0.25)
     assert type(learner.num_envs) is int and type(learner.learning_rate) is float
+
+
+@pytest.mark.parametrize(
+    ("statement", "base"),
+    [
+        ("from arm import Arm", "Arm"),
+        ("import arm", "arm.Arm"),
+        ("import arm as limb", "limb.Arm"),
+        ("import robots.arm", "robots.arm.Arm"),
+        ("from robots import arm", "arm.Arm"),
+        ("import stemrl.tasks.point", "stemrl.tasks.point.Point2D"),
+    ],
+)
+def test_settings_of_a_base_are_found_however_it_is_imported(
+    tmp_path: Path, statement: str, base: str
+):
+    (tmp_path / "robots").mkdir()
+    for folder in (tmp_path, tmp_path / "robots"):
+        (folder / "__init__.py").touch()
+        (folder / "arm.py").write_text("class Arm:\n    size: float = 1.0\n")
+    (tmp_path / "mine.py").write_text(f"{statement}\nclass Mine({base}):\n    count: int = 2\n")
+    names = [setting.name for setting in settings_of(f"{tmp_path / 'mine.py'}:Mine")]
+    assert names[0] == "size" and names[-1] == "count"

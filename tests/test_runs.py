@@ -265,7 +265,7 @@ def test_the_budget_in_the_target_is_never_exceeded(tmp_path: Path):
         train(config, tmp_path / "run")
     assert loop._updates(dataclasses.replace(config, steps=330), learner, problem) == 11
     # Of a budget that does not allow for one update, fewer steps are no way out.
-    with pytest.raises(UserError, match=r"the budget is 9; raise the budget$"):
+    with pytest.raises(UserError, match=r"the budget is 9; give a new run a larger budget$"):
         train(dataclasses.replace(config, budget=9), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -53,6 +53,7 @@ class Tiny(AbstractLearner):
     """REINFORCE with a linear policy."""
 
     name: ClassVar[str] = "tiny"
+    budget_units = ("steps",)
 
     learning_rate: float = 0.1
     """Step size."""

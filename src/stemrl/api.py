@@ -33,9 +33,11 @@ from .core import (
 from .errors import UserError, nearest
 from .evaluation import Evaluation, FewShotEvaluation
 from .evaluation.playing import Progress
+from .naming import split_name
 from .reading import at_home
 from .runs import Run, RunConfig
 from .runs.run import Which
+from .settings import settings_of
 
 Learner = AbstractLearner | AbstractSupervisedLearner
 """Whatever can be trained."""
@@ -81,7 +83,7 @@ def train(
     family_settings: Mapping[str, Any] | None = None,
     target: str | Family | type[Family] | gymnasium.Env | None = None,
     target_settings: Mapping[str, Any] | None = None,
-    track: Iterable[str] = (),
+    track: str | Iterable[str] = (),
     **options: Any,
 ) -> Run:
     """Train a method on a family, and return the finished run.
@@ -96,8 +98,8 @@ def train(
     - `out`: the run's folder; by default `runs/METHOD-FAMILY-seedN`.
     - `resume`: go on with the run in `out`.
     - `family_settings`, `target_settings`: settings that differ from the defaults.
-    - `track`: `tensorboard`, `wandb` or `mlflow`, to which the metrics are mirrored; each is an
-      extra of the package.
+    - `track`: `tensorboard`, `wandb` or `mlflow`, or several of them, to which the metrics are
+      mirrored; each is an extra of the package.
     - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
       of the method, by name.
 
@@ -118,9 +120,25 @@ def train(
     if target is not None:
         config["target"], defaults = _named("families", target)
         config["target_settings"] = {**defaults, **(target_settings or {})}
+    _refuse_misplaced(hyper, config)
     made = RunConfig(**config)
+    track = (track,) if isinstance(track, str) else track
     folder = default_folder(made) if out is None or out == "" else _path_of(out, "out")
     return runs.train(made, folder, resume=resume, progress=progress, track=track)
+
+
+def _refuse_misplaced(hyper: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a setting of the family that was given as one of the method's."""
+    of_method, of_family = (
+        {setting.name for setting in settings_of(registry.find(kind, split_name(name)[0]).path)}
+        for kind, name in (("methods", config["method"]), ("families", config["family"]))
+    )
+    for name, value in hyper.items():
+        if name not in of_method and name in of_family:
+            raise UserError(
+                f"'{name}' is a setting of the family '{config['family']}', not of the method:"
+                f" family_settings={{{name!r}: {value!r}}}"
+            )
 
 
 def _path_of(path: Any, what: str) -> Path:
@@ -314,7 +332,7 @@ def adapt(
         + 1
     )
     params, key = evaluation.draw_tasks(family, split, tasks, seed)
-    params = with_values(params, task or {})
+    params = with_values(params, task or {}, family.parameter_names())
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     return params, evaluation.play_tasks(agent, run.problem, params, key, rounds)[0]
@@ -344,39 +362,61 @@ def adapt_few_shot(
         shots=shots,
         gradient_steps=gradient_steps,
         method=run.config.method,
-        params=with_values(drawn, task or {}),
+        params=with_values(drawn, task or {}, run.problem.target.parameter_names()),
     )
 
 
-def named_parameters(params: Params) -> dict[str, Any]:
-    """Return the parameters by their path in the tree, such as `goal` or `body/mass`."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+def named_parameters(
+    params: Params, entries: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, Any]:
+    """Return the parameters of some tasks, `[tasks, …]`, by their path in the tree, such as `goal`
+    or `body/mass`; of a vector whose `entries` have names (`AbstractTasks.parameter_names`), each
+    entry by its own."""
+    named = {}
+    for name, leaf in _leaves(params).items():
+        own = (entries or {}).get(name, ())
+        if own and leaf.shape[1:] == (len(own),):
+            named |= {entry: leaf[:, i] for i, entry in enumerate(own)}
+        else:
+            named[name] = leaf
+    return named
+
+
+def with_values(
+    params: Params, values: Mapping[str, Any], entries: Mapping[str, tuple[str, ...]] | None = None
+) -> Params:
+    """Return `params`, `[tasks, …]`, with some leaves, or some named entries of them, set to the
+    same value in every task. Raises `UserError` for a name or a value that does not fit."""
+    leaves = _leaves(params)
+    places = {
+        entry: (name, index)
+        for name, own in (entries or {}).items()
+        if name in leaves and leaves[name].shape[1:] == (len(own),)
+        for index, entry in enumerate(own)
+    }
+    for name, value in values.items():
+        if name not in leaves and name not in places:
+            raise UserError(f"a task has no parameter '{name}'{nearest(name, {*places, *leaves})}")
+        whole, index = places.get(name, (name, ...))
+        old = leaves[whole]
+        shape = old.shape[1:] if index is ... else ()
+        try:
+            new = np.broadcast_to(np.asarray(value, old.dtype), shape)
+        except (TypeError, ValueError):
+            wanted = "one number" if shape == () else f"numbers of shape {shape}"
+            raise UserError(f"the parameter '{name}' takes {wanted}, not {value!r}") from None
+        if not np.isfinite(np.asarray(value, float)).all():
+            raise UserError(f"the parameter '{name}' takes finite numbers, not {value!r}")
+        leaves[whole] = jnp.asarray(old).at[:, index].set(new)
+    return jax.tree.unflatten(jax.tree.structure(params), leaves.values())
+
+
+def _leaves(params: Params) -> dict[str, Any]:
+    """The leaves by their path in the tree."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/") or "parameter": leaf
-        for path, leaf in leaves
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
     }
-
-
-def with_values(params: Params, values: Mapping[str, Any]) -> Params:
-    """Return `params`, `[tasks, …]`, with some leaves set to the same value in every task. Raises
-    `UserError` for a name or a value that does not fit."""
-    known = named_parameters(params)
-    for name in values:
-        if name not in known:
-            raise UserError(f"a task has no parameter '{name}'{nearest(name, known)}")
-    leaves = []
-    for name, leaf in known.items():
-        if name in values:
-            try:
-                value = jnp.asarray(values[name], leaf.dtype)
-                leaf = jnp.broadcast_to(value, leaf.shape[1:])[None].repeat(len(leaf), 0)
-            except (TypeError, ValueError):
-                shape = "one number" if leaf.ndim == 1 else f"numbers of shape {leaf.shape[1:]}"
-                raise UserError(
-                    f"the parameter '{name}' takes {shape}, not {values[name]!r}"
-                ) from None
-        leaves.append(leaf)
-    return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
 def _played_in(thing: Any, run: Any) -> Problem:

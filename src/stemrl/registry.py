@@ -11,6 +11,7 @@ from typing import Any
 
 from . import own_code
 from .errors import UserError, nearest
+from .settings import classes_in
 
 
 @dataclass(frozen=True)
@@ -823,6 +824,9 @@ def find(kind: str, name: str) -> Entry:
         return Entry(name, "one's own")
     known = KINDS[kind]
     if name not in known:
+        if name.endswith(".py"):
+            classes = " or ".join(f"{name}:{one}" for one in classes_in(name))
+            raise UserError(f"{name} is a file; name its class too: {classes or f'{name}:CLASS'}")
         hint = nearest(name, known)
         if kind == "families" and re.fullmatch(r"(\w+/)?[A-Z]\w*-v\d+", name):
             hint = (hint if "did you mean" in hint else "") + (

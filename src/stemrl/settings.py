@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from .errors import UserError
+from .errors import UserError, nearest
 from .reading import syntax_tree
 
 
@@ -169,10 +169,19 @@ def settings_of(path: str) -> list[Setting]:
     module = _module(module_name)
     found = _resolve(module, name) if module else None
     if found is None:
-        raise UserError(f"there is no '{name}' in {module_name}")
+        raise UserError(
+            f"there is no '{name}' in {module_name}{nearest(name, classes_in(module_name))}"
+        )
     if not isinstance(found[1], ast.ClassDef):
         return []
     return list(_fields(found[0], found[1]).values())
+
+
+def classes_in(name: str) -> list[str]:
+    """Return the names of the classes that a module or file defines, without running it."""
+    module = _module(name)
+    statements = _statements(module.tree.body) if module else ()
+    return [statement.name for statement in statements if isinstance(statement, ast.ClassDef)]
 
 
 def read(text: str, kind: Any) -> Any:
@@ -283,8 +292,35 @@ def _resolve(module: _Module, name: str, depth: int = 8) -> tuple[_Module, ast.A
         if isinstance(statement, ast.ImportFrom) and depth:
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
-                    origin = _module(_absolute(module, statement)) or _beside(module, statement)
+                    origin = _found(module, _absolute(module, statement))
                     return _resolve(origin, alias.name, depth - 1) if origin else None
+    return None
+
+
+def _meant(module: _Module, node: ast.AST, depth: int) -> tuple[_Module, ast.AST] | None:
+    """What an expression such as `Arm` or `robots.arm.Arm` names, where it is defined."""
+    if isinstance(node, ast.Attribute):
+        origin = _imported(module, ast.unparse(node.value))
+        return _resolve(origin, node.attr, depth) if origin else None
+    return _resolve(module, node.id, depth) if isinstance(node, ast.Name) else None
+
+
+def _imported(module: _Module, called: str) -> _Module | None:
+    """The module that `module` calls by this name, with its dots."""
+    for statement in _statements(module.tree.body):
+        if not isinstance(statement, ast.Import | ast.ImportFrom):
+            continue
+        for alias in statement.names:
+            if isinstance(statement, ast.ImportFrom):
+                bound, whole = alias.name, f"{_absolute(module, statement)}.{alias.name}"
+            else:
+                # `import robots.arm` binds `robots`, through which what is in it is reached.
+                bound, whole = alias.name.partition(".")[0], alias.name.partition(".")[0]
+            if alias.asname:
+                bound = alias.asname
+                whole = alias.name if isinstance(statement, ast.Import) else whole
+            if called == bound or called.startswith(f"{bound}."):
+                return _found(module, whole + called.removeprefix(bound))
     return None
 
 
@@ -297,11 +333,13 @@ def _absolute(module: _Module, statement: ast.ImportFrom) -> str:
     return f"{base}.{statement.module}" if statement.module else base
 
 
-def _beside(module: _Module, statement: ast.ImportFrom) -> _Module | None:
-    """The module that a user's file imports from the folder in which it lies."""
-    if statement.level or not statement.module or not module.name.endswith(".py"):
-        return None
-    file = Path(module.name).resolve().parent.joinpath(*statement.module.split("."))
+def _found(module: _Module, name: str) -> _Module | None:
+    """The module of this name, which a user's file may also import from the folder in which it
+    lies."""
+    found = _module(name) if name else None
+    if found is not None or not name or not module.name.endswith(".py"):
+        return found
+    file = Path(module.name).resolve().parent.joinpath(*name.split("."))
     for path in (file.with_suffix(".py"), file / "__init__.py"):
         if path.is_file():
             return _module(str(path))
@@ -312,8 +350,7 @@ def _fields(module: _Module, node: ast.ClassDef, depth: int = 8) -> dict[str, Se
     """A class's fields by name, those of its bases first."""
     fields: dict[str, Setting] = {}
     for base in reversed(node.bases):
-        name = _last_name(base)
-        found = _resolve(module, name) if name and depth else None
+        found = _meant(module, base, depth) if depth else None
         if found and isinstance(found[1], ast.ClassDef):
             fields.update(_fields(found[0], found[1], depth - 1))
     for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
@@ -370,7 +407,7 @@ def _kind(module: _Module, node: ast.AST, depth: int = 8) -> Any:
     name = _last_name(node)
     if name in ("int", "float", "bool", "str"):
         return {"int": int, "float": float, "bool": bool, "str": str}[name]
-    found = _resolve(module, name) if name and depth else None
+    found = _meant(module, node, depth) if depth else None
     if found is None or isinstance(found[1], ast.ClassDef | ast.FunctionDef):
         return None
     return _kind(*found, depth - 1)

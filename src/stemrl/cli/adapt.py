@@ -52,7 +52,8 @@ def run(arguments: list[str]) -> int:
         pictures = []
         if not options.json and not options.no_pictures:
             pictures = _pictures(opened, params, returns.shape[1], options)
-        leaves = {name: np.asarray(leaf) for name, leaf in named_parameters(params).items()}
+        named = named_parameters(params, family.parameter_names())
+        leaves = {name: np.asarray(leaf) for name, leaf in named.items()}
     width = returns.shape[2]
     tasks: list[dict[str, Any]] = [
         {
@@ -95,7 +96,8 @@ def _few_shot(run: "Run", task: dict[str, Any], options: Any, wanted: dict[str, 
     episodes, most_likely = wanted.pop("episodes"), wanted.pop("most_likely")
     refuse_acting(str(run.path), episodes=episodes, most_likely=most_likely)
     found = adapt_few_shot(run, task, member=options.member, **wanted)
-    leaves = {name: np.asarray(leaf) for name, leaf in named_parameters(found.params).items()}
+    named = named_parameters(found.params, run.problem.target.parameter_names())
+    leaves = {name: np.asarray(leaf) for name, leaf in named.items()}
     tasks: list[dict[str, Any]] = [
         {
             "parameters": {name: leaf[index].tolist() for name, leaf in leaves.items()},

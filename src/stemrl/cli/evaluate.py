@@ -1,4 +1,4 @@
-"""`stemrl evaluate RUN` and `stemrl evaluate REFERENCE FAMILY`."""
+"""`stemrl evaluate RUN [FAMILY]` and `stemrl evaluate REFERENCE FAMILY`."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import UserError
+from ..naming import named_settings
 from ..settings import read, settings_of
 from .output import Waiting, as_json, number, only_answers, refuse_table, remark, table, write_table
 from .parser import Parser, given
@@ -29,17 +30,14 @@ def run(arguments: list[str]) -> int:
     names, flags = _split(arguments)
     options = _parser(names).parse([*names, *flags])
     refuse_table(options.out)
-    if (
-        options.family is None
-        and options.run in registry.REFERENCE_AGENTS
-        and not Path(options.run).exists()
-    ):
+    reference = options.run in registry.REFERENCE_AGENTS and not Path(options.run).exists()
+    if reference and options.family is None:
         raise UserError(f"name a family: stemrl evaluate {quote(options.run)} FAMILY")
     with only_answers():
         from ..runs import enable_compilation_cache
 
         enable_compilation_cache()
-        result, about = _of_reference(options) if options.family else _of_run(options)
+        result, about = _of_reference(options) if reference else _of_run(options)
     if options.out is not None:
         write_table(options.out, records(result))
     if options.json:
@@ -67,8 +65,13 @@ def _of_run(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
     from ..api import evaluate, load
 
     opened = load(options.run)
+    family = None
+    if options.family is not None:
+        if opened.supervised:
+            raise UserError("another FAMILY is for agents that act; leave it out")
+        family = _family(options)
     result = evaluate(
-        opened, oracle=options.oracle, progress=Waiting(), **evaluation_options(options)
+        opened, family, oracle=options.oracle, progress=Waiting(), **evaluation_options(options)
     )
     return result, {
         "run": str(opened.path),
@@ -79,10 +82,10 @@ def _of_run(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
 
 
 def _of_reference(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
-    from ..api import evaluate, make_family
+    from ..api import evaluate
     from ..optimal import problem_of, reference_agent
 
-    family = make_family(options.family, **given(options, "family"))
+    family = _family(options)
     episodes = None if options.episodes is None else options.episodes + 1
     agent = reference_agent(options.run, family, episodes=episodes)
     problem = problem_of(options.run, family)
@@ -97,6 +100,14 @@ def _of_reference(options: Any) -> "tuple[Evaluation, dict[str, Any]]":
     return result, {"reference_agent": options.run, "oracle": options.oracle}
 
 
+def _family(options: Any) -> Any:
+    """The family that was named, with its settings."""
+    from ..api import make_family
+
+    name, typed = named_settings("families", options.family)
+    return make_family(name, **{**typed, **given(options, "family")})
+
+
 def _parser(names: list[str]) -> Parser:
     parser = Parser(
         "evaluate",
@@ -104,7 +115,7 @@ def _parser(names: list[str]) -> Parser:
         " which it has adapted, the first before any adaptation. Or let a classical agent do so"
         " ('stemrl list reference-agents'): stemrl evaluate thompson bandit. Where a family has an exact"
         " optimum, the gap to it is printed too.",
-        "RUN | REFERENCE FAMILY [flags]",
+        "RUN [FAMILY] | REFERENCE FAMILY [flags]",
     )
     parser.add_argument(
         "run", metavar="RUN", help="a run's folder, a trained agent, or a reference agent"
@@ -114,7 +125,7 @@ def _parser(names: list[str]) -> Parser:
         nargs="?",
         default=None,
         metavar="FAMILY",
-        help="what a reference agent is to play",
+        help="what a reference agent is to play, or a run in place of its own family",
     )
     add_evaluation_flags(parser)
     parser.add_argument(
@@ -127,9 +138,10 @@ def _parser(names: list[str]) -> Parser:
     add_table_flag(parser)
     parser.add_switch("--json", "print an object; see the documentation for its fields")
     if len(names) == 2:
-        entry = registry.find("families", names[1])
+        name, _ = named_settings("families", names[1])
+        entry = registry.find("families", name)
         parser.add_settings(
-            f"settings of {names[1]}",
+            f"settings of {name}",
             settings_of(entry.path),
             group="family",
             preset=entry.preset,

@@ -77,11 +77,11 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
         + 1
     )
     params, _ = draw_tasks(family, options.split, options.tasks, options.seed)
-    params = with_values(params, described_task(options))
+    params = with_values(params, described_task(options), family.parameter_names())
     shown = shows(agent, run.problem, params, rounds, seed=options.seed, most=options.tasks)
     if not shown:
-        raise UserError(
-            f"'{family.name}' cannot be drawn, so there is no animation; a family draws"
-            " itself by a method draw(params, states)"
-        )
+        how = "a family draws itself by a method draw(params, states)"
+        if family.stepping == "host":
+            how = "worlds that are stepped on the host are not filmed: record them with Gymnasium's RecordVideo"
+        raise UserError(f"'{family.name}' cannot be drawn, so there is no animation; {how}")
     return animate(shown, to, width=options.width)

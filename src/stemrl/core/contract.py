@@ -4,6 +4,7 @@ Functions are traced on shapes alone, which takes a moment and runs nothing. Wha
 is not looked over: its tests do that.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -76,8 +77,9 @@ def _check_family(family: AbstractFamily) -> None:
         space = _attempt(f"{who}: {what}", lambda what=what: getattr(family, what))
         if not isinstance(space, Box | Discrete | MultiDiscrete):
             raise UserError(
-                f"{who}: {what} is a {_kind(space)}, not a space; give a stemrl.core.Box, Discrete or"
-                " MultiDiscrete (or, of observations, a Dict or Tuple of them)"
+                f"{who}: {what} is a {type(space).__module__}.{_kind(space)}, not a space of stemrl's;"
+                " give a stemrl.core.Box, Discrete or MultiDiscrete (or, of observations, a Dict or"
+                " Tuple of them)"
             )
         spaces.append(space)
     key = jax.random.key(0)
@@ -86,6 +88,7 @@ def _check_family(family: AbstractFamily) -> None:
         raise UserError(f"{who}: sample returns no array; give the family at least one parameter")
     if family.stepping == "host":
         return
+    _refuse_frozen(f"{who}: sample", "task", lambda k: family.sample(k, "train"), key)
     env, acted = family.env, spaces[1]
     seen = env.observation_space()
     first = _traced(f"{who}: reset", env.reset, key, params)
@@ -100,6 +103,8 @@ def _check_family(family: AbstractFamily) -> None:
             f"{who}: step returns {several(result)}, not (observation, state, reward, terminated,"
             " truncated, events)"
         )
+    _refuse_frozen(f"{who}: reset", "episode", env.reset, key, params)
+    _refuse_frozen(f"{who}: step", "step", env.step, key, state, action, params)
     next_obs, next_state, *signals, events = result
     _as_space(f"{who}: step returns an observation", next_obs, seen)
     if difference := _difference(state, next_state):
@@ -190,6 +195,42 @@ def _attempt(what: str, call: Callable[[], Any]) -> Any:
 
 def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     return _attempt(what, lambda: eqx.filter_eval_shape(function, *arguments))
+
+
+def _refuse_frozen(what: str, unit: str, function: Callable[..., Any], *arguments: Any) -> None:
+    """Raise `UserError` for a function that is another one each time it is traced: it draws by
+    NumPy, say, whose numbers are drawn once, when it is compiled, and never again."""
+
+    def traced() -> tuple[str, list[Any]]:
+        dynamic, static = eqx.partition(arguments, _is_array)
+        closed = jax.make_jaxpr(lambda given: _arrays(function(*eqx.combine(given, static))))(
+            dynamic
+        )
+        # Names of Python objects hold where they are in memory.
+        return re.sub("0x[0-9a-f]+", "", str(closed.jaxpr)), closed.consts
+
+    (program, constants), (other, others) = traced(), traced()
+    same = program == other and len(constants) == len(others)
+    if not same or not all(map(_alike, constants, others)):
+        raise UserError(
+            f"{what} has other numbers each time it is compiled, and the same ones ever after: it draws by"
+            f" something else than its key (NumPy, random, the clock), so every {unit} would be alike; draw by"
+            " jax.random with the key"
+        )
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _arrays(tree: Any) -> Any:
+    return eqx.filter(tree, lambda leaf: eqx.is_array_like(leaf))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+        one, other = jax.random.key_data(one), jax.random.key_data(other)
+    return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=one.dtype.kind == "f")
 
 
 def _as_space(what: str, value: Any, space: AnySpace) -> None:

@@ -115,8 +115,10 @@ class AbstractLearner(eqx.Module):
     """The name on the command line, such as `maml`."""
     unit: ClassVar[Unit] = "steps"
     """What a run of it counts: environment steps, or updates for a learner that takes no steps."""
-    budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps",)
-    """The units in which it can count a target's budget."""
+    budget_units: ClassVar[tuple[BudgetUnit, ...]] = ()
+    """The units in which it can count what it takes from a target, `("steps",)` for example; none,
+    as is the default, for a method that takes nothing, to which no budget and no recorded data can
+    be given."""
     updates_per_row: ClassVar[int] = 1
     """How many updates one row of the metrics is the mean of."""
 

@@ -220,6 +220,12 @@ def _budget(evaluation: Evaluation, threshold: float) -> Estimate:
 
 
 def _refuse_different(ours: Evaluation, scratch: Evaluation) -> None:
+    for one in (ours, scratch):
+        if not isinstance(one, Evaluation):
+            raise UserError(
+                f"transfer compares evaluations, and this is a {type(one).__name__}; stemrl.evaluate(run)"
+                " makes one"
+            )
     for what in ("identity", "split", "seed", "tasks", "episodes_per_round"):
         mine, yours = getattr(ours, what), getattr(scratch, what)
         if mine != yours:

@@ -52,6 +52,8 @@ def learning_curves(
 
     Raises `UserError` for a metric that a run does not have.
     """
+    if not runs:
+        raise UserError("there are no runs to draw; give at least one")
     if x not in _IN_ROWS:
         raise UserError(
             f"a learning curve is drawn over steps, updates or seconds, not {x}; --adaptation draws over"

@@ -192,9 +192,9 @@ def outputs_for(space: Space) -> int:
 
 def refuse_several_choices(who: str, space: Space) -> None:
     """Raise `UserError` for actions of several whole numbers at once, which only learners with a
-    stochastic policy over each of them know."""
+    stochastic policy over each of them know. `who` is what cannot take them."""
     if isinstance(space, MultiDiscrete):
         raise UserError(
-            f"'{who}' takes no actions of several choices at once ({space}); 'ppo', 'trpo', 'maml' and"
+            f"{who} takes no actions of several choices at once ({space}); 'ppo', 'trpo', 'maml' and"
             " 'rl2' do"
         )

@@ -34,6 +34,7 @@ from ..core import (
     State,
     UserError,
 )
+from .distributions import refuse_several_choices
 from .fitting import gradient_steps
 from .normalize import Normalizer
 from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
@@ -85,6 +86,7 @@ class DQN(AbstractOffPolicy):
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
     ) -> DQNLearned:
         if not isinstance(actions, Discrete):
+            refuse_several_choices(f"'{self.name}'", actions)
             raise UserError(
                 f"'{self.name}' chooses among discrete actions, and these are continuous;"
                 " 'sac' and 'td3' learn them"

@@ -36,7 +36,7 @@ class SoftPolicy(eqx.Module):
     ):
         """Make a fresh policy for these spaces and a context of so many entries; with `tasks`, it
         has a head for each task."""
-        refuse_several_choices("a soft actor-critic", actions)
+        refuse_several_choices("a soft actor-critic (SAC, PEARL)", actions)
         self.actions = actions
         self.network = Network(
             observations,

@@ -37,7 +37,7 @@ from ..core import (
     State,
     UserError,
 )
-from .distributions import outputs_for
+from .distributions import outputs_for, refuse_several_choices
 from .fitting import descend, require_positive
 from .normalize import Normalizer
 from .off_policy import AbstractOffPolicy, OffPolicyState, ValueRange, moved
@@ -110,6 +110,7 @@ class TD3(AbstractOffPolicy):
         self, observations: Space, actions: Space, context_size: int, key: PRNGKeyArray
     ) -> TD3Learned:
         if not isinstance(actions, Box):
+            refuse_several_choices(f"'{self.name}'", actions)
             raise UserError(
                 f"'{self.name}' learns continuous actions, and these are discrete;"
                 " 'sac' and 'dqn' learn them"

@@ -82,6 +82,11 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
             )
         if config.seeds > 1:
             raise UserError("several seeds at once need one device; set devices or seeds to 1")
+    if (problem.budget or problem.logged is not None) and not learner.budget_units:
+        raise UserError(
+            f"'{config.method}' takes nothing from a target, neither steps nor recorded data (DARC, DANN and"
+            " EPOpt do); leave budget and target_data out"
+        )
     if problem.budget and problem.budget_unit not in learner.budget_units:
         raise UserError(
             f"'{config.method}' counts a target's budget in {' or '.join(learner.budget_units)}, not in"
@@ -117,9 +122,9 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
         within = lambda n: learner.target_steps(problem, n) > problem.budget  # noqa: E731
         possible = (bisect.bisect_left(range(updates + 1), True, key=within) - 1) * per_update
         raise UserError(
-            f"{updates} updates would take {wanted} steps in the target, the budget"
-            f" is {problem.budget}; raise the budget"
-            + (f" or lower steps to {possible}" if possible else "")
+            f"{updates} updates would take {wanted} steps in the target, the budget is"
+            f" {problem.budget}; {f'lower steps to {possible} or ' if possible else ''}give a new run"
+            " a larger budget"
         )
     return updates
 

@@ -17,7 +17,9 @@ else here, but without conditions. Where the tasks differ in numbers that the en
 attributes, `GymnasiumFamily` needs no class.
 """
 
+import contextlib
 import math
+import warnings
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -127,6 +129,30 @@ class GymnasiumFamily(  # pyright: ignore[reportIncompatibleVariableOverride]
         if ":" in self.environment:  # `module:Name-v0`, which Gymnasium imports
             may_import(self.environment)
 
+    @property
+    def env(self) -> HostEnv:
+        """As of every such family; the first time, it warns of attributes that change nothing."""
+        if self not in _envs and self.varied:
+            for name in self._idle():
+                warnings.warn(
+                    f"'{name}' changes nothing in {TRIED} random steps of {self.environment}: by all"
+                    " appearances what follows from it is computed once, when the environment is made",
+                    stacklevel=2,
+                )
+        return super().env
+
+    def _idle(self) -> list[str]:
+        """The attributes whose lowest and highest values give the same steps to the digit."""
+        middle = {name: 0.5 * (one.low + one.high) for name, one in self.varied.items()}
+        idle = []
+        # What is wrong with the environment is said where it is played, of the task that it is played in.
+        with contextlib.suppress(Exception), contextlib.closing(self.make(middle)) as world:
+            for name, one in self.varied.items():
+                ends = [_tried(self, world, {**middle, name: v}) for v in (one.low, one.high)]
+                if one.low < one.high and ends[0] == ends[1]:
+                    idle.append(name)
+        return idle
+
     def make(self, params: Params) -> gymnasium.Env:
         """Return the environment with the task's attributes."""
         try:
@@ -143,6 +169,23 @@ class GymnasiumFamily(  # pyright: ignore[reportIncompatibleVariableOverride]
                 raise UserError(f"the environment '{self.environment}' has no attribute '{name}'")
             setattr(env.unwrapped, name, float(params[name]))
         return True
+
+
+TRIED = 50
+"""Random steps in which an attribute must change something."""
+
+
+def _tried(family: GymnasiumFamily, world: gymnasium.Env, params: Params) -> list[bytes]:
+    """All that a task answers to the same random actions."""
+    family.change(world, params)
+    world.action_space.seed(0)
+    answers = [world.reset(seed=0)[0]]
+    for step in range(TRIED):
+        obs, reward, terminated, truncated, _ = world.step(world.action_space.sample())
+        answers.append((obs, float(reward), terminated))
+        if terminated or truncated:
+            answers.append(world.reset(seed=step)[0])
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(answers)]
 
 
 _envs: dict[AbstractGymnasiumFamily, HostEnv] = {}

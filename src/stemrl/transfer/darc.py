@@ -32,6 +32,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..core import (
     AbstractAgent,
     AbstractLearner,
+    BudgetUnit,
     Discrete,
     Problem,
     State,
@@ -93,6 +94,7 @@ class DARC(AbstractLearner):
     a target and a budget."""
 
     name: ClassVar[str] = "darc"
+    budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps",)
 
     learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
     """The method that learns in the source, ppo, (as in the paper) sac, td3 or dqn, with

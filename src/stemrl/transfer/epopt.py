@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import AbstractAgent, AbstractLearner, Problem, State, UserError
+from ..core import AbstractAgent, AbstractLearner, BudgetUnit, Problem, State, UserError
 from ..naming import make_named
 from ..rl.experience import Trials
 from ..rl.fitting import explained_variance, require_positive
@@ -80,6 +80,7 @@ class EPOpt(AbstractLearner):
     tasks, which are its worlds."""
 
     name: ClassVar[str] = "epopt"
+    budget_units: ClassVar[tuple[BudgetUnit, ...]] = ("steps",)
 
     learner: str | AbstractLearner = eqx.field(static=True, default="ppo")
     """ppo, or (as in the paper) trpo, with hyper-parameters other than its defaults after the name (`ppo
