@@ -542,7 +542,7 @@ def test_the_run_loop_refuses_what_the_budget_does_not_allow(tmp_path: Path):
     config = RunConfig("darc", "grid-wall", settings=settings, steps=240, evaluate_every=0,
                        target="grid-wall", target_settings={"wall": True}, budget=20)  # fmt: skip
     with pytest.raises(
-        UserError, match=r"24 steps in the target, the budget is 20; raise .* to 160"
+        UserError, match=r"24 steps in the target, the budget is 20; lower steps to 160"
     ):
         train(config, tmp_path, progress=False)
     with pytest.raises(UserError, match=r"takes 8 steps and the budget is 0; .*give --budget"):

@@ -62,7 +62,7 @@ def oracles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[RunConfig], R
     assert tiny is not None
 
     def oracle(config: RunConfig) -> Run:
-        wanted = ("family", "family_settings", "target", "target_settings", "budget")
+        wanted = ("family", "family_settings", "target", "target_settings")
         problem = {name: getattr(config, name) for name in wanted}
         ppo = RunConfig(
             f"ppo {tiny.settings}", reveal="context", steps=1, evaluate_every=0, **problem

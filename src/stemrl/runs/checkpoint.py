@@ -373,8 +373,13 @@ def _implementation(key: Any) -> Any:
 
 
 def _restored(array: np.ndarray, leaf: Any) -> Array:
-    # Copied, so that the state owns its buffers and may be donated.
     if _is_key(leaf):
-        return jax.random.wrap_key_data(jnp.array(array, copy=True), impl=_implementation(leaf))
+        return jax.random.wrap_key_data(_copied(array), impl=_implementation(leaf))
     dtype = np.dtype(leaf.dtype)
-    return jnp.array(array if array.dtype == dtype else array.view(dtype), copy=True)
+    return _copied(array if array.dtype == dtype else array.view(dtype))
+
+
+def _copied(array: np.ndarray) -> Array:
+    """On the device, in buffers that the state owns, so that it may be donated. (`jnp.array` would
+    compile a program for each shape.)"""
+    return jax.device_put(array, may_alias=False)
