@@ -109,7 +109,11 @@ CARD = Card(
     seeds=10,
     first_seed=5,
     heavy=True,
-    note="Of the target DARC sees a tenth as many steps as of the source, and no reward of it.",
+    note=(
+        "Of the target DARC sees a tenth as many steps as of the source, and no reward of it. The file holds as many:"
+        " what the first seed's finished source policy does in the target, the same for all seeds. Where other policies"
+        " would go it says nothing."
+    ),
     differs=(
         "PPO instead of SAC, 400,000 steps of the source instead of a million and more, episodes of 200.",
     ),
@@ -121,8 +125,7 @@ CARD = Card(
         ),
     ),
     revised=(
-        "The number of seeds, not the recipe. Five gave a miss, and the same five again a hit, by chance alone: while"
-        " the numbers here are those of seeds 0 to 4, read them as being at the bar. Ten others, 5 to 14, are to decide;"
-        " they were named before any of them ran."
+        "The number of seeds, not the recipe. Five gave a miss, and the same five again a hit, by chance alone. So ten"
+        " others, 5 to 14, decide, which were named before any of them ran."
     ),
 )
