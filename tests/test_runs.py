@@ -140,6 +140,33 @@ def test_a_run_leaves_what_it_promises(whole: Run):
     assert found.summary["updates"] == 12 and found.summary["best_score"] == best["score"]
 
 
+def test_a_callback_sees_every_row_and_may_stop(whole: Run, tmp_path: Path):
+    seen: list[dict[str, Any]] = []
+
+    def evaluated_twice(row: dict[str, Any]) -> bool:
+        seen.append(row)
+        return [one["kind"] for one in seen].count("evaluation") < 2
+
+    out = tmp_path / "run"
+    stopped = train(tiny(), out, progress=False, callback=evaluated_twice)
+    names = ("kind", "update", "steps", "seed", "return", "score", "wall/seconds")
+    told, written = ([[row.get(n) for n in names] for row in r] for r in (seen, stopped.metrics()))
+    assert told == written and seen[-1]["kind"] == "evaluation"
+    assert stopped.summary["updates"] == 10
+
+    class Pruned(Exception):
+        pass
+
+    def prune(row: dict[str, Any]) -> None:
+        raise Pruned
+
+    with pytest.raises(Pruned):
+        train(tiny(), out, resume=True, progress=False, callback=prune)
+    assert Run.open(out).summary["updates"] > 10
+    resumed = train(tiny(), out, resume=True, progress=False)
+    assert rows(resumed) == rows(whole) and files(resumed).items() >= files(whole).items()
+
+
 @pytest.mark.parametrize("how", ["crash", "signal"])
 @pytest.mark.parametrize("update", [1, 5, 8, 11])
 def test_a_resumed_run_is_the_uninterrupted_one(

@@ -8,7 +8,7 @@ print(stemrl.evaluate(run, episodes=40).points)
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def train(
     target: str | Family | type[Family] | gymnasium.Env | None = None,
     target_settings: Mapping[str, Any] | None = None,
     track: str | Iterable[str] = (),
+    callback: Callable[[dict[str, Any]], Any] | None = None,
     **options: Any,
 ) -> Run:
     """Train a method on a family, and return the finished run.
@@ -100,6 +101,10 @@ def train(
     - `family_settings`, `target_settings`: settings that differ from the defaults.
     - `track`: `tensorboard`, `wandb` or `mlflow`, or several of them, to which the metrics are
       mirrored; each is an extra of the package.
+    - `callback`: is called with every row of `metrics.jsonl`, a dictionary: of `kind` `update`, with the
+      metrics by name, or `evaluation`, with `score` and `points`. If it returns False, training stops at
+      the end of the chunk of updates that the row belongs to (about a second's), is saved, and can be resumed;
+      if it raises, that is raised once the run is saved.
     - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
       of the method, by name.
 
@@ -124,7 +129,9 @@ def train(
     made = RunConfig(**config)
     track = (track,) if isinstance(track, str) else track
     folder = default_folder(made) if out is None or out == "" else _path_of(out, "out")
-    return runs.train(made, folder, resume=resume, progress=progress, track=track)
+    return runs.train(
+        made, folder, resume=resume, progress=progress, track=track, callback=callback
+    )
 
 
 def _refuse_misplaced(hyper: Mapping[str, Any], config: Mapping[str, Any]) -> None:

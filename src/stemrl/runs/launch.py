@@ -19,6 +19,7 @@ from .config import RunConfig
 from .files import LOCK, locked, unfinished, writing
 from .loop import Training
 from .metrics import read_rows
+from .recorder import Callback
 from .run import CHECKPOINTS, CONFIG, METRICS, Run
 
 
@@ -29,6 +30,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     track: Iterable[str] = (),
+    callback: Callback | None = None,
     begun: Callable[[], None] = lambda: None,
 ) -> Run:
     """Train as `config` says, in the folder `out`. Return the finished run.
@@ -37,6 +39,8 @@ def train(
       stopped. `config` may then differ from the run's own only in how long to train and how to
       evaluate.
     - `track`: names of trackers that mirror the metrics (see `trackers.py`).
+    - `callback`: is called with every row of `metrics.jsonl`. If it returns False, training stops
+      there, saved; if it raises, that is raised once the run is saved.
     - `begun`: is called in the process that writes, once nothing prevents the training and the
       folder is reserved.
 
@@ -48,13 +52,13 @@ def train(
     config = config.resolved()
     tracked = trackers.checked(track)
     if not hosts.first():
-        return Training(config, out, False, []).run_to_end(resume)
+        return Training(config, out, False, [], callback).run_to_end(resume)
     with writing(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; give a folder to --out")
         _refuse_others(config, out, resume)
     # Before there is a folder: what cannot be trained leaves none behind.
-    training = Training(config, out, progress, tracked)
+    training = Training(config, out, progress, tracked, callback)
     try:
         with _made(out), locked(out), _cleared(out):
             # Once more: another process may have begun, and ended, before the lock was ours.

@@ -36,7 +36,7 @@ from . import checkpoint, hosts, programs, trust
 from .config import RunConfig
 from .donor import begin_from
 from .files import write_whole, writing
-from .recorder import Metrics, Recorder
+from .recorder import Callback, Metrics, Recorder
 from .run import CHECKPOINTS, CONFIG, Run, one_seed
 from .schedule import Schedule
 from .signals import StopSignals
@@ -160,8 +160,16 @@ class InHand:
 class Training:
     """One call of `train`. Made, it has refused what cannot be done and touched nothing."""
 
-    def __init__(self, config: RunConfig, out: Path, shown: bool, tracked: list[str]):
+    def __init__(
+        self,
+        config: RunConfig,
+        out: Path,
+        shown: bool,
+        tracked: list[str],
+        callback: Callback | None = None,
+    ):
         self.config, self.out, self.shown, self.tracked = config, out, shown, tracked
+        self.callback = callback
         self.learner, self.problem = config.learner(), config.problem()
         self.schedule = Schedule(
             _updates(config, self.learner, self.problem),
@@ -191,7 +199,7 @@ class Training:
     def run_to_end(self, resume: bool) -> Run:
         """Begin, or go on; then the loop."""
         self._begin(resume)
-        received, finished, chunks = 0, False, self._chunks()
+        received, finished, enough, chunks = 0, False, 0, self._chunks()
         with (
             contextlib.closing(self.recorder),
             StopSignals(self.recorder.announce) as stop,
@@ -199,9 +207,10 @@ class Training:
         ):
             try:
                 with simulating():
-                    while not (received or finished):
+                    while not (received or finished or enough):
                         finished = self._ended()
-                        if not finished:
+                        enough = hosts.agreed(int(self.recorder.enough))
+                        if not (finished or enough):
                             next(chunks)
                         received = hosts.agreed(stop.received or 0)
                 self._save()
@@ -220,6 +229,12 @@ class Training:
             )
             self.recorder.display.warn(message)
             raise Interrupted(self.run, received, message)
+        if enough and not finished:
+            self.recorder.display.warn(
+                f"stopped by its callback after {self.steps} {self.learner.unit}, saved"
+            )
+        if self.recorder.raised is not None:
+            raise self.recorder.raised
         return self.run
 
     def let_go(self) -> None:
@@ -281,6 +296,7 @@ class Training:
             unit=self.learner.unit,
             shown=self.shown,
             writes=self.writes,
+            callback=self.callback,
         )
         if said:
             self.recorder.display.say(said)

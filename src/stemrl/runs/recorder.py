@@ -1,7 +1,7 @@
 """Where a training is written down and shown: `metrics.jsonl`, the trackers, the terminal."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from .trackers import Trackers
 
 Metrics = dict[str, np.ndarray]
 """Of one update: scalars, or with several seeds `[seeds]`."""
+Callback = Callable[[dict[str, Any]], Any]
+"""Is called with a row of `metrics.jsonl`; False ends the training."""
 
 
 class Recorder:
@@ -34,9 +36,13 @@ class Recorder:
         unit: str,
         shown: bool,
         writes: bool,
+        callback: Callback | None = None,
     ):
         """Go on after `update` updates and, if it was `evaluated`, the evaluation that followed.
         `unit` is what the schedule's steps are."""
+        self.enough = False  # whether the callback has had enough
+        self.raised: BaseException | None = None
+        self._callback = callback if writes else None
         self.config, self.schedule = config, schedule
         per_row = schedule.updates_per_row
         self._file = MetricsFile(out / METRICS, update, evaluated, per_row) if writes else None
@@ -123,6 +129,17 @@ class Recorder:
         if self._file:
             self._file.append(rows)
         self._trackers.append(rows)
+        self._call(rows)
+
+    def _call(self, rows: list[dict[str, Any]]) -> None:
+        """Ask the callback about rows, until it has had enough. What it raises waits until the run is saved."""
+        for row in rows:
+            if self._callback is None or self.enough:
+                return
+            try:
+                self.enough = self._callback(dict(row)) is False
+            except Exception as error:
+                self.raised, self.enough = error, True
 
     def _warn_of_divergence(self, update: int, chunk: Sequence[Metrics]) -> None:
         diverged = sum(int(np.sum(one["diverged"])) for one in chunk if "diverged" in one)
