@@ -17,7 +17,7 @@ LAYERS = (
     ("__init__", "api"),
     ("cards",),
     ("agents",),
-    ("report",),
+    ("report", "portable"),
     ("runs",),
     ("evaluation",),
     ("transfer", "multitask", "meta"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import UserError
 from .evaluate import add_evaluation_flags, evaluation_options, refuse_idle
-from .output import as_json, only_answers
+from .output import as_json, only_answers, remark
 from .parser import Parser
 from .tasks import add_task_flag, described_task
 
@@ -21,14 +21,25 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         "export",
         "Write what a run has learned: its agents alone, to a folder which is used like the run's"
-        " own but is small and cannot learn on; or, to a name that ends in .gif or .mp4, an episode"
-        " before and after adaptation to a task.",
+        " own but is small and cannot learn on, or with --format numpy to one that needs neither JAX nor"
+        " stemrl; or, to a name that ends in .gif or .mp4, an episode before and after adaptation to a"
+        " task.",
         "RUN TO [flags]",
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, or a trained agent")
     parser.add_argument("to", metavar="TO", help="a new folder, or a file .gif or .mp4")
     add_task_flag(parser)
     add_evaluation_flags(parser, tasks=1)
+    parser.add_argument(
+        "--format",
+        choices=("stemrl", "numpy"),
+        default="stemrl",
+        help="of a folder: stemrl, opened like a run, or numpy, one agent that adapts on a machine which has"
+        " NumPy alone (default: stemrl)",
+    )
+    parser.add_whole(
+        "--member", 0, 0, "with --format numpy: which of a run's seeds, counted from 0"
+    )
     parser.add_whole("--width", 360, 40, "of one panel of an animation, in pixels")
     parser.add_switch("--json", "print an object with the path")
     options = parser.parse(arguments)
@@ -36,10 +47,16 @@ def run(arguments: list[str]) -> int:
     moving = to.suffix.lower() in MOVING
     if not moving and to.suffix and not to.is_dir():
         raise UserError(f"TO is a folder, or a file that ends in .gif or .mp4; '{to}' is neither")
+    portable = options.format == "numpy"
     if moving:
-        refuse_idle(options, parser, ("shots", "gradient_steps"), "to an animation")
+        idle = ("shots", "gradient_steps", "format", "member")
+        refuse_idle(options, parser, idle, "to an animation")
+    elif portable:
+        idle = [name for name in OF_EPISODES if name != "most_likely"]
+        refuse_idle(options, parser, idle, "to a folder of one agent, which is no episode")
     else:
         refuse_idle(options, parser, OF_EPISODES, "to a folder of agents, which is no episode")
+        refuse_idle(options, parser, ("member",), "to a folder of all agents")
     with only_answers():
         from ..api import load
         from ..runs import enable_compilation_cache, export
@@ -48,10 +65,22 @@ def run(arguments: list[str]) -> int:
         if moving:
             enable_compilation_cache()
             path = _animation(opened, to, options)
+        elif portable:
+            path = _portable(opened, to, options)
         else:
             path = export(opened, to, options.checkpoint).path
     print(as_json({"export": str(path)}) if options.json else path)
     return 0
+
+
+def _portable(run: Any, to: Path, options: Any) -> Path:
+    from ..portable import export_numpy
+
+    path, difference = export_numpy(
+        run, to, which=options.checkpoint, member=options.member, most_likely=options.most_likely
+    )
+    remark(f"all results agree with JAX's to {difference:.1g}; numpy_agent.py in it plays it")
+    return path
 
 
 def _animation(run: Any, to: Path, options: Any) -> Path:
