@@ -1,6 +1,8 @@
 """What a problem and a run are made of: recorded data, names with settings, a run to begin from."""
 
+import dataclasses
 import json
+import operator
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -294,6 +296,34 @@ def test_other_methods_begin_from_it_too(donor: Run, tmp_path: Path, method: str
         jax.tree.leaves(state.networks), jax.tree.leaves(donor.state().networks), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("method", "learned", "other"),
+    [
+        ("rl2", "networks", "hidden_size=7"),
+        ("maml", "initialization", "hidden=7"),
+        ("maesn", "parameters.policy", "hidden=7"),
+        ("pearl", "learning", ""),
+        ("dpt", "predictor", "hidden_size=12 head_hidden=7"),
+    ],
+)
+def test_a_meta_learner_begins_from_another_training(method: str, learned: str, other: str):
+    config = RunConfig.tiny(method)
+    learner, problem = config.learner(), config.problem()
+    get = operator.attrgetter(learned)
+    first = eqx.filter_jit(learner.init)
+    state, found = first(problem, KEY), first(problem, jax.random.key(1))
+    begun, left = learner.inherit(problem, state, learner, found)
+    assert left == [] and jax.tree.all(jax.tree.map(jnp.array_equal, get(begun), get(found)))
+    assert not jax.tree.all(jax.tree.map(jnp.array_equal, get(state), get(found)))
+    if not other:  # of PEARL's critics a bias fits whatever their size
+        return
+    others = named_settings("methods", f"{method} {other}")[1]
+    unlike = dataclasses.replace(config, settings=config.settings | others).learner()
+    shape = eqx.filter_eval_shape(unlike.init, problem, KEY)
+    with pytest.raises(UserError, match="nothing of the run to begin from fits"):
+        learner.inherit(problem, state, unlike, shape)
 
 
 def test_sac_begins_from_sac(tmp_path: Path):

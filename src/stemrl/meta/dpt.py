@@ -16,6 +16,7 @@ one after another, and a head sees what it says and the state. So a new state co
 head, and not one over all of D.
 """
 
+import dataclasses
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
@@ -37,6 +38,7 @@ from ..core import (
     Obs,
     Problem,
     Space,
+    State,
     Transition,
     UserError,
 )
@@ -45,6 +47,7 @@ from ..optimal.choices import optimal_choice
 from ..rl import Categorical, flatten, is_image, observation_size, play
 from ..rl.experience import Trials
 from ..rl.fitting import annealed, descend, optimizer, require_positive
+from ..rl.inheriting import inherit_parts
 
 Behavior = Literal["uniform", "mixture"]
 
@@ -216,6 +219,13 @@ class DPT(AbstractLearner):
         """Return the optimal action a*(s; task), as a distribution over actions: where several are
         as good, each has an equal share."""
         return optimal_choice(problem.source, params, obs)
+
+    def inherit(
+        self, problem: Problem, state: DPTState, donor: AbstractLearner, found: State
+    ) -> tuple[DPTState, list[str]]:
+        """Take over the transformer; a fresh optimizer."""
+        parts, left = inherit_parts(state, found, "predictor")
+        return dataclasses.replace(state, **parts), left
 
     def collect(self, problem: Problem, state: DPTState) -> tuple[DPTState, tuple[Any, Trials]]:
         key, task_key, play_key = jax.random.split(state.key, 3)

@@ -20,6 +20,7 @@ so that at test, where a new task starts from the prior N(0, I), z explores amon
 wanted. Meta-train on dense rewards (they are needed here), adapt on sparse ones.
 """
 
+import dataclasses
 import functools
 import operator
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -32,6 +33,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
     AbstractAgent,
+    AbstractLearner,
     Action,
     Context,
     Info,
@@ -39,6 +41,7 @@ from ..core import (
     Params,
     Problem,
     Space,
+    State,
     Transition,
     UserError,
 )
@@ -47,6 +50,7 @@ from ..rl.devices import ALL, share
 from ..rl.distributions import DiagonalGaussian, PolicyDistribution
 from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive, standardize
+from ..rl.inheriting import inherit_parts
 from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image
 from .maml_agent import Batch, Surrogate, surrogate_of
@@ -365,6 +369,20 @@ class MAESN(OuterSettings):
     def steps_per_update(self, problem: Problem) -> int:
         rounds = self.inner_steps + 1
         return self.train_tasks * rounds * self.inner_episodes * problem.source.horizon
+
+    def inherit(
+        self, problem: Problem, state: MAESNState, donor: AbstractLearner, found: State
+    ) -> tuple[MAESNState, list[str]]:
+        """Take over policy and step sizes. The latents are of training tasks, which are its own: they begin
+        anew."""
+        bare = dataclasses.replace(state.parameters, latents=None)
+        parts, left = inherit_parts(
+            dataclasses.replace(state, parameters=bare), found, "parameters"
+        )
+        latents = state.parameters.latents
+        return dataclasses.replace(
+            state, parameters=dataclasses.replace(parts["parameters"], latents=latents)
+        ), left
 
     def collect(self, problem: Problem, state: MAESNState) -> tuple[MAESNState, Trials]:
         key, play_key = jax.random.split(state.key)

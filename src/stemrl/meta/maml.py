@@ -18,6 +18,7 @@ on few cores that is about twice as fast as a batched product over tasks, and me
 with the number of tasks.
 """
 
+import dataclasses
 import functools
 import operator
 from typing import Any, ClassVar, NamedTuple
@@ -29,11 +30,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import Context, Problem, UserError
+from ..core import AbstractLearner, Context, Problem, State, UserError
 from ..rl.devices import ALL, mean, share
 from ..rl.distributions import PolicyDistribution
 from ..rl.experience import Trials, strong
 from ..rl.fitting import require_positive
+from ..rl.inheriting import inherit_parts
 from ..rl.normalize import Normalizer
 from ..rl.play import play
 from ..rl.policy import Policy, context_size, flatten, is_image, observation_size
@@ -145,6 +147,14 @@ class MAML(OuterSettings):
     def steps_per_update(self, problem: Problem) -> int:
         rounds = self.inner_steps + 1
         return self.meta_batch_size * rounds * self.inner_episodes * problem.source.horizon
+
+    def inherit(
+        self, problem: Problem, state: MAMLState, donor: AbstractLearner, found: State
+    ) -> tuple[MAMLState, list[str]]:
+        """Take over the initialization, with the step sizes that were learned, and what observations are scaled
+        by; a fresh optimizer."""
+        parts, left = inherit_parts(state, found, "initialization", "normalizer")
+        return dataclasses.replace(state, **parts), left
 
     def collect(self, problem: Problem, state: MAMLState) -> tuple[MAMLState, Trials]:
         key, task_key, play_key = jax.random.split(state.key, 3)

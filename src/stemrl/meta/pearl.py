@@ -14,6 +14,7 @@ reports a dense reward beside its sparse one, SAC learns from the dense one in m
 context, all that there is at test, holds the sparse one (§6.3).
 """
 
+import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -23,9 +24,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ..core import AbstractLearner, Params, Problem, UserError
+from ..core import AbstractLearner, Params, Problem, State, UserError
 from ..rl.experience import Trials, only_if
 from ..rl.fitting import gradient_steps, require_positive
+from ..rl.inheriting import inherit_parts
 from ..rl.off_policy import moved
 from ..rl.play import play
 from ..rl.policy import is_image, perceive
@@ -206,6 +208,13 @@ class PEARL(AbstractLearner):
 
         shapes = jax.eval_shape(events)
         return {DENSE: jnp.zeros(())} if DENSE in shapes else {}
+
+    def inherit(
+        self, problem: Problem, state: PEARLState, donor: AbstractLearner, found: State
+    ) -> tuple[PEARLState, list[str]]:
+        """Take over encoder, policy and critics; tasks, replay and optimizer are its own."""
+        parts, left = inherit_parts(state, found, "learning", "target")
+        return dataclasses.replace(state, **parts), left
 
     def collect(self, problem: Problem, state: PEARLState) -> tuple[PEARLState, Played]:
         key, play_key = jax.random.split(state.key)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from ..core import AbstractLearner, Context, Problem, UserError
+from ..core import AbstractLearner, Context, Problem, State, UserError
 from ..networks import Cell, MemoryState
 from ..rl import (
     Normalizer,
@@ -42,6 +42,7 @@ from ..rl.fitting import (
     standardize,
     weighted_mean,
 )
+from ..rl.inheriting import inherit_parts
 from .history import HistoryAgent
 
 
@@ -229,6 +230,13 @@ class AbstractTrialLearner(AbstractLearner):
             updates=jnp.zeros((), jnp.int32),
             key=key,
         )
+
+    def inherit(
+        self, problem: Problem, state: TrialState, donor: AbstractLearner, found: State
+    ) -> tuple[TrialState, list[str]]:
+        """Take over networks and what observations and rewards are scaled by; a fresh optimizer."""
+        parts, left = inherit_parts(state, found, "networks", "observations", "rewards")
+        return dataclasses.replace(state, **parts), left
 
     def collect(self, problem: Problem, state: TrialState) -> tuple[TrialState, Chunk]:
         key, stream_key, value_key = jax.random.split(state.key, 3)
