@@ -12,11 +12,14 @@ import pytest
 from jax import lax
 
 import stemrl
+from stemrl import registry
 from stemrl.cli import main
+from stemrl.core import AbstractLearner
 from stemrl.errors import UserError
 from stemrl.portable import export_numpy
 from stemrl.portable.numpy_agent import Agent, Program
 from stemrl.portable.programs import Writer
+from stemrl.runs import RunConfig, train
 
 
 def agree(function: Any, *given: Any, atol: float = 1e-5) -> None:
@@ -120,6 +123,18 @@ def test_a_memory_a_posterior_and_a_goal(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=said):
             call()
+
+
+@pytest.mark.long  # the others act and adapt by the same operations
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_every_method_that_acts(method: str, tmp_path: Path):
+    config = RunConfig.tiny(method)
+    if not isinstance(config.learner(), AbstractLearner):
+        pytest.skip("it learns from labelled examples, and does not act")
+    run = train(config, tmp_path / "run", progress=False)
+    params = run.problem.target.sample(jax.random.key(3), "test")
+    told = {} if run.problem.reveal == "nothing" else {"task": jax.device_get(params)}
+    alike(run, tmp_path / "agent", 2, **told)
 
 
 def test_a_gradient_step_where_there_is_neither_jax_nor_stemrl(tmp_path: Path, capsys):
