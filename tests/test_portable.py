@@ -14,7 +14,7 @@ from jax import lax
 import stemrl
 from stemrl import registry
 from stemrl.cli import main
-from stemrl.core import AbstractLearner
+from stemrl.core import COLUMNS, AbstractLearner, Logged
 from stemrl.errors import UserError
 from stemrl.portable import export_numpy
 from stemrl.portable.numpy_agent import Agent, Program
@@ -161,6 +161,33 @@ def test_a_gradient_step_where_there_is_neither_jax_nor_stemrl(tmp_path: Path, c
     )
     before, after = map(float, done.stdout.split())
     assert after > 0.6 * before, done.stderr
+
+
+def test_what_was_played_is_recorded_as_target_data(tmp_path: Path):
+    run = stemrl.load("maml-point-2d")
+    export_numpy(run, tmp_path / "agent")
+    family, files = run.problem.target, []
+    for name, agent in (
+        ("player", run.player(seed=1, horizon=3, record=True)),
+        ("agent", Agent(tmp_path / "agent", seed=1, horizon=3, record=True)),
+    ):
+        with pytest.raises((ValueError, UserError), match="nothing was recorded"):
+            agent.save(tmp_path / f"{name}.npz")
+        at = np.zeros(2, np.float32)
+        for step in range(5):
+            at = at + agent.act(at)
+            agent.observe(at, float(step), step == 1)
+        assert agent.save(tmp_path / f"{name}.npz") == 5
+        logged: Any = Logged.read(tmp_path / f"{name}.npz", family.observation_space, family.action_space)
+        assert logged.rows == 5 and logged.columns == COLUMNS
+        assert logged.terminations.tolist() == [False, True, False, False, False]
+        assert logged.truncations.tolist() == [False, False, False, False, True]
+        moved = logged.observations + 0.1 * logged.actions
+        np.testing.assert_allclose(logged.next_observations, moved, atol=1e-6)
+        files.append(logged)
+    np.testing.assert_allclose(files[0].actions, files[1].actions, atol=1e-5)
+    with pytest.raises(UserError, match="record=True"):
+        run.player().save(tmp_path / "x")
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path, capsys):

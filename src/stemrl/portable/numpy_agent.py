@@ -23,12 +23,14 @@ import numpy as np
 
 FORMAT = 1
 """The version of the folder's form."""
+COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations", "next_observations")
+"""Of a file of recorded steps."""
 
 
 class Agent:
     """One agent on one task, played from outside."""
 
-    def __init__(self, folder, *, task=None, context=None, horizon=None, seed=0):
+    def __init__(self, folder, *, task=None, context=None, horizon=None, seed=0, record=False):
         """**Arguments:**
 
         - `folder`: what was exported.
@@ -36,6 +38,7 @@ class Agent:
           parameters by name, or ω itself.
         - `horizon`: steps after which an episode counts as truncated; by default as in training.
         - `seed`: of everything random.
+        - `record`: keep every step that is played, for `save`.
         """
         folder = Path(folder)
         about = json.loads((folder / "programs.json").read_text(encoding="utf-8"))
@@ -49,6 +52,7 @@ class Agent:
         self._key = seed_key(seed)
         self._told = None
         self._tasks = 0
+        self._recorded = [] if record else None
         self.reset(task, context)
 
     def reset(self, task=None, context=None):
@@ -72,7 +76,8 @@ class Agent:
         obs = self._seen(observation)
         out = self._programs["act"](*self._memory, *self._carry, obs, self._next_key())
         action, taken, rest = out[0], out[1], out[2:]
-        self._acted = obs, action, rest[: self.about["carries"]], rest[self.about["carries"] :]
+        carries = self.about["carries"]
+        self._acted = obs, action, taken, rest[:carries], rest[carries:]
         return int(taken) if taken.ndim == 0 and taken.dtype.kind in "iu" else taken
 
     def observe(self, observation, reward, terminated, truncated=False):
@@ -86,7 +91,9 @@ class Agent:
         self._time += 1
         terminated = bool(terminated)
         truncated = not terminated and (bool(truncated) or self._time >= self.horizon)
-        obs, action, carry, info = self._acted
+        obs, action, taken, carry, info = self._acted
+        if self._recorded is not None:
+            self._recorded.append((obs, taken, paid, terminated, truncated, seen))
         step = [obs, action, paid, np.bool_(terminated), np.bool_(truncated), seen]
         step += [np.bool_(True), *info]
         if self.about["watches"]:
@@ -97,6 +104,16 @@ class Agent:
         if terminated or truncated:
             self._end_episode()
         return terminated or truncated
+
+    def save(self, path):
+        """Write the steps that were recorded so far to a `.npz`, as stemrl's `--target-data` takes it. Returns how
+        many there are."""
+        if not self._recorded:
+            raise ValueError("nothing was recorded: make the agent with record=True, and play")
+        columns = (np.stack(column) for column in zip(*self._recorded))
+        with open(path, "wb") as file:  # by its very name: NumPy would add .npz
+            np.savez_compressed(file, **dict(zip(COLUMNS, columns)))
+        return len(self._recorded)
 
     def _new_round(self, memory):
         self._memory, self._carries, self._played = memory, [], []

@@ -9,6 +9,7 @@ adaptation, the round of episodes so far.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
+    COLUMNS,
     AbstractAgent,
     AbstractFamily,
     Box,
@@ -65,6 +67,7 @@ class Player:
         most_likely: bool = False,
         horizon: int | None = None,
         seed: int = 0,
+        record: bool = False,
     ):
         """**Arguments:**
 
@@ -76,6 +79,7 @@ class Player:
         - `most_likely`: the most likely action instead of a sampled one.
         - `horizon`: steps after which an episode counts as truncated; by default the family's.
         - `seed`: of everything random.
+        - `record`: keep every step that is played, for `save`.
 
         Raises `UserError` where `env` has other spaces than the agent, and for a context that is
         missing or was not asked for.
@@ -102,6 +106,7 @@ class Player:
         self._key = jax.random.key(seed)
         self._context: Context = None
         self._tasks = 0
+        self._recorded: list[tuple[Any, ...]] | None = [] if record else None
         self.reset(task, context)
 
     # ---- the life of an agent ------------------------------------------------------------------
@@ -135,7 +140,7 @@ class Player:
             self._task_key,
             np.int32(self._calls),
         )
-        self._acted = _Acted(obs, action, carry, info)
+        self._acted = _Acted(obs, action, np.asarray(taken), carry, info)
         return self._outwards(np.asarray(taken))
 
     def observe(
@@ -155,6 +160,9 @@ class Player:
         self._time += 1
         terminated = bool(terminated)
         truncated = not terminated and (bool(truncated) or self._time >= self.horizon)
+        if self._recorded is not None:
+            step = (self._acted.obs, self._acted.taken, paid, terminated, truncated, seen)
+            self._recorded.append(step)
         ends: Any = np.array([terminated, truncated])
         valid: Any = np.bool_(True)
         transition = Transition(
@@ -201,6 +209,22 @@ class Player:
                 returns[episode] += float(reward)
                 over = self.observe(observation, reward, terminated, truncated)
         return returns
+
+    def save(self, path: str | Path) -> int:
+        """Write the steps that were recorded so far to a `.npz`, one array a column (`stemrl.core.COLUMNS`), as
+        `--target-data` takes it: observations as the agent sees them, actions in the world's units, and what truly
+        followed. Returns how many steps there are. Raises `UserError` where none was recorded."""
+        if not self._recorded:
+            raise UserError(
+                "nothing was recorded: make the player with record=True, and play"
+                if self._recorded is None
+                else "nothing was recorded yet: play first"
+            )
+        columns = (np.stack(column) for column in zip(*self._recorded, strict=True))
+        names: dict[str, Any] = dict(zip(COLUMNS, columns, strict=True))
+        with open(path, "wb") as file:  # by its very name: NumPy would add .npz
+            np.savez_compressed(file, **names)
+        return len(self._recorded)
 
     # ---- within --------------------------------------------------------------------------------
 
@@ -336,6 +360,8 @@ class _Acted(NamedTuple):
 
     obs: np.ndarray
     action: Array
+    taken: np.ndarray
+    """The action in the world's units."""
     carry: list[Array]
     info: dict[str, Any]
 

@@ -118,6 +118,7 @@ class Run:
         most_likely: bool = False,
         horizon: int | None = None,
         seed: int = 0,
+        record: bool = False,
     ) -> Player:
         """Return a player of what was learned, step by step in a world that somebody else steps: a
         `gymnasium.Env`, a robot.
@@ -136,6 +137,7 @@ class Run:
             most_likely=most_likely,
             horizon=horizon,
             seed=seed,
+            record=record,
         )
 
     @property
