@@ -225,23 +225,32 @@ def test_what_makes_no_sense_is_named_by_its_argument(run: stemrl.Run, ask, mess
         ask(run)
 
 
+class Factors(Point2D):
+    """A point whose tasks have factors with names."""
+
+    def parameter_names(self):
+        return {"values": ("mass", "drag")}
+
+    def refuse_tasks(self, params):
+        if (params["values"] <= 0).any():
+            raise UserError("no such mass")
+
+
 def test_entries_of_a_task_that_have_names_are_shown_and_set_by_them():
-    params, entries = (
-        {"values": jnp.ones((3, 2)), "goal": jnp.zeros(3)},
-        {"values": ("mass", "drag")},
-    )
-    assert list(named_parameters(params, entries)) == ["goal", "mass", "drag"]
-    found = with_values(params, {"drag": 0.5, "goal": 2}, entries)
+    params, family = {"values": jnp.ones((3, 2)), "goal": jnp.zeros(3)}, Factors()
+    assert list(named_parameters(params, family.parameter_names())) == ["goal", "mass", "drag"]
+    found = with_values(params, {"drag": 0.5, "goal": 2}, family)
     assert found["values"].tolist() == 3 * [[1.0, 0.5]] and found["goal"].tolist() == 3 * [2.0]
-    whole = with_values(params, {"values": [4, 5]}, entries)
+    whole = with_values(params, {"values": [4, 5]}, family)
     assert whole["values"].tolist() == 3 * [[4.0, 5.0]]
     for values, message in (
         ({"drug": 1}, "did you mean 'drag'"),
         ({"mass": [1, 2]}, "'mass' takes one number"),
         ({"mass": float("inf")}, "'mass' takes finite numbers"),
+        ({"mass": -1}, "no such mass"),
     ):
         with pytest.raises(UserError, match=message):
-            with_values(params, values, entries)
+            with_values(params, values, family)
 
 
 def test_a_setting_of_the_family_among_the_method_s_is_said(tmp_path: Path):

@@ -178,7 +178,9 @@ def test_what_was_played_is_recorded_as_target_data(tmp_path: Path):
             at = at + agent.act(at)
             agent.observe(at, float(step), step == 1)
         assert agent.save(tmp_path / f"{name}.npz") == 5
-        logged: Any = Logged.read(tmp_path / f"{name}.npz", family.observation_space, family.action_space)
+        logged: Any = Logged.read(
+            tmp_path / f"{name}.npz", family.observation_space, family.action_space
+        )
         assert logged.rows == 5 and logged.columns == COLUMNS
         assert logged.terminations.tolist() == [False, True, False, False, False]
         assert logged.truncations.tolist() == [False, False, False, False, True]

@@ -339,7 +339,7 @@ def adapt(
         + 1
     )
     params, key = evaluation.draw_tasks(family, split, tasks, seed)
-    params = with_values(params, task or {}, family.parameter_names())
+    params = with_values(params, task or {}, family)
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)
     return params, evaluation.play_tasks(agent, run.problem, params, key, rounds)[0]
@@ -369,7 +369,7 @@ def adapt_few_shot(
         shots=shots,
         gradient_steps=gradient_steps,
         method=run.config.method,
-        params=with_values(drawn, task or {}, run.problem.target.parameter_names()),
+        params=with_values(drawn, task or {}, run.problem.target),
     )
 
 
@@ -389,15 +389,14 @@ def named_parameters(
     return named
 
 
-def with_values(
-    params: Params, values: Mapping[str, Any], entries: Mapping[str, tuple[str, ...]] | None = None
-) -> Params:
-    """Return `params`, `[tasks, …]`, with some leaves, or some named entries of them, set to the
-    same value in every task. Raises `UserError` for a name or a value that does not fit."""
+def with_values(params: Params, values: Mapping[str, Any], family: AbstractTasks) -> Params:
+    """Return `params`, `[tasks, …]`, with some leaves, or some entries that the family has names
+    for, set to the same value in every task. Raises `UserError` for a name or a value that does not
+    fit, and for a task that cannot be."""
     leaves = _leaves(params)
     places = {
         entry: (name, index)
-        for name, own in (entries or {}).items()
+        for name, own in family.parameter_names().items()
         if name in leaves and leaves[name].shape[1:] == (len(own),)
         for index, entry in enumerate(own)
     }
@@ -415,7 +414,10 @@ def with_values(
         if not np.isfinite(np.asarray(value, float)).all():
             raise UserError(f"the parameter '{name}' takes finite numbers, not {value!r}")
         leaves[whole] = jnp.asarray(old).at[:, index].set(new)
-    return jax.tree.unflatten(jax.tree.structure(params), leaves.values())
+    described = jax.tree.unflatten(jax.tree.structure(params), leaves.values())
+    if values:
+        family.refuse_tasks(described)
+    return described
 
 
 def _leaves(params: Params) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _animation(run: Any, to: Path, options: Any) -> Path:
         + 1
     )
     params, _ = draw_tasks(family, options.split, options.tasks, options.seed)
-    params = with_values(params, described_task(options), family.parameter_names())
+    params = with_values(params, described_task(options), family)
     shown = shows(agent, run.problem, params, rounds, seed=options.seed, most=options.tasks)
     if not shown:
         how = "a family draws itself by a method draw(params, states)"

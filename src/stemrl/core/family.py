@@ -78,6 +78,10 @@ class AbstractTasks(eqx.Module):
         ("body_mass:torso", "gravity")}`. By default there are none."""
         return {}
 
+    def refuse_tasks(self, params: Params) -> None:
+        """Raise `UserError` for tasks, every leaf `[n, …]`, that somebody described and that cannot
+        be, such as a negative mass. By default all can."""
+
     def files(self) -> list[Path]:
         """Return the files and folders that the tasks are made of, without code."""
         return [self.place(value) for value in self._named_paths().values()]

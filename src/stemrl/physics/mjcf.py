@@ -20,7 +20,7 @@ from ..tasks.ranges import Interval, draw_in, parse
 from .engine import Motion, State
 from .model_files import parts_of_model
 from .mujoco_env import AbstractMujocoFamily, Forward, MujocoEnv, Robot
-from .parameters import ModelParameters, remark_wide
+from .parameters import ModelParameters, refuse_factors, remark_wide
 
 
 class AbstractMjcfFamily(AbstractMujocoFamily):
@@ -188,6 +188,10 @@ class AbstractMjcfFamily(AbstractMujocoFamily):
     def parameter_names(self) -> dict[str, tuple[str, ...]]:
         """Return the addresses of the factors."""
         return {"values": tuple(self.factors)}
+
+    def refuse_tasks(self, params: Params) -> None:
+        """Raise `UserError` for a factor that is not above 0."""
+        refuse_factors(self.parameter_names()["values"], params["values"])
 
     def context(self, params: Params) -> Float[Array, " P"]:
         """Return the logarithms of the factors."""

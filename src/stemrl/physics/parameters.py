@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..core import UserError, nearest
 from ..tasks.ranges import Interval
@@ -173,6 +173,16 @@ class ModelParameters:
         self, nominal: mujoco.MjModel, model: mujoco.MjModel, values: NDArray[np.floating]
     ) -> None:
         _plan(self, nominal).write(model, np.asarray(values, np.float64))
+
+
+def refuse_factors(addresses: tuple[str, ...], values: ArrayLike) -> None:
+    """Raise `UserError` for the first of these factors, `[tasks, P]`, that is not above 0."""
+    lowest = np.asarray(values).min(0)
+    for address, value in zip(addresses, lowest, strict=True):
+        if not value > 0:
+            raise UserError(
+                f"'{address}' is a factor of what the model has, above 0, not {value:g}"
+            )
 
 
 def remark_wide(ranges: Mapping[str, Interval]) -> None:

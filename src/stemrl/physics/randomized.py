@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import Params, Split, UserError
 from ..tasks.ranges import Interval, as_text, draw, draw_in, parse
 from .mujoco_env import HOPPER, HUMANOID, WALKER_2D, AbstractMujocoFamily, Forward, MujocoEnv, Robot
-from .parameters import ModelParameters, addresses, limbs
+from .parameters import ModelParameters, addresses, limbs, refuse_factors
 
 
 class AbstractParamsFamily(AbstractMujocoFamily):
@@ -75,6 +75,10 @@ class AbstractParamsFamily(AbstractMujocoFamily):
     def parameter_names(self) -> dict[str, tuple[str, ...]]:
         """Return the addresses of the parameters that are multiplied."""
         return {"values": self.parameters.addresses}
+
+    def refuse_tasks(self, params: Params) -> None:
+        """Raise `UserError` for a factor that is not above 0."""
+        refuse_factors(self.parameter_names()["values"], params["values"])
 
     def context(self, params: Params) -> Float[Array, " P"]:
         """Return the logarithms of the multipliers."""

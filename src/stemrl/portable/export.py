@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..core import AbstractAgent, Discrete, Transition, UserError, unscale_action
+from ..core import AbstractAgent, Transition, UserError, unscale_action
 from ..rl.experience import like, strong
 from ..runs import Run
 from ..runs.files import write_whole, writing
@@ -66,7 +66,13 @@ def export_numpy(
         agent = dataclasses.replace(agent, greedy=True)
     writer, functions = Writer(), _functions(agent, run)
     programs = {name: writer.write(f, *examples) for name, (f, examples) in functions.items()}
-    about = {"format": numpy_agent.FORMAT, **_about(agent, run), "programs": programs}
+    _, (_, carry, *_) = functions["act"]
+    about = {
+        "format": numpy_agent.FORMAT,
+        **_about(agent, run),
+        "carries": len(jax.tree.leaves(carry)),
+        "programs": programs,
+    }
     difference = max(
         _difference(
             numpy_agent.Program(json.loads(json.dumps(programs[name])), writer.arrays), f, examples
@@ -151,8 +157,6 @@ def _about(agent: AbstractAgent, run: Run) -> dict[str, Any]:
     space = family.observation_space
     context = jax.eval_shape(lambda p: problem.context(family, p), params) if told else None
     named = told and isinstance(params, dict) and all(hasattr(v, "dtype") for v in params.values())
-    memory = jax.eval_shape(lambda: agent.start(_zeros(context), jax.random.key(0)))
-    carry = jax.eval_shape(lambda m: agent.begin(m, jax.random.key(0)), memory)
     return {
         "method": run.config.method,
         "family": family.identity,
@@ -160,16 +164,10 @@ def _about(agent: AbstractAgent, run: Run) -> dict[str, Any]:
         "episodes_per_round": agent.episodes_per_round,
         "watches": _watches(agent),
         "adapts": _adapts(agent),
-        "carries": len(jax.tree.leaves(carry)),
         "observation": {"shape": list(space.shape), "dtype": np.dtype(space.dtype).name},
-        "action": "whole number" if isinstance(family.action_space, Discrete) else "array",
         "context": None if context is None else list(context.shape),
         "task": {k: np.dtype(v.dtype).name for k, v in params.items()} if named else None,
     }
-
-
-def _zeros(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
 
 
 def _watches(agent: AbstractAgent) -> bool:
