@@ -96,18 +96,20 @@ def export_numpy(
 
 
 def _functions(agent: AbstractAgent, run: Run) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    """The agent's five functions with examples of what they take, keys as pairs of words."""
+    """The agent's five functions, compiled, with examples of what they take, keys as pairs of words."""
     problem = run.problem
     family, key = problem.target, jnp.zeros(2, jnp.uint32)
     params = family.sample(jax.random.key(0), "test")
     told = None if problem.reveal == "nothing" else jnp.asarray(problem.context(family, params))
-    start, begin = lambda c, k: strong(agent.start(c, k)), lambda m, k: strong(agent.begin(m, k))
+    start = jax.jit(lambda c, k: strong(agent.start(c, k)))
+    begin = jax.jit(lambda m, k: strong(agent.begin(m, k)))
     memory = start(told, key)
     carry = begin(memory, key)
     space = family.observation_space
     obs = jnp.asarray(_example(space))
     watches, adapts = _watches(agent), _adapts(agent)
 
+    @jax.jit
     def act(memory: Any, carry: Any, obs: Any, key: PRNGKeyArray) -> Any:
         action, after, info = agent.act(memory, carry, obs, key)
         kept = info if watches or adapts else {}
@@ -128,24 +130,24 @@ def _functions(agent: AbstractAgent, run: Run) -> dict[str, tuple[Any, tuple[Any
     }
     if watches:
         observe = lambda m, c, *leaves: like(agent.observe(m, c, transition(*leaves)), c)  # noqa: E731
-        found["observe"] = (observe, (memory, after, *step))
+        found["observe"] = (jax.jit(observe), (memory, after, *step))
     if adapts:
         shape = (agent.episodes_per_round, family.horizon)
         stacked = lambda leaf, lead: jnp.broadcast_to(leaf, (*lead, *jnp.shape(leaf)))  # noqa: E731
         steps = jax.tree.map(lambda leaf: stacked(leaf, shape), step)
         carries = jax.tree.map(lambda leaf: stacked(leaf, shape[:1]), carry)
 
+        @jax.jit
         def adapt(memory: Any, carries: Any, *given: Any) -> Any:
             *leaves, key = given
             return like(agent.adapt(memory, carries, transition(*leaves), key), memory)
 
         found["adapt"] = (adapt, (memory, carries, *steps, key))
     if told is not None and isinstance(params, dict):
-        # As the runtime gives them: by name.
-        found["context"] = (
-            lambda *given: family.context(dict(zip(params, given, strict=True))),
-            (*params.values(),),
-        )
+        # The runtime gives them in the order of their names.
+        names = sorted(params)
+        context = jax.jit(lambda *given: family.context(dict(zip(names, given, strict=True))))
+        found["context"] = (context, tuple(params[name] for name in names))
     return found
 
 
@@ -166,7 +168,7 @@ def _about(agent: AbstractAgent, run: Run) -> dict[str, Any]:
         "adapts": _adapts(agent),
         "observation": {"shape": list(space.shape), "dtype": np.dtype(space.dtype).name},
         "context": None if context is None else list(context.shape),
-        "task": {k: np.dtype(v.dtype).name for k, v in params.items()} if named else None,
+        "task": {k: np.dtype(params[k].dtype).name for k in sorted(params)} if named else None,
     }
 
 
@@ -187,12 +189,12 @@ def _example(space: Any) -> np.ndarray:
 
 def _difference(program: numpy_agent.Program, function: Any, examples: tuple[Any, ...]) -> float:
     """The largest difference between a program's results and its function's, for several keys."""
-    compiled, worst = jax.jit(function), 0.0
+    worst = 0.0
     for seed in range(KEYS):
         given = examples
         if getattr(examples[-1], "shape", None) == (2,) and examples[-1].dtype == jnp.uint32:
             given = (*examples[:-1], jax.random.key_data(jax.random.key(seed)))
-        theirs = jax.tree.leaves(compiled(*given))
+        theirs = jax.tree.leaves(function(*given))
         ours = program(*(np.asarray(leaf) for leaf in jax.tree.leaves(given)))
         for mine, other in zip(ours, theirs, strict=True):
             exact = np.asarray(other, float)
