@@ -118,7 +118,7 @@ QUICK = PPO(
     num_envs=64, rollout_length=4, hidden=(16,), epochs=4, minibatches=2, learning_rate=3e-3,
     entropy_weight=0.1, normalize_observations=False,
 )  # fmt: skip
-UPDATES = 150
+UPDATES = 100
 
 
 @eqx.filter_jit
@@ -160,7 +160,7 @@ def test_what_only_the_source_shows_is_not_relied_on(form: Any):
 def test_only_what_ppo_tunes_moves_in_the_shared_form():
     learner = DANN(learner=dataclasses.replace(QUICK, tune="head"))
     problem = Problem(SOURCE, TARGET, budget=10_000)
-    before = learner.init(problem, KEY)
+    before = eqx.filter_jit(learner.init)(problem, KEY)
     after, _ = eqx.filter_jit(learner.update)(problem, before)
     moved = jax.tree.map(
         lambda a, b: bool((a != b).any()), before.learner.networks, after.learner.networks
@@ -179,7 +179,7 @@ def test_a_file_of_frames_is_a_target_too():
         {"observations": frames}, SOURCE.observation_space, SOURCE.action_space, "frames"
     )
     problem = Problem(SOURCE, SOURCE, logged=logged)
-    learner = DANN(learner=QUICK, form="separate", weight=3.0, adapt_updates=50)
+    learner = DANN(learner=QUICK, form="separate", weight=3.0, adapt_updates=33)
     assert learner.target_steps(problem, 1000) == 0
     _, target, metrics = transferred(learner, problem, jax.random.split(KEY, 2))
     assert target.min() > 0.95 and metrics["target_observations"][0] == 500

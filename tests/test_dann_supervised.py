@@ -14,21 +14,32 @@ from stemrl.transfer import DANNSupervised, reverse_validation
 
 KEY = jax.random.key(0)
 PROBLEM = SupervisedProblem(Moons(), Moons(angle=35.0))
-SMALL = dict(features=15, hidden=(15,), activation="tanh", domain_hidden=(64,), adapt_updates=1500)
+SMALL = dict(features=15, hidden=(15,), activation="tanh", domain_hidden=(64,))
+# An array, so that with λ = 0 it is the same program.
+ON = jnp.asarray(1.0)
 LEARNERS = {
-    "shared": DANNSupervised(**SMALL, optimizer="sgd", learning_rate=0.03, rate_decay=0.75),
-    "separate": DANNSupervised(**SMALL, form="separate", learning_rate=3e-4),
+    "shared": DANNSupervised(
+        **SMALL, weight=ON, adapt_updates=1500, optimizer="sgd", learning_rate=0.03, rate_decay=0.75
+    ),
+    "separate": DANNSupervised(
+        **SMALL, weight=ON, adapt_updates=750, form="separate", learning_rate=3e-4
+    ),
 }
 SEEDS = 4
 
 
+begun = eqx.filter_jit(lambda learner, key: learner.init(PROBLEM, key))
+updated = eqx.filter_jit(lambda learner, state: learner.update(PROBLEM, state)[0])
+
+
 @eqx.filter_jit
 def trained(learner):
-    """States of several seeds after 3,000 updates."""
+    """States of several seeds after twice the updates of the first phase."""
+    updates = 2 * learner.adapt_updates
 
     def one(key):
         state = learner.init(PROBLEM, key)
-        return jax.lax.fori_loop(0, 3000, lambda _, s: learner.update(PROBLEM, s)[0], state)
+        return jax.lax.fori_loop(0, updates, lambda _, s: learner.update(PROBLEM, s)[0], state)
 
     return jax.vmap(one)(jax.random.split(KEY, SEEDS))
 
@@ -70,24 +81,30 @@ def test_labels_of_the_target_are_not_there_to_be_used(states):
 
 def test_only_the_features_gradient_is_reversed():
     """By the shared loss: D descends in full, f ascends times λ_p, C does not care."""
-    learner = dataclasses.replace(LEARNERS["shared"], weight=2.0)
-    state = learner.init(PROBLEM, KEY)
-    source = jax.tree.map(lambda x: x[:8], state.data.source)
-    target = state.data.target[:8]
-    grads = {}
-    for weight in (0.0, 2.0):
-        now = dataclasses.replace(learner, weight=weight)
-        grads[weight] = jax.grad(now.shared, has_aux=True)(
-            state.networks, PROBLEM, source, target, jnp.asarray(1.0)
-        )[0]
+    learner = LEARNERS["shared"]
+    state = begun(learner, KEY)
+    source, target = jax.tree.map(
+        lambda x: np.asarray(x)[:8], (state.data.source, state.data.target)
+    )
 
+    @jax.jit
+    def gradient(weight):
+        now = dataclasses.replace(learner, weight=weight)
+        return jax.grad(now.shared, has_aux=True)(state.networks, PROBLEM, source, target, 1.0)[0]
+
+    grads = {weight: gradient(weight) for weight in (0.0, 2.0)}
+
+    @jax.jit
+    @jax.grad
     def domain(encoder):
         odds = [state.networks.domain(encoder(x))[..., 0] for x in (source.x, target)]
         return 0.5 * (jax.nn.softplus(odds[0]).mean() + jax.nn.softplus(-odds[1]).mean())
 
-    own = jax.grad(domain)(state.networks.encoder)
+    own = domain(state.networks.encoder)
     lam = 2.0 * (2 / (1 + np.exp(-10.0)) - 1)
-    reversed_ = jax.tree.map(lambda a, b: a - b, grads[2.0].encoder, grads[0.0].encoder)
+    reversed_ = jax.tree.map(
+        lambda a, b: np.asarray(a) - np.asarray(b), grads[2.0].encoder, grads[0.0].encoder
+    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, -lam * b, rtol=2e-3, atol=1e-6), reversed_, own
     )
@@ -98,13 +115,13 @@ def test_only_the_features_gradient_is_reversed():
 def test_the_source_stands_still_while_the_target_is_aligned(states):
     """In the separate form, after `adapt_updates`."""
     learner = dataclasses.replace(LEARNERS["separate"], adapt_updates=1)
-    state = learner.init(PROBLEM, KEY)
-    first, _ = learner.update(PROBLEM, state)
+    state = begun(learner, KEY)
+    first = updated(learner, state)
     jax.tree.map(
         np.testing.assert_array_equal, first.networks.target_encoder, first.networks.encoder
     )
     jax.tree.map(np.testing.assert_array_equal, first.networks.domain, state.networks.domain)
-    second, _ = learner.update(PROBLEM, first)
+    second = updated(learner, first)
     jax.tree.map(np.testing.assert_array_equal, second.networks.encoder, first.networks.encoder)
     jax.tree.map(np.testing.assert_array_equal, second.networks.head, first.networks.head)
     moved = (
@@ -117,11 +134,11 @@ def test_the_source_stands_still_while_the_target_is_aligned(states):
 def test_half_the_weight_is_half_the_step_of_the_targets_encoder():
     """With Adam, to which half the loss would be all the same."""
     learner = dataclasses.replace(LEARNERS["separate"], adapt_updates=1)
-    state, _ = learner.update(PROBLEM, learner.init(PROBLEM, KEY))
+    state = updated(learner, begun(learner, KEY))
 
     def step(weight: float):
-        told = dataclasses.replace(learner, weight=weight)
-        after = told.update(PROBLEM, state)[0].networks.target_encoder
+        told = dataclasses.replace(learner, weight=jnp.asarray(weight))
+        after = updated(told, state).networks.target_encoder
         return jax.tree.leaves(after)[0] - jax.tree.leaves(state.networks.target_encoder)[0]
 
     np.testing.assert_allclose(step(0.5), 0.5 * step(1.0), rtol=1e-2, atol=1e-6)
@@ -138,7 +155,7 @@ def test_reverse_validation_sees_nonsense_without_a_label_of_the_target(states):
         keys = jax.random.split(KEY, SEEDS)
         return jax.vmap(lambda s, k: reverse_validation(learner, PROBLEM, s, 500, k))(states, keys)
 
-    fresh = jax.vmap(lambda k: learner.init(PROBLEM, k))(jax.random.split(KEY, SEEDS))
+    fresh = jax.jit(jax.vmap(lambda k: learner.init(PROBLEM, k)))(jax.random.split(KEY, SEEDS))
     assert float(jnp.mean(judged(states["shared"]))) > float(jnp.mean(judged(fresh))) + 0.1
 
 

@@ -24,7 +24,7 @@ LEARNER = DPT(
     batch_size=128,
     context_length=12,
     learning_rate=1e-2,
-    anneal_updates=600,
+    anneal_updates=300,
 )
 
 
@@ -54,7 +54,7 @@ def learned():
     @eqx.filter_jit
     def run(learner):
         state = learner.init(ARMS, KEY)
-        return jax.lax.scan(lambda s, _: learner.update(ARMS, s), state, None, length=600)[0]
+        return jax.lax.scan(lambda s, _: learner.update(ARMS, s), state, None, length=LEARNER.anneal_updates)[0]
 
     return run(LEARNER)
 
