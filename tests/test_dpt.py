@@ -54,7 +54,9 @@ def learned():
     @eqx.filter_jit
     def run(learner):
         state = learner.init(ARMS, KEY)
-        return jax.lax.scan(lambda s, _: learner.update(ARMS, s), state, None, length=LEARNER.anneal_updates)[0]
+        return jax.lax.scan(
+            lambda s, _: learner.update(ARMS, s), state, None, length=LEARNER.anneal_updates
+        )[0]
 
     return run(LEARNER)
 

@@ -48,9 +48,9 @@ PROBLEM = Problem.of(Recall())
 
 @eqx.filter_jit
 def updated(learner):
-    """The agent after 50 updates, and the metrics."""
+    """The agent after 40 updates, and the metrics."""
     state = eqx.filter_jit(learner.init)(PROBLEM, KEY)
-    state, metrics = jax.lax.scan(lambda s, _: learner.update(PROBLEM, s), state, None, length=50)
+    state, metrics = jax.lax.scan(lambda s, _: learner.update(PROBLEM, s), state, None, length=40)
     return learner.agent(PROBLEM, state), metrics
 
 

@@ -101,6 +101,7 @@ def optimum(transition: np.ndarray, reward: np.ndarray, horizon: int) -> np.ndar
     return value
 
 
+@pytest.mark.long  # as `test_optimal.py` has it of 300 processes, with a bound as much wider
 def test_random_mdp_optimum():
     """Published: about 21.77 an episode (recomputed here over 2,000 processes)."""
     family = RandomMDP()

@@ -159,7 +159,7 @@ class RecurrentActorCritic(HistoryReader):
             actions=actions,
             log_std=None
             if not isinstance(actions, Box)
-            else jnp.full(outputs, jnp.log(initial_std)),
+            else jnp.full(outputs, jnp.log(initial_std), float),
         )
 
     def heads(

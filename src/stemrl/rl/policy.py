@@ -156,7 +156,8 @@ class Policy(eqx.Module):
             key=key,
         )
         continuous = isinstance(action_space, Box)
-        self.log_std = jnp.full(outputs, jnp.log(initial_std)) if continuous else None
+        # With a type of its own, as after the first update, for which all would else be compiled anew.
+        self.log_std = jnp.full(outputs, jnp.log(initial_std), float) if continuous else None
         self.min_log_std = math.log(min_std)
         self.actions = action_space
 
