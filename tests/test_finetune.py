@@ -51,7 +51,7 @@ def test_adapting_from_pretraining_improves_and_starts_where_pretraining_ended()
     assert float(adapted[0]) == pytest.approx(-(0.75**2), abs=0.15)
     assert float(adapted[-1]) > float(adapted[0]) + 0.2
     still = scores(
-        eqx.tree_at(lambda a: a.learning_rate, learner.agent(PROBLEM, state), jnp.asarray(0.0))
+        eqx.tree_at(lambda a: a.learning_rate, learner.agent(PROBLEM, state), jnp.zeros(()))
     )
     assert float(still[-1]) == pytest.approx(float(adapted[0]), abs=0.1)
 

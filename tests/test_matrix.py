@@ -255,7 +255,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 # In JAX and on the host they are stepped like others here, and have files of tests of their own.
-LIKE_OTHERS = ("gymnasium", "gymnax", "jax")
+LIKE_OTHERS = ("gymnasium", "gymnax", "jax", "randomized")
 
 
 @pytest.mark.parametrize(

@@ -359,8 +359,11 @@ def adapt_few_shot(
 ) -> FewShotEvaluation:
     """Do what `adapt` does, with one agent of a supervised run."""
     agent = run.agent(which, member)
-    most = agent.learner.shots if shots is None else shots
-    drawn = evaluation.draw_few_shot(run.problem.target, split, tasks, most, 1, seed)[0]
+    params = None  # those that the evaluation draws
+    if task:
+        family, most = run.problem.target, agent.learner.shots if shots is None else shots
+        drawn = evaluation.draw_few_shot(family, split, tasks, most, 1, seed)[0]
+        params = with_values(drawn, task, family)
     return evaluation.evaluate_few_shot(
         agent,
         split=split,
@@ -369,7 +372,7 @@ def adapt_few_shot(
         shots=shots,
         gradient_steps=gradient_steps,
         method=run.config.method,
-        params=with_values(drawn, task or {}, run.problem.target),
+        params=params,
     )
 
 

@@ -119,7 +119,7 @@ def _few_shot(run: "Run", task: dict[str, Any], options: Any, wanted: dict[str, 
         found.shots[-1],
         CURVE,
         options.seed,
-        found.params,
+        found.params if task else None,
     )
     parts = []
     draw: Any = plot
