@@ -64,7 +64,9 @@ def play_tasks(
         # The last chunk is filled up with tasks played before, whose results are dropped: all
         # chunks then have one shape, and are compiled once.
         rows = np.arange(index * size, (index + 1) * size) % tasks
-        some, told = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, context))
+        some, told = params, context
+        if chunks > 1:
+            some, told = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (params, context))
         result = run(agent, family, some, told, chunk_key, rounds, 1 if one_by_one else None)
         parts.append(jax.tree.map(np.asarray, result))
         if progress is not None:

@@ -282,7 +282,7 @@ class Training:
             self.now = InHand(state)
         if self.writes:
             write_whole(out / CONFIG, self.written)
-        exempt = jnp.asarray(programs.exempt(self.now.state, self.seeded))
+        exempt = jax.device_put(programs.exempt(self.now.state, self.seeded))
         state, self.exempt = devices.placed((self.now.state, exempt), self.mesh)
         self.now = replace(self.now, state=state)
         self.recorder = Recorder(

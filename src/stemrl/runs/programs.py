@@ -62,8 +62,9 @@ def begin(learner: Learns, problem: Any, keys: PRNGKeyArray) -> State:
 
 
 def shape_of_state(learner: Learns, problem: Any, keys: PRNGKeyArray) -> PyTree[Any]:
-    """Return the state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with."""
-    return eqx.filter_eval_shape(_begin, learner, problem, keys)
+    """Return the state as `jax.ShapeDtypeStruct`s: what a checkpoint is compared with. By `begin` itself,
+    which traces the first state once for all who ask, and for the training."""
+    return eqx.filter_eval_shape(begin, learner, problem, keys)
 
 
 @eqx.filter_jit(donate="all-except-first")
