@@ -93,7 +93,10 @@ def select(mask: Bool[Array, "..."], new: PyTree[Array], old: PyTree[Array]) -> 
 
 def zeros_of(function: Callable, *args: Any) -> Any:
     """Return zeros in the shapes of what `function(*args)` would return, without running it."""
-    shapes = jax.eval_shape(function, *args)
+    return _zeros(jax.eval_shape(function, *args))
+
+
+def _zeros(shapes: PyTree[Any]) -> PyTree[Array]:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
@@ -105,10 +108,17 @@ def only_if(ready: Bool[Array, ""], function: Callable[[Any], tuple], carry: Any
       to tell (metrics, steps), which is zeros where it is not called.
     """
 
-    def wait(carry: Any) -> tuple:
-        return carry, *zeros_of(lambda carry: function(carry)[1:], carry)
+    told = []  # the shapes of what else there is, by which the function is traced once and not twice
 
-    return lax.cond(ready, function, wait, carry)
+    def go(carry: Any) -> tuple:
+        carry, *rest = function(carry)
+        told.append(jax.tree.map(jax.typeof, rest))
+        return carry, *rest
+
+    def wait(carry: Any) -> tuple:
+        return carry, *(_zeros(told[0]) if told else zeros_of(lambda x: function(x)[1:], carry))
+
+    return lax.cond(ready, go, wait, carry)
 
 
 def strong(tree: PyTree[Array]) -> PyTree[Array]:

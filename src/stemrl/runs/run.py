@@ -21,7 +21,7 @@ from ..rl.player import Player
 from . import checkpoint
 from .config import RunConfig
 from .metrics import read_rows
-from .programs import seed_keys, shape_of_state
+from .programs import begin, seed_keys, shape_of_state
 
 CONFIG, METRICS, CHECKPOINTS = "config.json", "metrics.jsonl", "checkpoints"
 AGENTS = "agents"
@@ -249,7 +249,7 @@ def shape_of_agent(run: Run) -> tuple[PyTree[Any], PyTree[Any]]:
     """Return one seed's agent as `jax.ShapeDtypeStruct`s, and all in it that is no array."""
     keys = jax.eval_shape(lambda: jax.random.key(0))
     agent = eqx.filter_eval_shape(
-        lambda key: run.learner.agent(run.problem, run.learner.init(run.problem, key)), keys
+        lambda key: run.learner.agent(run.problem, begin(run.learner, run.problem, key)), keys
     )
     return eqx.partition(agent, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
