@@ -8,6 +8,7 @@ compiled apart from their collecting: where a simulator could only be called by 
 `physics.foreign`), the compilation cache keeps the one and not the other.
 """
 
+import functools
 from typing import Any, Protocol
 
 import equinox as eqx
@@ -83,12 +84,16 @@ def advance(
     """
     learner, problem, exempt, updates, seeded = fixed
 
-    def update(state: State):
+    def one(state: State):
         new, metrics, experience = _update(learner, problem, state)
         return _checked(state, new, metrics, experience, exempt)
 
-    update = eqx.filter_vmap(update) if seeded else update
-    shapes = eqx.filter_eval_shape(update, state)[1:]
+    # Inlined, so that it is traced once, for the shapes, and stands in the loop as if it were traced there.
+    @functools.partial(jax.jit, inline=True)
+    def update(state: State):
+        return eqx.filter_vmap(one)(state) if seeded else one(state)
+
+    shapes = jax.eval_shape(update, state)[1:]
     rows, bad = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), shapes[0]), shapes[1]
 
     def going(loop):
