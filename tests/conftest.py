@@ -22,7 +22,7 @@ gc.set_threshold(50_000, 50, 100)
 _config = tempfile.TemporaryDirectory(prefix="stemrl-config-")
 os.environ["XDG_CONFIG_HOME"] = _config.name
 
-HELD = 2_500
+HELD = 6_000
 """Mappings of memory beyond which a file's programs are let go: little of them is of use to the next, and all
 of them together take six gigabytes a worker."""
 
