@@ -5,6 +5,7 @@ Nothing on those pages, and in those tables, is written by hand; a test compares
 they are made from.
 """
 
+import functools
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from words import (
     BROUGHT,
     CHAPTERS,
+    FIGURE,
     FRONT,
     HEADS,
     MAIN_ROWS,
@@ -50,9 +52,10 @@ NUMBER = re.compile(r"<!--=(.+?)::(.*?)::(.*?)-->.*?<!--/-->")
 LANGUAGES = {"en": ROOT / "docs", "zh": ROOT / "docs" / "zh"}
 """Where each language has its pages, by the same names."""
 TITLES = ROOT / "docs" / "zh" / "titles.json"
-"""The cards' titles in Chinese; all else that a card says stays in English, marked as such."""
+ROWS = ROOT / "docs" / "zh" / "rows.json"
+"""The cards' titles in Chinese, and the names of their rows; notes stay in English, marked as such."""
 GALLERY = "images/gallery"
-"""Below `docs/`: a figure for each card that has run."""
+"""Below `docs/`: a figure for each card that has run, in each language; see `_figure_file`."""
 PARAGRAPH = 400
 """Letters of a paragraph that still is at most five lines on the site."""
 
@@ -72,8 +75,12 @@ def pages(results: Path, known: Mapping[str, Card]) -> dict[Path, str]:
         if (file := folder / "methods" / f"{name}.md").exists()
     }
     made |= {ROOT / name: front(name, results, cards) for name in FRONTS}
-    for name, card in cards.items():
-        made[ROOT / "docs" / GALLERY / f"{name}.svg"] = figure(card, MAIN_ROWS.get(name, ()))
+    for language in LANGUAGES:
+        told = FIGURE[language] | _row_names(language)
+        for name, card in _titled(cards, language).items():
+            shown = MAIN_ROWS.get(name, ())
+            file = ROOT / "docs" / _figure_file(name, language)
+            made[file] = figure(card, shown, told, language)
     for file in LANGUAGES["en"].rglob("*.md"):
         text = made.get(file) or file.read_text(encoding="utf-8")
         if NUMBER.search(text):
@@ -108,12 +115,8 @@ def page(results: Path, known: Mapping[str, Card], language: str = "en") -> str:
     """The whole page of results, from a folder of them and all cards. Numbers are the files', words
     are the cards' as they are today, so that a word can be mended without measuring anew."""
     words = WORDS[language]
-    cards, benchmarks = _cards(results, known), _read(results / "benchmarks")
-    if language == "zh":
-        titles = json.loads(TITLES.read_text("utf-8"))
-        cards = {
-            name: card | {"title": titles.get(name, card["title"])} for name, card in cards.items()
-        }
+    cards = _titled(_cards(results, known), language)
+    benchmarks = _read(results / "benchmarks")
     chapters = {
         chapter: found
         for chapter in CHAPTERS
@@ -148,6 +151,18 @@ def _cards(results: Path, known: Mapping[str, Card]) -> dict[str, dict[str, Any]
         if card["scale"] != "full":
             raise SystemExit(f"results/cards/{name}.json is of scale {card['scale']}, not full")
     return cards
+
+
+def _titled(cards: Mapping[str, dict[str, Any]], language: str) -> dict[str, dict[str, Any]]:
+    """Cards with their titles in a language."""
+    titles = json.loads(TITLES.read_text("utf-8")) if language == "zh" else {}
+    return {name: card | {"title": titles.get(name, card["title"])} for name, card in cards.items()}
+
+
+@functools.cache
+def _row_names(language: str) -> dict[str, str]:
+    """The names of rows in a language, by the English ones; one that is not there stays English."""
+    return json.loads(ROWS.read_text("utf-8")) if language == "zh" else {}
 
 
 def _of_chapter(chapter: str, cards: Mapping[str, Any]) -> list[str]:
@@ -264,8 +279,7 @@ def _percent(share: float) -> str:
 def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], language: str) -> str:
     """The page of a method with the figures of its cards that have run, and of its failure, and what
     they took."""
-    words, up = WORDS[language], _up(language)
-    titles = json.loads(TITLES.read_text("utf-8")) if language == "zh" else {}
+    words, cards = WORDS[language], _titled(cards, language)
     shown, _, failures = MEASURED[file.stem].partition("; ")
     parts = []
     for head, names in (("", shown.split()), (words["fails"], failures.split())):
@@ -274,7 +288,7 @@ def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], lan
         ran = [name for name in names if name in cards]
         for name in ran:
             card = cards[name]
-            title = titles.get(name, card["title"])
+            title = card["title"]
             told = _verdict(worst(card["rows"]), words)
             link = f"{title} ([`{name}`](../results.md#{name}))"
             seeds = _seeds(card, words)
@@ -282,7 +296,10 @@ def measured(file: Path, results: Path, cards: Mapping[str, dict[str, Any]], lan
                 link, told + words["and"] if told else "", seeds,
                 _seconds(card["seconds"], words), _where(card, words),
             )  # fmt: skip
-            parts += [f"![{title}](../{up}{_picture(name, card, results)})", took]
+            parts += [
+                f"![{title}](../{_up(language)}{_picture(name, card, results, language)})",
+                took,
+            ]
         if missing := [f"`stemrl reproduce {name}`" for name in names if name not in ran]:
             parts.append(words["not yet"].format(words["list"].join(missing)))
     return _filled(file, ["\n\n".join(parts)])
@@ -295,12 +312,17 @@ def _seeds(card: dict[str, Any], words: Mapping[str, str]) -> str:
     return told + words["from seed"].format(first) if first else told
 
 
-def _picture(name: str, card: dict[str, Any], results: Path) -> str:
+def _picture(name: str, card: dict[str, Any], results: Path, language: str) -> str:
     """The picture of a card for another page, seen from `docs/`: one of its own, or its figure."""
     own = [one for one in card.get("pictures") or [f"{name}.png"]
            if (results / "cards" / one).exists()]  # fmt: skip
     chosen = [one for one in own if one == f"{name}-{PICTURE.get(name, '')}.png"] or own
-    return f"../results/cards/{chosen[0]}" if chosen else f"{GALLERY}/{name}.svg"
+    return f"../results/cards/{chosen[0]}" if chosen else _figure_file(name, language)
+
+
+def _figure_file(name: str, language: str) -> str:
+    """A card's figure in a language, seen from `docs/`."""
+    return f"{GALLERY}/{name}{'.zh' if language == 'zh' else ''}.svg"
 
 
 def _gallery(cards: Mapping[str, dict[str, Any]], language: str) -> str:
@@ -309,9 +331,9 @@ def _gallery(cards: Mapping[str, dict[str, Any]], language: str) -> str:
     lines = ['<div class="gallery" markdown>', ""]
     for name, card in cards.items():
         told = _verdict(worst(card["rows"]), WORDS[language])
+        file = f"{up}{_figure_file(name, language)}"
         lines += [
-            f"[![{card['title']}]({up}{GALLERY}/{name}.svg)<br>{card['title']}](#{name})"
-            f" {told}".rstrip(),
+            f"[![{card['title']}]({file})<br>{card['title']}](#{name}) {told}".rstrip(),
             "",
         ]
     return "\n".join([*lines, "</div>", ""])
@@ -323,7 +345,7 @@ def _up(language: str) -> str:
 
 
 def _card(name: str, card: dict[str, Any], results: Path, language: str) -> str:
-    words = WORDS[language]
+    words, names = WORDS[language], _row_names(language)
     rows = []
     for row in card["rows"]:
         bar = []
@@ -340,7 +362,7 @@ def _card(name: str, card: dict[str, Any], results: Path, language: str) -> str:
             told = words["and"].join(filter(None, [told, met]))
         rows.append(
             (
-                row["name"],
+                names.get(row["name"], row["name"]),
                 _number(row["published"]),
                 _number(row["mean"], unlike=row["bar"]),
                 _interval(row["low"], row["high"]),

@@ -219,7 +219,7 @@ on two cores. The ratio says how many times better ours is.
 
 [English](../results.md)
 
-本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片分三章：前向迁移（forward transfer）、多任务与元学习。卡片与行的名称以及说明保留英文。
+本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片分三章：前向迁移（forward transfer）、多任务与元学习。标题与行的名称是中文；卡片的代号、说明、卡片自带的图和“速度”一节的行保留英文。
 
 ## 图览
 
@@ -277,6 +277,16 @@ on two cores. The ratio says how many times better ours is.
     },
 }
 """What pages say beside numbers and the cards' own words."""
+
+FIGURE: dict[str, dict[str, str]] = {
+    "en": {},
+    "zh": {
+        "reached": "达到", "at the bar": "恰在标准上", "missed": "未达到", "no bar": "没有标准",
+        "aim reached": "期望达到", "aim at the bar": "恰在期望上", "aim missed": "期望未达到",
+        "ours": "我们的", "published": "论文", "bar": "标准", "aim": "期望", "optimum": "最优",
+    },
+}  # fmt: skip
+"""What a card's figure says beside rows' names, where it is not in English."""
 
 PAPERS = {
     "finetune": ("", ""),

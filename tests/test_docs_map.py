@@ -202,8 +202,9 @@ def test_a_translation_links_to_the_same(translation: str, original: str):
     ours, theirs = links(translation) - {original}, links(original) - {translation}
     assert original in links(translation) and translation in links(original)
     chinese = {there: here for here, there in TRANSLATED.items()}
-    for picture in (DOCS / "images").glob("*.zh.svg"):
-        chinese[f"docs/images/{picture.name.replace('.zh.', '.')}"] = f"docs/images/{picture.name}"
+    for picture in (DOCS / "images").rglob("*.zh.svg"):
+        file = picture.relative_to(ROOT).as_posix()
+        chinese[file.replace(".zh.", ".")] = file
     pages = [(link.partition("#")[0], link) for link in theirs]
     # Chinese headings have other anchors; cards on the page of results have the same.
     assert {link for link in ours if not link.startswith("docs/zh/results.md#")} == {

@@ -90,6 +90,18 @@ def test_every_card_has_a_chinese_title():
     assert json.loads(script.TITLES.read_text(encoding="utf-8")).keys() == registry.CARDS.keys()
 
 
+def test_every_row_has_a_chinese_name():
+    """And no two rows of a card the same one."""
+    names = json.loads(script.ROWS.read_text(encoding="utf-8"))
+    for file in sorted((ROOT / "results" / "cards").glob("*.json")):
+        rows = [row["name"] for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
+        missing = [row for row in rows if row not in names]
+        assert not missing, f"{file.name} has {missing}: add it to docs/zh/rows.json"
+        chinese = [names[row] for row in rows]
+        alike = {name for name in chinese if chinese.count(name) > 1}
+        assert not alike, f"{file.name}: two rows are {alike} in docs/zh/rows.json"
+
+
 def test_reached_and_missed_stand_side_by_side(tmp_path):
     measures = [
         Measure("return", [1.0, 2.0, 3.0], published=-2.5, bar=1.5),
@@ -172,6 +184,26 @@ def test_a_figure_marks_claims_published_numbers_and_optima():
     assert text.count('class="zero"') == 1
     with pytest.raises(LookupError, match="nothing"):
         figure(result(measures), ["nothing"])
+
+
+def test_a_figure_in_chinese_breaks_its_lines_between_phrases():
+    long = "在全部目标上训练而不是只在略去的那一半里的目标上训练"
+    names = {
+        "a": "目标环境里的回报，用 DARC 的目标步数在那里微调",
+        "b": f"RL²，{long}",
+        "c": "贪心",
+    }
+    measures = [Measure(name, [1.0, 2.0, 3.0], bar=1.5) for name in names]
+    text = figure(result(measures), words=names | {"at the bar": "恰在标准上"}, language="zh")
+    ET.fromstring(text)
+    lines = re.findall('class="name"[^>]*>([^<]*)<', text)
+    assert lines[:2] == ["目标环境里的回报，", "用 DARC 的目标步数在那里微调"]
+    assert "".join(lines[2:-1]) == f"RL²，{long}" and lines[-1] == "贪心"
+    # 12 pixels a letter, beside a number and a verdict of about 90.
+    assert max(map(len, lines)) * 12 < 360 - 20 - 90
+    assert 'lang="zh"' in text and "恰在标准上" in text and "at the bar" not in text
+    # What has no translation stays as it is.
+    assert ">ours<" in text
 
 
 def test_quick_numbers_are_refused(tmp_path):

@@ -8,7 +8,8 @@ and what is missed differ in words as well.
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
@@ -19,7 +20,11 @@ from .card import aim_verdict, verdict, worst
 
 WIDTH, EDGE = 360, 10
 LETTER = 6.6
-"""How wide a letter is, about: text is not measured."""
+"""How wide a letter is, about: text is not measured. A Chinese one is as wide as two."""
+PHRASE = re.compile(r"(?<=[，：])|(?=（)")
+BREAK = re.compile(r"(?<=[ \u2e80-\uff07\uff09-\uffef])(?![ ，：）])|(?<![ （])(?=[\u2e80-\u9fff])")
+"""Where a line of Chinese may end: between phrases; and in one that is longer than a line after a space
+and beside every Chinese letter, but not before a mark that closes nor after one that opens."""
 MOST = 6
 """Rows of a figure, unless somebody names them."""
 OPTIMUM = re.compile(r"Bayes-optimal( agent)?|(the )?optimum of the known task")
@@ -71,21 +76,33 @@ class _Axis:
         return low - margin, high + margin
 
 
-def figure(result: dict[str, Any], rows: Sequence[str] = ()) -> str:
+def figure(
+    result: dict[str, Any],
+    rows: Sequence[str] = (),
+    words: Mapping[str, str] | None = None,
+    language: str = "en",
+) -> str:
     """Return a card's result, as `results/cards/<name>.json` holds it, as an SVG document.
 
     **Arguments:**
 
     - `rows`: the names of the rows to show; by default `main_rows`.
+    - `words`: what stands in the place of a row's name, of a verdict or of a word of the legend, in
+        another language; what is not among them stays as it is.
+    - `language`: the code of that language.
 
     Raises `LookupError` for a row that the result does not have.
     """
+    words = words or {}
     known = {row["name"]: row for row in result["rows"]}
     if unknown := [name for name in rows if name not in known]:
         raise LookupError(f"{result['card']} has no row {unknown}")
     optima = [row for row in result["rows"] if OPTIMUM.search(row["name"])]
     shown = [known[name] for name in rows] or main_rows(result)
-    shown = [row | {"optimum": _optimum(row, optima)} for row in shown]
+    shown = [
+        row | {"optimum": _optimum(row, optima), "label": words.get(row["name"], row["name"])}
+        for row in shown
+    ]
     axes: list[_Axis] = []
     for row in shown:
         axis = next((axis for axis in axes if axis.takes(row)), None)
@@ -94,13 +111,15 @@ def figure(result: dict[str, Any], rows: Sequence[str] = ()) -> str:
         axis.rows.append(row)
     y, parts = EDGE, []
     for axis in axes:
-        drawn, y = _drawn(axis, y)
+        drawn, y = _drawn(axis, y, words)
         parts += drawn
-    drawn, y = _legend(shown, y)
-    title = f"{result['title']}: {worst(result['rows']) or 'no bar'}"
+    drawn, y = _legend(shown, y, words)
+    found = worst(result["rows"]) or "no bar"
+    title = f"{result['title']}: {words.get(found, found)}"
+    spoken = "" if language == "en" else f' lang="{language}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y:.0f}"'
-        f' viewBox="0 0 {WIDTH} {y:.0f}" role="img"'
+        f' viewBox="0 0 {WIDTH} {y:.0f}" role="img"{spoken}'
         f' font-family="system-ui, -apple-system, Segoe UI, Roboto, Arial, sans-serif" font-size="12"><title>{escape(title)}</title>'
         f'<style>{_palette()}{STYLE}</style><rect class="page" width="{WIDTH}" height="{y:.0f}" rx="6"/>'
         + "".join([*parts, *drawn])
@@ -150,7 +169,7 @@ def _is_difference(row: dict[str, Any]) -> bool:
     return row.get("interval_excludes") == 0 or "(paired)" in row["name"]
 
 
-def _drawn(axis: _Axis, y: float) -> tuple[list[str], float]:
+def _drawn(axis: _Axis, y: float, words: Mapping[str, str]) -> tuple[list[str], float]:
     """The rows of one axis, from a height on, and the height below."""
     low, high = axis.span()
     parts = []
@@ -160,7 +179,7 @@ def _drawn(axis: _Axis, y: float) -> tuple[list[str], float]:
 
     top = y
     for row in axis.rows:
-        drawn, y = _row(row, y, px)
+        drawn, y = _row(row, y, px, words)
         parts += drawn
     under = []
     for tick in _ticks(low, high):
@@ -173,9 +192,11 @@ def _drawn(axis: _Axis, y: float) -> tuple[list[str], float]:
     return [*under, *parts], y + 24
 
 
-def _row(row: dict[str, Any], y: float, px: Any) -> tuple[list[str], float]:
+def _row(
+    row: dict[str, Any], y: float, px: Any, words: Mapping[str, str]
+) -> tuple[list[str], float]:
     told = _told(row)
-    kind = _kind(told)
+    kind, told = _kind(told), words.get(told, told)
     number = short(row["mean"])
     said = f"{number}{f' {told}' if told else ''}"
     parts = [
@@ -183,8 +204,8 @@ def _row(row: dict[str, Any], y: float, px: Any) -> tuple[list[str], float]:
         + (f' <tspan class="{kind}">{told}</tspan>' if told else "")
         + "</text>"
     ]
-    room = int((WIDTH - 2 * EDGE - max(len(said) + 2, 8) * LETTER) / LETTER)
-    for line in textwrap.wrap(row["name"], room, break_long_words=False):
+    room = int((WIDTH - 2 * EDGE - max(_width(said) + 2, 8) * LETTER) / LETTER)
+    for line in _lines(row["label"], room):
         parts.append(f'<text class="name" x="{EDGE}" y="{y + 11:.0f}">{escape(line)}</text>')
         y += 14
     middle, y = y + 10, y + 24
@@ -214,6 +235,24 @@ def _row(row: dict[str, Any], y: float, px: Any) -> tuple[list[str], float]:
     return parts, y
 
 
+def _width(text: str) -> int:
+    """How wide a text is, in letters."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _lines(text: str, room: int) -> list[str]:
+    """A text in lines of at most so many letters."""
+    if _width(text) == len(text):
+        return textwrap.wrap(text, room, break_long_words=False)
+    lines = [""]
+    for phrase in PHRASE.split(text):
+        for piece in BREAK.split(phrase) if _width(phrase) > room else [phrase]:
+            if _width((lines[-1] + piece).rstrip()) > room:
+                lines.append("")
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
 def _told(row: dict[str, Any]) -> str:
     """A row's verdict in words, or what became of its aim."""
     if (found := verdict(row)) is not None and row.get("must", True):
@@ -235,7 +274,9 @@ def _diamond(x: float, y: float) -> str:
     return f'<path class="published" d="M{x:.1f} {y - 6:.1f}l6 6-6 6-6-6z"/>'
 
 
-def _legend(rows: Sequence[dict[str, Any]], y: float) -> tuple[list[str], float]:
+def _legend(
+    rows: Sequence[dict[str, Any]], y: float, words: Mapping[str, str]
+) -> tuple[list[str], float]:
     """What the marks mean, of those that are there."""
     there = {
         "ours": True,
@@ -258,14 +299,14 @@ def _legend(rows: Sequence[dict[str, Any]], y: float) -> tuple[list[str], float]
         "aim": lambda x, y: f'<path class="aim" d="M{x} {y - 6}v12"/>',
         "optimum": _triangle,
     }
-    words = {"interval": "95%"}
+    words = {"interval": "95%", **words}
     parts, x = [], float(EDGE + 5)
     for name in MARKS:
         if there[name]:
             word = words.get(name, name)
             parts.append(marks[name](x, y + 4))
             parts.append(f'<text x="{x + 9:.0f}" y="{y + 8:.0f}" font-size="10">{word}</text>')
-            x += 28 + 5.6 * len(word)
+            x += 28 + 5.6 * _width(word)
     return parts, y + 18
 
 
