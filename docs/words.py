@@ -219,7 +219,7 @@ on two cores. The ratio says how many times better ours is.
 
 [English](../results.md)
 
-本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片分三章：前向迁移（forward transfer）、多任务与元学习。标题与行的名称是中文；卡片的代号、说明、卡片自带的图和“速度”一节的行保留英文。
+本页的每个数值都由写在旁边的命令测得，由 `docs/make_results.py` 从 `results/` 的文件读出，没有一个是手写的。没有达到的和达到的一样列出。卡片分三章：前向迁移（forward transfer）、多任务与元学习。标题与行的名称是中文；卡片的代号、出处、说明、卡片自带的图和“速度”一节的行保留英文。
 
 ## 图览
 
