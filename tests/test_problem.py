@@ -138,11 +138,18 @@ def test_a_minari_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Logged.read(tmp_path, Box((2,)), MOVES)
 
 
+class Reader(PPO):
+    """It is given data of a target."""
+
+    name: ClassVar[str] = "reader"
+    budget_units = ("steps",)
+
+
 def test_a_run_knows_its_data_again(tmp_path: Path):
     path = tmp_path / "data.npz"
     at = np.zeros((8, 2), np.float32)
     np.savez(path, observations=at)
-    config = RunConfig("ppo", "point-2d horizon=4", target_data=str(path), steps=8,
+    config = RunConfig(f"{__file__}:Reader", "point-2d horizon=4", target_data=str(path), steps=8,
                        settings=named_settings("methods", TINY_PPO)[1], evaluate_every=0)  # fmt: skip
     run = train(config, tmp_path / "run", progress=False)
     assert run.problem.logged is not None and run.problem.logged.rows == 8

@@ -30,7 +30,10 @@ def run(arguments: list[str]) -> int:
     names, flags = _split(arguments)
     options = _parser(names).parse([*names, *flags])
     refuse_table(options.out)
-    reference = options.run in registry.REFERENCE_AGENTS and not Path(options.run).exists()
+    no_run = options.run not in registry.AGENTS and not Path(options.run).exists()
+    # A name that is nothing at all, before a family, is that of a reference agent, misspelt.
+    meant = options.family is not None and Path(options.run).name == options.run
+    reference = no_run and (options.run in registry.REFERENCE_AGENTS or meant)
     if reference and options.family is None:
         raise UserError(f"name a family: stemrl evaluate {quote(options.run)} FAMILY")
     with only_answers():
