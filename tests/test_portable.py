@@ -107,7 +107,7 @@ def alike(
 
 def test_a_memory_a_posterior_and_a_goal(tmp_path: Path):
     alike(stemrl.load("rl2-gridnavi"), tmp_path / "rl2", 3)
-    agent = alike(stemrl.load("pearl-point-sparse"), tmp_path / "pearl", 2)
+    agent = alike(stemrl.load("pearl-point-sparse"), tmp_path / "pearl", 2, horizon=9)
     assert agent.adaptations == 2
     agent.reset()
     assert agent.adaptations == agent.episodes == 0
@@ -120,6 +120,7 @@ def test_a_memory_a_posterior_and_a_goal(tmp_path: Path):
         (lambda: agent.act([np.nan, 0]), "not finite"),
         (lambda: agent.observe([0, 0], 0.0, False), "call act first"),
         (lambda: Agent(tmp_path / "pearl", task={"goal": 1}), "without being told"),
+        (lambda: Agent(tmp_path / "pearl", horizon=1000), "of at most 20 steps"),
     ):
         with pytest.raises(ValueError, match=said):
             call()

@@ -48,6 +48,11 @@ class Agent:
             arrays = {name: stored[name] for name in stored.files}
         self.about = about
         self.horizon = about["horizon"] if horizon is None else horizon
+        if about["adapts"] and self.horizon > about["horizon"]:
+            raise ValueError(
+                f"this agent adapts to episodes of at most {about['horizon']} steps; export it from a family with"
+                " a longer horizon"
+            )
         self._programs = {k: Program(v, arrays) for k, v in about["programs"].items()}
         self._key = seed_key(seed)
         self._told = None
@@ -131,10 +136,8 @@ class Agent:
         if len(self._carries) < self.about["episodes_per_round"]:
             self._begin()
         elif self.about["adapts"]:
-            if self.horizon != self.about["horizon"]:
-                raise ValueError("an agent that adapts has the horizon that it was exported with")
             carries = [np.stack(each) for each in zip(*self._carries)]
-            episodes = [_padded(steps, self.horizon) for steps in self._played]
+            episodes = [_padded(steps, self.about["horizon"]) for steps in self._played]
             steps = [np.stack(each) for each in zip(*episodes)]
             self.adaptations += 1
             key = self._next_key()
@@ -236,10 +239,12 @@ def threefry(key, high, low):
 
 
 def seed_key(seed):
+    """Return the key of a seed."""
     return np.array([0, int(seed) & 0xFFFFFFFF], np.uint32)
 
 
 def fold_in(key, data):
+    """Return another key, made of a key and a number."""
     with np.errstate(over="ignore"):
         return np.stack(threefry(key, 0, int(data) & 0xFFFFFFFF), -1)
 
