@@ -275,7 +275,7 @@ def test_maml_adapts_where_pretraining_cannot(tmp_path):
                 "maml-supervised",
                 "sinusoid",
                 settings={"inner_steps": inner_steps, "learning_rate": 3e-3},
-                steps=2000 * 25 * 20,
+                steps=1000 * 25 * 20,
                 evaluate_every=0,
             ),
             tmp_path / str(inner_steps),
@@ -316,7 +316,7 @@ def test_every_learner_is_shown_the_same_tasks():
 # --- The card --------------------------------------------------------------------------------
 
 
-@pytest.mark.cards
+@pytest.mark.long  # make cards runs it too, and what a card writes is tested with others
 def test_the_card_runs(tmp_path, monkeypatch):
     from stemrl.cards import reproduce
 
