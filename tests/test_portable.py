@@ -55,6 +55,23 @@ def test_operations_are_those_of_jax():
     agree(lambda x: (jax.nn.relu(x), jax.nn.gelu(x), jax.nn.softmax(x), jax.nn.sigmoid(x)), X)
     agree(lambda x: (jnp.sort(x, 0), jnp.argsort(-x), jnp.cumsum(x, 1), lax.top_k(x, 2)), X)
     agree(lambda x: (x[:, ::2], x[::-1], jnp.pad(x, ((1, 0), (2, 1))), jnp.tile(x, (2, 1))), X)
+    halves, ints = X.round() / 2, np.array([-7, 0, 5, -(2**31)], np.int32)
+    big = np.array([1e12, np.nan, -1e12, 300.0, -5.0], np.float32)
+    agree(
+        lambda x: (lax.round(x), jnp.round(x), jax.nn.log_sigmoid(40 * x), jax.nn.sigmoid(40 * x)),
+        halves,
+    )
+    agree(lambda x: tuple(x.astype(t) for t in ("int32", "uint8", "uint32", "bool")), big)
+    agree(
+        lambda i: (lax.div(i, i // 3), lax.rem(i, i // 3), lax.top_k(i.astype("uint32"), 2)), ints
+    )
+    agree(lambda x: lax.top_k(jnp.where(x > 1, jnp.nan, x), 3), X)
+    agree(
+        lambda x: (jax.nn.gelu(x, approximate=False), jax.nn.logsumexp(x, 1), lax.cumlogsumexp(x)),
+        X,
+    )
+    agree(lambda x: jnp.linalg.cholesky(-jnp.eye(3) + 0 * x[0, 0]), X)
+    agree(lambda i: lax.dot(i.astype("int8"), i.astype("int8"), preferred_element_type="int32"), i)
     agree(lambda x: (jnp.round(x), jnp.sign(x), x // 0.3, x % 0.7, jnp.trunc(x)), X)
     agree(lambda i: (i // 2, -i // 2, i % 3, i >> 1, i << 2, lax.shift_right_logical(-i, 3)), i)
     agree(
@@ -89,7 +106,7 @@ def alike(
     run: stemrl.Run, folder: Path, rounds: int, most_likely: bool = False, **told: Any
 ) -> Agent:
     """The exported agent, after it played beside the original what random numbers showed and paid."""
-    assert export_numpy(run, folder, most_likely=most_likely).difference < 1e-5
+    assert export_numpy(run, folder, most_likely=most_likely).difference < 1e-4
     player = run.player(seed=5, most_likely=most_likely, **told)
     agent = Agent(folder, seed=5, **told)
     space, rng = player.observation_space, np.random.default_rng(0)
@@ -115,6 +132,8 @@ def test_a_memory_a_posterior_and_a_goal(tmp_path: Path):
     alike(stemrl.load("her-bit-flip"), tmp_path / "her", 1, most_likely=True, task=goal)
     with pytest.raises(ValueError, match="give task, or context of shape"):
         Agent(tmp_path / "her")
+    with pytest.raises(ValueError, match=r"'goal' has the shape \(5,\), not \(10,\)"):
+        Agent(tmp_path / "her", task={"goal": np.ones(5)})
     for call, said in (
         (lambda: agent.act([1.0]), r"has the shape \(1,\), not \(2,\)"),
         (lambda: agent.act([np.nan, 0]), "not finite"),
@@ -176,7 +195,8 @@ def test_what_was_played_is_recorded_as_target_data(tmp_path: Path):
             agent.save(tmp_path / f"{name}.npz")
         at = np.zeros(2, np.float32)
         for step in range(5):
-            at = at + agent.act(at)
+            action = agent.act(at)
+            at += action  # the same array, filled again
             agent.observe(at, float(step), step == 1)
         assert agent.save(tmp_path / f"{name}.npz") == 5
         logged: Any = Logged.read(
@@ -196,6 +216,21 @@ def test_what_was_played_is_recorded_as_target_data(tmp_path: Path):
 def test_what_cannot_be_written_is_one_line(tmp_path: Path, capsys):
     with pytest.raises(UserError, match="operation 'eigh'"):
         Writer().write(lambda x: jnp.linalg.eigh(x)[0], np.eye(2, dtype=np.float32))
+    for function, given, said in (
+        (lambda x: x.at[0].apply(jnp.sin), X, "'scatter' with a function of its own"),
+        (lambda x: x.astype(jnp.bfloat16) * 2, X, "in a type that NumPy lacks"),
+        (lambda x: lax.bitcast_convert_type(x, jnp.uint8), X, "between types of different sizes"),
+        (lambda x: lax.scan(lambda c, r: (c, r), 0, x[:0]), X, "of no steps"),
+        (
+            lambda x: lax.conv_general_dilated(
+                x[None], x[:, :1, None], (1,), "SAME", feature_group_count=3
+            ),
+            X.T,
+            "with groups",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            Writer().write(function, given)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="is in the way"):

@@ -102,7 +102,7 @@ def train(
     - `track`: `tensorboard`, `wandb` or `mlflow`, or several of them, to which the metrics are
       mirrored; each is an extra of the package.
     - `callback`: is called with every row of `metrics.jsonl`, a dictionary: of `kind` `update`, with the
-      metrics by name, or `evaluation`, with `score` and `points`. If it returns False, training stops at
+      metrics by name, or `evaluation`, with `score` and `points`; after it has had enough, with none. If it returns False, training stops at
       the end of the chunk of updates that the row belongs to (about a second's), is saved, and can be resumed;
       if it raises, that is raised once the run is saved.
     - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
@@ -409,13 +409,18 @@ def with_values(params: Params, values: Mapping[str, Any], family: AbstractTasks
         whole, index = places.get(name, (name, ...))
         old = leaves[whole]
         shape = old.shape[1:] if index is ... else ()
+        counts = jnp.issubdtype(old.dtype, jnp.integer)
         try:
-            new = np.broadcast_to(np.asarray(value, old.dtype), shape)
-        except (TypeError, ValueError):
+            given = np.asarray(value, float)
+            finite = np.isfinite(given).all()
+            new = np.broadcast_to(np.asarray(value, old.dtype if finite else float), shape)
+        except (TypeError, ValueError, OverflowError):
             wanted = "one number" if shape == () else f"numbers of shape {shape}"
             raise UserError(f"the parameter '{name}' takes {wanted}, not {value!r}") from None
-        if not np.isfinite(np.asarray(value, float)).all():
+        if not finite:
             raise UserError(f"the parameter '{name}' takes finite numbers, not {value!r}")
+        if counts and (new != given).any():
+            raise UserError(f"the parameter '{name}' takes whole numbers, not {value!r}")
         leaves[whole] = jnp.asarray(old).at[:, index].set(new)
     described = jax.tree.unflatten(jax.tree.structure(params), leaves.values())
     if values:

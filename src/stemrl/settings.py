@@ -275,7 +275,9 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in body:
         yield statement
         if isinstance(statement, ast.If | ast.Try):
-            yield from _statements(statement.body)
+            yield from _statements([*statement.body, *statement.orelse])
+        for handler in statement.handlers if isinstance(statement, ast.Try) else ():
+            yield from _statements(handler.body)
 
 
 def _resolve(module: _Module, name: str, depth: int = 8) -> tuple[_Module, ast.AST] | None:
@@ -299,6 +301,8 @@ def _resolve(module: _Module, name: str, depth: int = 8) -> tuple[_Module, ast.A
 
 def _meant(module: _Module, node: ast.AST, depth: int) -> tuple[_Module, ast.AST] | None:
     """What an expression such as `Arm` or `robots.arm.Arm` names, where it is defined."""
+    if isinstance(node, ast.Subscript):  # a generic class, `Arm[int]`
+        node = node.value
     if isinstance(node, ast.Attribute):
         origin = _imported(module, ast.unparse(node.value))
         return _resolve(origin, node.attr, depth) if origin else None

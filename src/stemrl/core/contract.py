@@ -5,7 +5,7 @@ is not looked over: its tests do that.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -201,13 +201,21 @@ def _refuse_frozen(what: str, unit: str, function: Callable[..., Any], *argument
     """Raise `UserError` for a function that is another one each time it is traced: it draws by
     NumPy, say, whose numbers are drawn once, when it is compiled, and never again."""
 
+    def constants_of(closed: Any) -> Iterator[Any]:
+        """Those of the functions inside too, which a program is printed without."""
+        yield from closed.consts
+        for eqn in closed.jaxpr.eqns:
+            for value in jax.tree.leaves(eqn.params, is_leaf=lambda one: hasattr(one, "consts")):
+                if hasattr(value, "consts") and hasattr(value, "jaxpr"):
+                    yield from constants_of(value)
+
     def traced() -> tuple[str, list[Any]]:
         dynamic, static = eqx.partition(arguments, _is_array)
         closed = jax.make_jaxpr(lambda given: _arrays(function(*eqx.combine(given, static))))(
             dynamic
         )
         # Names of Python objects hold where they are in memory.
-        return re.sub("0x[0-9a-f]+", "", str(closed.jaxpr)), closed.consts
+        return re.sub("0x[0-9a-f]+", "", str(closed.jaxpr)), [*constants_of(closed)]
 
     (program, constants), (other, others) = traced(), traced()
     same = program == other and len(constants) == len(others)
@@ -230,7 +238,9 @@ def _arrays(tree: Any) -> Any:
 def _alike(one: Any, other: Any) -> bool:
     if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
         one, other = jax.random.key_data(one), jax.random.key_data(other)
-    return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=one.dtype.kind == "f")
+    numbers = jnp.issubdtype(one.dtype, jnp.floating)
+    one, other = (np.asarray(x, float if numbers else None) for x in (one, other))
+    return np.array_equal(one, other, equal_nan=numbers)
 
 
 def _as_space(what: str, value: Any, space: AnySpace) -> None:

@@ -83,7 +83,8 @@ class Agent:
         action, taken, rest = out[0], out[1], out[2:]
         carries = self.about["carries"]
         self._acted = obs, action, taken, rest[:carries], rest[carries:]
-        return int(taken) if taken.ndim == 0 and taken.dtype.kind in "iu" else taken
+        # A copy: what the world does to it changes nothing here.
+        return int(taken) if taken.ndim == 0 and taken.dtype.kind in "iu" else taken.copy()
 
     def observe(self, observation, reward, terminated, truncated=False):
         """Take in what followed the action, the first four values that `env.step` returns. Returns whether the
@@ -152,7 +153,7 @@ class Agent:
 
     def _seen(self, observation):
         shape, dtype = self.about["observation"]["shape"], self.about["observation"]["dtype"]
-        array = np.asarray(observation, dtype)
+        array = np.array(observation, dtype)  # a copy: a world may fill the same array again
         if list(array.shape) != shape:
             raise ValueError(f"the observation has the shape {array.shape}, not {tuple(shape)}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -168,8 +169,14 @@ class Agent:
         if task is not None:
             names = self.about["task"]
             if names is None or set(names) != set(task):
-                raise ValueError(f"a task has the parameters {names}, not {sorted(task)}")
-            given = [np.asarray(task[name], dtype) for name, dtype in names.items()]
+                raise ValueError(
+                    f"a task has the parameters {sorted(names or ())}, not {sorted(task)}"
+                )
+            given = []
+            for name, (dtype, size) in names.items():
+                given.append(np.asarray(task[name], dtype))
+                if list(given[-1].shape) != size:
+                    raise ValueError(f"'{name}' has the shape {given[-1].shape}, not {tuple(size)}")
             return self._programs["context"](*given)[0]
         if context is None:
             if self._told is None:
@@ -278,16 +285,36 @@ def _same(*values):
 
 
 def _div(x, y):
-    if x.dtype.kind in "iu":  # towards zero, as in C
-        quotient = np.abs(x) // np.where(y == 0, 1, np.abs(y))
-        return np.where(y == 0, -1, np.sign(x) * np.sign(y) * quotient)
+    if x.dtype.kind in "iu":  # towards zero, as in C; by zero, as XLA
+        divisor = np.where(y == 0, np.ones_like(y), y)
+        quotient = x // divisor
+        up = (quotient * divisor != x) & ((x < 0) != (y < 0))
+        return np.where(y == 0, -1, quotient + up)
     return x / y
 
 
+def _rem(x, y):
+    if x.dtype.kind in "iu":
+        return np.where(y == 0, x, np.fmod(x, np.where(y == 0, np.ones_like(y), y)))
+    return np.fmod(x, y)
+
+
 def _select(which, *cases):
-    if which.dtype == np.bool_:
-        return np.where(which, cases[1], cases[0])
-    return np.choose(np.broadcast_to(which, cases[0].shape), cases)
+    chosen = cases[0]
+    for i, case in enumerate(cases[1:], 1):
+        chosen = np.where(which == i, case, chosen)
+    return chosen
+
+
+def _convert(x, new_dtype):
+    """As XLA: what does not fit into a whole number becomes the nearest that does, NaN 0."""
+    to = np.dtype(new_dtype)
+    if x.dtype.kind != "f" or to.kind not in "iu":
+        return x.astype(to)
+    least, most = np.iinfo(to).min, np.iinfo(to).max
+    low, high = x <= float(least), x >= float(most)
+    inside = np.where(low | high | np.isnan(x), 0, x).astype(to)
+    return np.where(high, to.type(most), np.where(low, to.type(least), inside))
 
 
 def _shift_right(x, by):
@@ -296,7 +323,8 @@ def _shift_right(x, by):
 
 
 def _logistic(x):
-    return 0.5 * (np.tanh(0.5 * x) + 1.0)
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 
 
 def _erf_inv(x):
@@ -315,7 +343,7 @@ def _erf_inv(x):
 
 
 def _round(x, rounding_method):
-    if rounding_method == 0:  # halves away from zero
+    if rounding_method == "AWAY_FROM_ZERO":  # halves away from zero
         return np.sign(x) * np.floor(np.abs(x) + 0.5)
     return np.round(x)
 
@@ -372,16 +400,18 @@ def _split_sizes(x, sizes, axis):
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 
 
-def _dot(x, y, dimension_numbers):
+def _dot(x, y, dimension_numbers, preferred_element_type=None):
+    if preferred_element_type is not None:
+        x, y = x.astype(preferred_element_type), y.astype(preferred_element_type)
     (inner_x, inner_y), (batch_x, batch_y) = dimension_numbers
     free_x = [i for i in range(x.ndim) if i not in (*inner_x, *batch_x)]
     free_y = [i for i in range(y.ndim) if i not in (*inner_y, *batch_y)]
     batch = [x.shape[i] for i in batch_x]
     depth = math.prod(x.shape[i] for i in inner_x)
-    left = x.transpose(*batch_x, *free_x, *inner_x).reshape(*batch, -1, depth)
-    right = y.transpose(*batch_y, *inner_y, *free_y).reshape(*batch, depth, -1)
-    outer = [x.shape[i] for i in free_x] + [y.shape[i] for i in free_y]
-    return np.matmul(left, right).reshape(batch + outer)
+    rows, columns = [x.shape[i] for i in free_x], [y.shape[i] for i in free_y]
+    left = x.transpose(*batch_x, *free_x, *inner_x).reshape(*batch, math.prod(rows), depth)
+    right = y.transpose(*batch_y, *inner_y, *free_y).reshape(*batch, depth, math.prod(columns))
+    return np.matmul(left, right).reshape(batch + rows + columns)
 
 
 def _convolve(x, kernel, window_strides, padding, rhs_dilation, dimension_numbers):
@@ -427,7 +457,9 @@ def _sort(*operands, dimension, num_keys):
 
 
 def _top(x, k, axis):
-    order = np.argsort(-x, axis=axis, kind="stable").take(range(k), axis)
+    # Turned round, so that of equals the first comes first.
+    order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+    order = order.take(range(k), axis)
     return [np.take_along_axis(x, order, axis), order]
 
 
@@ -509,7 +541,7 @@ def _scan(*given, jaxpr, length, reverse, num_consts, num_carry):
     fixed, carry = given[:num_consts], list(given[num_consts : num_consts + num_carry])
     each, rows = given[num_consts + num_carry :], [None] * length
     for i in reversed(range(length)) if reverse else range(length):
-        out = jaxpr(*fixed, *carry, *(x[i] for x in each))
+        out = jaxpr(*fixed, *carry, *(np.asarray(x[i]) for x in each))
         carry, rows[i] = out[:num_carry], out[num_carry:]
     return [*carry, *(np.stack(column) for column in zip(*rows))]
 
@@ -526,14 +558,29 @@ def _cond(which, *given, branches):
     return branches[max(0, min(int(which), len(branches) - 1))](*given)
 
 
+def _or_nan(function):
+    """What JAX gives where there is no solution."""
+
+    def operation(*matrices):
+        try:
+            return function(*matrices)
+        except np.linalg.LinAlgError:
+            return np.full(matrices[-1].shape, np.nan)
+
+    return operation
+
+
+_cholesky, _solve = _or_nan(np.linalg.cholesky), _or_nan(np.linalg.solve)
+
+
 def _triangular(a, b, left_side, lower, transpose_a, unit_diagonal):
     a = np.tril(a) if lower else np.triu(a)
     if unit_diagonal:
         a = a - a * np.eye(a.shape[-1], dtype=a.dtype) + np.eye(a.shape[-1], dtype=a.dtype)
     a = np.swapaxes(a, -1, -2) if transpose_a else a
     if left_side:
-        return np.linalg.solve(a, b)
-    return np.swapaxes(np.linalg.solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
+        return _solve(a, b)
+    return np.swapaxes(_solve(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)), -1, -2)
 
 
 OPERATIONS = {
@@ -543,15 +590,17 @@ OPERATIONS = {
     "and": np.bitwise_and, "argmax": _arg(np.argmax), "argmin": _arg(np.argmin), "asin": np.arcsin,
     "asinh": np.arcsinh, "atan": np.arctan, "atan2": np.arctan2, "atanh": np.arctanh,
     "bitcast_convert_type": lambda x, new_dtype: np.ascontiguousarray(x).view(new_dtype).reshape(x.shape),
-    "broadcast_in_dim": _broadcast, "cbrt": np.cbrt, "ceil": np.ceil, "cholesky": np.linalg.cholesky,
+    "broadcast_in_dim": _broadcast, "cbrt": np.cbrt, "ceil": np.ceil, "cholesky": _cholesky,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
     "concatenate": lambda *xs, dimension: np.concatenate(xs, dimension), "cond": _cond,
     "conv_general_dilated": _convolve,
-    "convert_element_type": lambda x, new_dtype: x.astype(new_dtype), "cos": np.cos, "cosh": np.cosh,
+    "convert_element_type": _convert, "cos": np.cos, "cosh": np.cosh,
     "cummax": _cumulative(np.maximum.accumulate), "cummin": _cumulative(np.minimum.accumulate),
     "cumprod": _cumulative(np.cumprod), "cumsum": _cumulative(np.cumsum), "div": _div, "dot_general": _dot,
     "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update, "eq": np.equal,
-    "erf": np.vectorize(math.erf, otypes=[float]), "erf_inv": _erf_inv, "exp": np.exp, "exp2": np.exp2,
+    "erf": np.vectorize(math.erf, otypes=[float]),
+    "erfc": np.vectorize(math.erfc, otypes=[float]), "nextafter": np.nextafter,
+    "cumlogsumexp": _cumulative(np.logaddexp.accumulate), "erf_inv": _erf_inv, "exp": np.exp, "exp2": np.exp2,
     "expm1": np.expm1, "floor": np.floor, "gather": _gather, "ge": np.greater_equal, "gt": np.greater,
     "integer_pow": lambda x, y: x**y, "iota": _iota, "is_finite": np.isfinite, "le": np.less_equal,
     "log": np.log, "log1p": np.log1p, "logistic": _logistic, "lt": np.less, "max": np.maximum,
@@ -559,7 +608,7 @@ OPERATIONS = {
     "or": np.bitwise_or, "pad": _pad, "pow": np.power, "random_bits": _bits, "random_fold_in": _fold,
     "random_split": _split, "reduce_and": _reduced(np.all), "reduce_max": _reduced(np.max),
     "reduce_min": _reduced(np.min), "reduce_or": _reduced(np.any), "reduce_prod": _reduced(np.prod),
-    "reduce_sum": _reduced(np.sum), "rem": np.fmod, "reshape": lambda x, new_sizes: x.reshape(new_sizes),
+    "reduce_sum": _reduced(np.sum), "rem": _rem, "reshape": lambda x, new_sizes: x.reshape(new_sizes),
     "rev": lambda x, dimensions: np.flip(x, dimensions), "round": _round,
     "rsqrt": lambda x: 1.0 / np.sqrt(x), "scan": _scan, "scatter": _scatter(lambda old, new: new),
     "scatter-add": _scatter(np.add), "scatter-sub": _scatter(np.subtract), "scatter-max": _scatter(np.maximum),

@@ -102,9 +102,9 @@ class _Program:
             right = given[sum(lengths) :]
             fixed = given[begin : begin + lengths.solve]
             return self._call(eqn.params["jaxprs"].solve, [*fixed, *right])
-        if name not in OPERATIONS:
+        if (why := _unknown(name, eqn)) is not None:
             raise UserError(
-                f"this agent uses JAX's operation '{name}', which the runtime in NumPy does not know;"
+                f"this agent uses JAX's operation '{name}'{why}, which the runtime in NumPy does not know;"
                 " stemrl.Player plays it where JAX is installed"
             )
         made = [self.new() for _ in eqn.outvars]
@@ -159,6 +159,66 @@ class _Program:
             "arrays": {k: v for k, v in self._arrays.items() if k in needed},
             "steps": steps[::-1],
         }
+
+
+OF_KEYS = (
+    *(
+        "random_wrap",
+        "random_unwrap",
+        "random_clone",
+        "random_bits",
+        "random_split",
+        "random_fold_in",
+    ),
+    *(
+        "slice",
+        "squeeze",
+        "split",
+        "unstack",
+        "dynamic_slice",
+        "concatenate",
+        "scan",
+        "while",
+        "cond",
+    ),
+    *("copy", "copy_p", "stop_gradient"),
+)
+"""Operations that treat an array of keys as its words, `[…, 2]`, in the same way."""
+
+
+def _unknown(name: str, eqn: Any) -> str | None:
+    """In what form the runtime does not know an operation: empty if in none, `None` if it does."""
+    params = eqn.params
+    atoms = [*eqn.invars, *eqn.outvars]
+    keyed = any(jnp.issubdtype(atom.aval.dtype, jax.dtypes.prng_key) for atom in atoms)
+    if name not in OPERATIONS:
+        return ""
+    if keyed and name not in OF_KEYS:
+        return " on random keys"
+    if any(
+        _name(atom.aval.dtype).startswith(("bfloat", "float8", "int4", "uint4")) for atom in atoms
+    ):
+        return " in a type that NumPy lacks"
+    if name == "random_wrap" and params["impl"].name != "threefry2x32":
+        return f" of the generator {params['impl'].name}"
+    if name == "conv_general_dilated" and (
+        params["feature_group_count"] != 1
+        or params["batch_group_count"] != 1
+        or any(one != 1 for one in params["lhs_dilation"])
+        or min((low for pair in params["padding"] for low in pair), default=0) < 0
+    ):
+        return " with groups, a dilated input or a negative padding"
+    if name == "scatter" and (update := params.get("update_jaxpr")) is not None:
+        inner = getattr(update, "jaxpr", update)
+        if inner.outvars[0] is not inner.invars[1]:
+            return " with a function of its own"
+    if name == "bitcast_convert_type":
+        sizes = [np.dtype(atom.aval.dtype).itemsize for atom in atoms]
+        if sizes[0] != sizes[1]:
+            return " between types of different sizes"
+    if name == "scan" and not params["length"]:
+        return " of no steps"
+    return None
 
 
 _UFUNCS = {name for name, one in OPERATIONS.items() if isinstance(one, np.ufunc | np.vectorize)}

@@ -257,9 +257,11 @@ class Player:
         if len(self._carries) < self.agent.episodes_per_round:
             self._begin()
         elif self._adapts:
+            # As long as in training, where they are shorter: what is drawn by shape stays the same.
+            horizon = max(self.horizon, self.problem.target.horizon)
             episodes = jax.tree.map(
                 lambda *episodes: np.stack(episodes),
-                *(_padded(steps, self.horizon) for steps in self._played),
+                *(_padded(steps, horizon) for steps in self._played),
             )
             self.adaptations += 1
             key = self._next_key()
@@ -277,7 +279,7 @@ class Player:
                 seen = see(self._raw_space, observation)
             else:
                 seen = observation
-            array = np.asarray(seen, space.dtype)
+            array = np.array(seen, space.dtype)  # a copy: a world may fill the same array again
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise UserError(
                 f"this agent sees {_described(space)}, and the observation is none: {error}"

@@ -83,6 +83,11 @@ def _updates(config: RunConfig, learner: Any, problem: Any) -> int:
         if config.seeds > 1:
             raise UserError("several seeds at once need one device; set devices or seeds to 1")
     if (problem.budget or problem.logged is not None) and not learner.budget_units:
+        if type(learner).target_steps is not AbstractLearner.target_steps:
+            raise UserError(
+                f"'{config.method}' takes steps of a target and does not say in what it counts them; write"
+                ' budget_units = ("steps",) in its class'
+            )
         raise UserError(
             f"'{config.method}' takes nothing from a target, neither steps nor recorded data (DARC, DANN and"
             " EPOpt do); leave budget and target_data out"

@@ -137,8 +137,9 @@ class Recorder:
             if self._callback is None or self.enough:
                 return
             try:
-                self.enough = self._callback(dict(row)) is False
-            except Exception as error:
+                answer = self._callback(dict(row))
+                self.enough = isinstance(answer, bool | np.bool_) and not answer
+            except BaseException as error:  # sys.exit() included: first the run is saved
                 self.raised, self.enough = error, True
 
     def _warn_of_divergence(self, update: int, chunk: Sequence[Metrics]) -> None:

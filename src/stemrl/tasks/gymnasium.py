@@ -135,8 +135,8 @@ class GymnasiumFamily(  # pyright: ignore[reportIncompatibleVariableOverride]
         if self not in _envs and self.varied:
             for name in self._idle():
                 warnings.warn(
-                    f"'{name}' changes nothing in {TRIED} random steps of {self.environment}: by all"
-                    " appearances what follows from it is computed once, when the environment is made",
+                    f"'{name}' changes nothing in {TRIED} random steps of {self.environment}: if it does not act"
+                    " later, what follows from it is computed once, when the environment is made",
                     stacklevel=2,
                 )
         return super().env
@@ -146,11 +146,13 @@ class GymnasiumFamily(  # pyright: ignore[reportIncompatibleVariableOverride]
         middle = {name: 0.5 * (one.low + one.high) for name, one in self.varied.items()}
         idle = []
         # What is wrong with the environment is said where it is played, of the task that it is played in.
+        random = np.random.get_state()  # noqa: NPY002  (some environments draw by it)
         with contextlib.suppress(Exception), contextlib.closing(self.make(middle)) as world:
             for name, one in self.varied.items():
                 ends = [_tried(self, world, {**middle, name: v}) for v in (one.low, one.high)]
                 if one.low < one.high and ends[0] == ends[1]:
                     idle.append(name)
+        np.random.set_state(random)  # noqa: NPY002
         return idle
 
     def make(self, params: Params) -> gymnasium.Env:
