@@ -102,9 +102,9 @@ def train(
     - `track`: `tensorboard`, `wandb` or `mlflow`, or several of them, to which the metrics are
       mirrored; each is an extra of the package.
     - `callback`: is called with every row of `metrics.jsonl`, a dictionary: of `kind` `update`, with the
-      metrics by name, or `evaluation`, with `score` and `points`; after it has had enough, with none. If it returns False, training stops at
-      the end of the chunk of updates that the row belongs to (about a second's), is saved, and can be resumed;
-      if it raises, that is raised once the run is saved.
+      metrics by name, or `evaluation`, with `score` and `points`. If it returns False, training stops at
+      the end of the chunk of updates that the row belongs to (about a second's), is saved, and can be
+      resumed; if it raises, that is raised once the run is saved. Rows after that it is not called with.
     - `options`: fields of `RunConfig` (`steps`, `seed`, `seeds`, `reveal`, …) and hyper-parameters
       of the method, by name.
 

@@ -17,7 +17,7 @@ from ..core import AbstractAgent, Transition, UserError, unscale_action
 from ..errors import said
 from ..rl.experience import like, strong
 from ..runs import Run
-from ..runs.files import write_whole, writing
+from ..runs.files import refuse_full, write_whole, writing
 from ..runs.run import Which
 from . import numpy_agent
 from .programs import Writer
@@ -60,9 +60,7 @@ def export_numpy(
     out = Path(out)
     if run.supervised:
         raise UserError(f"{run.path} learned from labelled examples, and does not act")
-    with writing(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} is in the way; give a new folder")
+    refuse_full(out)
     agent = run.agent(which, member)
     if most_likely:
         agent = dataclasses.replace(agent, greedy=True)

@@ -8,7 +8,7 @@ import equinox as eqx
 from ..errors import UserError
 from ..reading import read_configuration
 from . import checkpoint
-from .files import write_whole, writing
+from .files import refuse_full, write_whole, writing
 from .metrics import MetricsFile
 from .run import AGENTS, CONFIG, METRICS, Run, Which, one_seed
 
@@ -29,9 +29,7 @@ def export(run: Run, out: str | Path, which: Which = "last") -> Run:
     out = Path(out)
     if run.exported:
         raise UserError(f"{run.path} is exported already; copy the folder")
-    with writing(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} is in the way; give a new folder")
+    refuse_full(out)
     state, manifest, _ = run.restore(which)
     seeds = range(run.config.seeds)
     agents = [run.learner.agent(run.problem, one_seed(state, run.config, i)) for i in seeds]

@@ -92,3 +92,10 @@ def locked(folder: Path) -> Iterator[None]:
             file.write(f"process {os.getpid()}".encode())
             file.flush()
         yield
+
+
+def refuse_full(folder: Path) -> None:
+    """Raise `UserError` unless a folder is new or empty."""
+    with writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} is in the way; give a new folder")
